@@ -1,0 +1,65 @@
+# Everything bootstraps its own environment in .venv. People without make find the same lines in the README.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+endif
+RUN := $(BIN)/python
+SCALE := $(if $(QUICK),quick,full)
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+# A local package mirror that lists missing folders must not turn pip's warnings into noise.
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+
+.PHONY: report test test-all lint format lab clean help
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+report: $(VENV)/.user  ## run vui_notebook.ipynb from the top and write results/vui_notebook.html (QUICK=1: shorter)
+	$(RUN) vui.py data demo
+	$(RUN) vui.py report vui_notebook.ipynb --scale $(SCALE)
+
+test: $(VENV)/.dev  ## the fast tests, on TensorFlow; the contract subset on JAX too
+	$(RUN) -m pytest -m "not slow and not gpu"
+	KERAS_BACKEND=jax $(RUN) -m pytest -m "contract and not slow and not gpu"
+
+test-all: $(VENV)/.dev  ## every test, on both backends
+	$(RUN) -m pytest -m "not gpu"
+	KERAS_BACKEND=jax $(RUN) -m pytest -m "not gpu"
+
+lint: $(VENV)/.dev  ## style, formatting, and whether the README agrees with the records
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(RUN) vui.py compare --check
+
+format: $(VENV)/.dev  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lab: $(VENV)/.user  ## open the notebook in JupyterLab
+	$(RUN) -m ipykernel install --prefix $(VENV) --name python3 --display-name "VUI lab"
+	$(RUN) -m jupyterlab vui_notebook.ipynb
+
+clean:  ## delete what can be made again: .venv, caches, the demo corpus, reports of the demo
+	@echo "Deleting .venv, caches, LibriSpeech/demo, feature caches and what git ignores in results/"
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache LibriSpeech/demo
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	find LibriSpeech -name .features -prune -exec rm -rf {} +
+	git clean -fdXq results
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3,11) <= sys.version_info[:2] <= (3,13) else "Python 3.11, 3.12 or 3.13 is needed; this is %d.%d. Try: make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.user: $(VENV)/.created requirements.txt constraints.txt
+	@echo "Installing the packages of requirements.txt into $(VENV) (about 2 GB; a few minutes the first time)"
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.user requirements-dev.txt
+	@echo "Installing the packages for tests"
+	$(PIP) -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,291 @@
+"""Comparing runs: the loss plot, the results table, and sentences that state what the numbers say.
+
+Everything is computed from the pickled histories and the run records beside them, so that another winner, a tie or a
+diverged run changes the words.
+"""
+
+import dataclasses
+import fnmatch
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+import records
+from figures import curve_style
+
+TIE = 0.02  # relative difference of two losses under which the text speaks of a tie (one seed each)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """A run as the comparison sees it."""
+
+    name: str
+    history: dict[str, list[float]]
+    record: dict | None = None
+
+    def series(self, key: str) -> np.ndarray:
+        """Return one curve, (num_epochs,); empty when the history has none."""
+        return np.asarray(self.history.get(key, []), float)
+
+    @property
+    def best_loss(self) -> float:
+        """Lowest validation loss in nats per utterance; NaN when there is none."""
+        losses = self.series("val_loss")
+        return float(np.nanmin(losses)) if np.isfinite(losses).any() else math.nan
+
+    @property
+    def best_epoch(self) -> int:
+        """Epoch of the lowest validation loss, from 1; 0 when there is none."""
+        losses = self.series("val_loss")
+        return int(np.nanargmin(losses)) + 1 if np.isfinite(losses).any() else 0
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss became NaN or infinite."""
+        losses = np.concatenate([self.series("loss"), self.series("val_loss")])
+        return bool(len(losses)) and not np.isfinite(losses).all()
+
+    def at_best(self, key: str) -> float:
+        """Return a curve's value at the epoch with the lowest validation loss."""
+        series = self.series(key)
+        return float(series[self.best_epoch - 1]) if 0 < self.best_epoch <= len(series) else math.nan
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Median seconds of an epoch, validation included."""
+        seconds = self.series("seconds")
+        return float(np.median(seconds)) if len(seconds) else math.nan
+
+    @property
+    def parameters(self) -> int | None:
+        """Number of parameters, from the run record."""
+        return (self.record or {}).get("parameters")
+
+
+def load_runs(model_names: Sequence[str] | None = None, folder: str | Path = records.RESULTS) -> list[RunResult]:
+    """Read the pickled histories in a folder.
+
+    Args:
+        model_names: names or patterns such as 'model_*', in the order to show; None: all, sorted.
+        folder: where they are.
+
+    Raises:
+        FileNotFoundError: when nothing matches.
+        ValueError: when a pickle is no plain history.
+    """
+    available = sorted(path.stem for path in Path(folder).glob("*.pickle"))
+    if model_names is None:
+        chosen = available
+    else:
+        chosen = [name for pattern in model_names for name in available if fnmatch.fnmatchcase(name, pattern)]
+    if not chosen:
+        raise FileNotFoundError(
+            f"No history in {folder} matches {list(model_names) if model_names else 'anything'}; there are: {available}. "
+            "Train a model first."
+        )
+    runs = []
+    for name in dict.fromkeys(chosen):
+        record_path = Path(folder) / f"{name}.json"
+        record = records.read_record(record_path) if record_path.is_file() else None
+        runs.append(RunResult(name, records.load_history(Path(folder) / f"{name}.pickle"), record))
+    return runs
+
+
+def plot_comparison(
+    model_names: Sequence[str] | None = None,
+    min_loss: float | None = None,
+    max_loss: float | None = None,
+    max_epoch: int | None = None,
+    *,
+    folder: str | Path = records.RESULTS,
+) -> Figure:
+    """Plot training and validation loss and validation CER of several runs, each curve labelled at its end.
+
+    Args:
+        model_names: names or patterns; None: every pickle in the folder.
+        min_loss: lower limit of the loss axes.
+        max_loss: upper limit of the loss axes.
+        max_epoch: right limit of the epoch axes.
+        folder: where the histories are.
+
+    Returns:
+        The figure; `figures.show` puts it into the notebook.
+    """
+    runs = load_runs(model_names, folder)
+    panels = [
+        ("loss", "training loss (nats per utterance)"),
+        ("val_loss", "validation loss (nats per utterance)"),
+    ]
+    if any(len(run.series("val_cer")) for run in runs):
+        panels.append(("val_cer", "validation character error rate (%)"))
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.6), layout="constrained")
+    longest = max_epoch or max(len(run.series("loss")) for run in runs)
+    for ax, (key, label) in zip(axes, panels, strict=True):
+        ends = []
+        for number, run in enumerate(runs):
+            values = run.series(key)[:longest] * (100 if key == "val_cer" else 1)
+            if not np.isfinite(values).any():
+                continue
+            style = {**curve_style(number), "markevery": max(1, longest // 10)}
+            ax.plot(np.arange(1, len(values) + 1), values, **style)
+            last = np.flatnonzero(np.isfinite(values))[-1]
+            ends.append((last + 1, values[last], run.name, style["color"]))
+        ax.set(xlabel="epoch", ylabel=label, xlim=(1, max(longest, 2)))
+        if key != "val_cer":
+            ax.set_ylim(bottom=min_loss, top=max_loss)
+        _label_ends(ax, ends)
+    return figure
+
+
+def _label_ends(ax, ends: list[tuple[float, float, str, tuple]]) -> None:
+    """Write each curve's name beside its last point, moved apart where names would overlap."""
+    low, high = ax.get_ylim()
+    gap = (high - low) * 0.055
+    position = -np.inf
+    for x, y, name, color in sorted(ends, key=lambda end: end[1]):
+        if not low <= y <= high:
+            y = float(np.clip(y, low, high))
+        position = max(y, position + gap)
+        arrow = {"arrowstyle": "-", "color": color, "linewidth": 0.6}
+        right = ax.get_xlim()[1]
+        ax.annotate(
+            name, (x, y), (right + 0.02 * (right - 1), position), color=color, fontsize=8, va="center", arrowprops=arrow,
+            annotation_clip=False,
+        )  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------------- tables
+
+COLUMNS = ("model", "parameters", "best validation loss", "CER %", "WER %", "epoch", "s / epoch")
+
+
+def table_rows(runs: Sequence[RunResult]) -> list[tuple[str, ...]]:
+    """Return one row of texts per run, in the order of `COLUMNS`; CER and WER with their interval where it is known."""
+    return [
+        (
+            run.name,
+            f"{run.parameters:,}" if run.parameters else "",
+            "diverged" if math.isnan(run.best_loss) else f"{run.best_loss:.1f}",
+            _rate_text(run, "cer"),
+            _rate_text(run, "wer"),
+            f"{run.best_epoch} of {len(run.series('loss'))}",
+            f"{run.seconds_per_epoch:.1f}",
+        )
+        for run in runs
+    ]
+
+
+def _rate_text(run: RunResult, kind: str) -> str:
+    rate = (run.record or {}).get("scores", {}).get(kind)
+    if rate and rate.get("rate") is not None:
+        return f"{100 * rate['rate']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+    value = run.at_best(f"val_{kind}")
+    return "" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def markdown_table(runs: Sequence[RunResult]) -> str:
+    """Return the results table in Markdown."""
+    rows = [COLUMNS, ("---",) + ("---:",) * (len(COLUMNS) - 1), *table_rows(runs)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def text_table(runs: Sequence[RunResult]) -> str:
+    """Return the results table for a terminal."""
+    rows = [COLUMNS, *table_rows(runs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if not column else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+
+
+# ------------------------------------------------------------------------------------------------ findings
+
+
+def findings(runs: Sequence[RunResult]) -> list[str]:
+    """State what a comparison shows, in sentences computed from its numbers.
+
+    Args:
+        runs: at least one.
+
+    Returns:
+        Sentences about the best run and how clear its lead is, runs that diverged, runs that overfit, and speed.
+    """
+    finite = sorted((run for run in runs if not math.isnan(run.best_loss)), key=lambda run: run.best_loss)
+    sentences = [
+        f"The loss of {run.name} became undefined (NaN) in epoch {len(run.series('loss'))}, so it takes no part in the ranking."
+        for run in runs
+        if run.diverged
+    ]
+    if not finite:
+        return [*sentences, "No run has a finite validation loss, so there is nothing to rank."]
+    best = finite[0]
+    ties = [run for run in finite[1:] if run.best_loss <= best.best_loss * (1 + TIE)]
+    lead = f"{best.name} has the lowest validation loss, {best.best_loss:.1f} nats per utterance in epoch {best.best_epoch}"
+    if ties:
+        names = _list([f"{run.name} ({run.best_loss:.1f})" for run in ties])
+        sentences.append(
+            f"{lead}, but {names} {'is' if len(ties) == 1 else 'are'} within {100 * TIE:.0f} % of it: "
+            "with one seed each that is a tie."
+        )
+    elif len(finite) > 1:
+        second = finite[1]
+        sentences.append(
+            f"{lead}; the next, {second.name}, is {100 * (second.best_loss / best.best_loss - 1):.0f} % higher "
+            f"({second.best_loss:.1f})."
+        )
+    else:
+        sentences.append(f"{lead}; there is no other run to compare it with.")
+    if len(finite) > 1:
+        worst = finite[-1]
+        sentences.append(f"The highest is that of {worst.name}, {worst.best_loss:.1f}.")
+    sentences += _overfitting(finite) + _speed(finite)
+    return sentences
+
+
+def _overfitting(runs: Sequence[RunResult]) -> list[str]:
+    overfit = [
+        run
+        for run in runs
+        if run.best_epoch < len(run.series("val_loss")) and run.series("val_loss")[-1] > 1.05 * run.best_loss
+    ]
+    if not overfit:
+        return [
+            "No run's validation loss rises by more than 5 % after its minimum, so none of them overfits clearly yet."
+        ]
+    parts = [
+        f"{run.name} (minimum in epoch {run.best_epoch}, {run.series('val_loss')[-1]:.1f} at the end)"
+        for run in overfit
+    ]
+    return [
+        f"The validation loss rises again by more than 5 % in {_list(parts)}: further training fits the training set only."
+    ]
+
+
+def _speed(runs: Sequence[RunResult]) -> list[str]:
+    timed = [run for run in runs if not math.isnan(run.seconds_per_epoch)]
+    if len(timed) < 2:
+        return []
+    fastest = min(timed, key=lambda run: run.seconds_per_epoch)
+    best = timed[0]
+    if fastest is best:
+        return [
+            f"{best.name} is also the fastest, {best.seconds_per_epoch:.1f} s an epoch: here accuracy costs no time."
+        ]
+    ratio = best.seconds_per_epoch / fastest.seconds_per_epoch
+    return [
+        f"The fastest is {fastest.name} with {fastest.seconds_per_epoch:.1f} s an epoch; {best.name} takes {ratio:.1f} times as "
+        f"long and has a validation loss {100 * (1 - best.best_loss / fastest.best_loss):.0f} % lower."
+    ]
+
+
+def _list(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]

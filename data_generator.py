@@ -1,0 +1,444 @@
+"""From a manifest to batches: cached features, normalisation, and utterances of similar length together.
+
+A batch is `(inputs, outputs)` as the training model of `ctc.py` wants it:
+
+| key | shape | meaning |
+|---|---|---|
+| `the_input` | (batch, num_frames, num_features) float32 | normalised features, zeros behind the end |
+| `the_labels` | (batch, label_length) int32 | class indices, zeros behind the end |
+| `input_length` | (batch,) int32 | feature frames of each utterance |
+| `label_length` | (batch,) int32 | characters of each utterance |
+
+Batches are padded to one of at most eight lengths, because compilers make a new program for each new shape.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from augment import Augmentation
+from corpora import MANIFESTS, Utterance, read_manifest, resolve_manifest
+from feature_cache import FeatureCache, load_features
+from figures import plot_mfcc_feature, plot_raw_audio, plot_spectrogram_feature
+from utils import FeatureSettings, int_sequence_to_text, read_audio, text_to_int_sequence
+
+__all__ = [
+    "AudioGenerator",
+    "bucket_boundaries",
+    "int_sequence_to_text",
+    "plot_mfcc_feature",
+    "plot_raw_audio",
+    "plot_spectrogram_feature",
+    "vis_train_features",
+]
+
+MAX_BUCKETS = 8
+STATISTICS_SEED = 2017  # which utterances the mean and deviation are measured on
+STD_FLOOR = 1e-3  # of a feature that (almost) never changes, such as in digital silence
+
+
+@dataclasses.dataclass
+class Partition:
+    """One split of a corpus, reduced to the utterances that take part."""
+
+    manifest: Path
+    everything: list[Utterance]  # the whole manifest, in its order
+    kept: np.ndarray  # indices into `everything`
+    labels: list[np.ndarray]  # class indices of each utterance of `everything`
+    cache: FeatureCache | None = None  # loaded at the first batch
+
+    @property
+    def utterances(self) -> list[Utterance]:
+        """The utterances that take part."""
+        return [self.everything[index] for index in self.kept]
+
+
+class AudioGenerator:
+    """Reads manifests and makes batches of features.
+
+    Args:
+        step: milliseconds between frames.
+        window: milliseconds per frame.
+        max_freq: highest frequency of a spectrogram in Hz.
+        mfcc_dim: number of MFCCs, when `spectrogram` is False.
+        minibatch_size: utterances per batch; the last batch of an epoch may be smaller.
+        desc_file: manifest of the training set, loaded at once when given.
+        spectrogram: True for spectrograms, False for MFCCs.
+        max_duration: seconds; longer utterances take no part (None: all do). `left_out` counts them.
+        sort_by_duration: shortest utterances first, in the first epoch of training.
+        seed: of the order of the batches and of the augmentation.
+        augmentation: changes training features, anew in each epoch; None: no change.
+        settings: a `FeatureSettings` to use instead of the arguments above.
+
+    Raises:
+        ValueError: for a batch size under 1 or a duration that is not positive.
+    """
+
+    def __init__(
+        self,
+        step: float = 10,
+        window: float = 20,
+        max_freq: float = 8000,
+        mfcc_dim: int = 13,
+        minibatch_size: int = 20,
+        desc_file: str | Path | None = None,
+        spectrogram: bool = True,
+        max_duration: float | None = 10.0,
+        sort_by_duration: bool = False,
+        seed: int = 0,
+        augmentation: Augmentation | None = None,
+        settings: FeatureSettings | None = None,
+    ):
+        if minibatch_size < 1:
+            raise ValueError(f"minibatch_size must be at least 1. Received: minibatch_size={minibatch_size}")
+        if max_duration is not None and max_duration <= 0:
+            raise ValueError(f"max_duration is in seconds and positive, or None. Received: {max_duration}")
+        kind = "spectrogram" if spectrogram else "mfcc"
+        self.settings = settings or FeatureSettings(kind, step, window, max_freq, mfcc_dim)
+        self.minibatch_size = minibatch_size
+        self.max_duration = max_duration
+        self.sort_by_duration = sort_by_duration
+        self.seed = seed
+        self.augmentation = augmentation
+        self.feats_mean = np.zeros(self.settings.num_features, np.float32)
+        self.feats_std = np.ones(self.settings.num_features, np.float32)
+        self.partitions: dict[str, Partition] = {}
+        self.left_out: dict[str, int] = {}
+        self._buckets: tuple[np.ndarray, np.ndarray] | None = None
+        self._iterators: dict[str, Iterator] = {}
+        if desc_file is not None:
+            self.load_train_data(desc_file)
+
+    # ------------------------------------------------------------------------------------------- loading
+
+    def load_train_data(self, desc_file: str | Path = MANIFESTS["train"]) -> None:
+        """Read the training manifest; see `load`."""
+        self.load("train", desc_file)
+
+    def load_validation_data(self, desc_file: str | Path = MANIFESTS["validation"]) -> None:
+        """Read the validation manifest; see `load`."""
+        self.load("validation", desc_file)
+
+    def load_test_data(self, desc_file: str | Path = MANIFESTS["test"]) -> None:
+        """Read the test manifest; see `load`."""
+        self.load("test", desc_file)
+
+    def load(self, partition: str, desc_file: str | Path) -> None:
+        """Read a manifest into a partition, leaving out utterances over `max_duration`.
+
+        Args:
+            partition: 'train', 'validation' or 'test'.
+            desc_file: path of a manifest; a bare name means the one of the active corpus.
+
+        Raises:
+            FileNotFoundError: when there is no such manifest.
+            ValueError: when the manifest is broken, a transcript holds characters outside the alphabet, or no
+                utterance is short enough.
+        """
+        _check_partition(partition)
+        manifest = resolve_manifest(desc_file)
+        everything = read_manifest(manifest)
+        labels = []
+        for utterance in everything:
+            try:
+                labels.append(np.asarray(text_to_int_sequence(utterance.text), np.int32))
+            except ValueError as error:
+                raise ValueError(f"Transcript of {utterance.path} in {manifest}: {error}") from error
+            if not utterance.text.strip():
+                raise ValueError(f"The transcript of {utterance.path} in {manifest} is empty. Remove that line.")
+        limit = np.inf if self.max_duration is None else self.max_duration
+        kept = np.flatnonzero([utterance.duration <= limit for utterance in everything])
+        self.left_out[partition] = len(everything) - len(kept)
+        if not len(kept):
+            shortest = min(utterance.duration for utterance in everything)
+            raise ValueError(
+                f"No utterance of {manifest} is at most max_duration={self.max_duration} s long (the shortest has "
+                f"{shortest:.1f} s). Raise max_duration or set it to None."
+            )
+        self.partitions[partition] = Partition(manifest, everything, kept, labels)
+        self._buckets = None
+        self._iterators.pop(partition, None)
+
+    def drop_infeasible(self, partition: str, output_length: Callable[[int], int]) -> list[str]:
+        """Leave out utterances whose transcript needs more frames than the model puts out.
+
+        CTC needs a frame per character and one more between equal neighbours; with fewer the loss is infinite.
+
+        Args:
+            partition: 'train', 'validation' or 'test'.
+            output_length: maps feature frames (an integer array) to output frames.
+
+        Returns:
+            One line per utterance left out: its path and both numbers.
+
+        Raises:
+            ValueError: when nothing is left.
+        """
+        part = self._part(partition)
+        num_output = np.asarray(output_length(self._cache(partition).num_frames[part.kept]))
+        needed = np.array(
+            [len(label) + int(np.sum(label[1:] == label[:-1])) for label in map(part.labels.__getitem__, part.kept)]
+        )
+        wrong = np.flatnonzero(num_output < needed)
+        lines = [
+            f"{part.everything[part.kept[i]].path}: the transcript needs {needed[i]} output frames, the model gives "
+            f"{max(int(num_output[i]), 0)}"
+            for i in wrong
+        ]
+        if len(lines) == len(part.kept):
+            raise ValueError(
+                f"Every utterance of {part.manifest} has a transcript longer than the model's output, for example "
+                f"{lines[0]}. Use a smaller stride, or check that transcripts belong to their audio."
+            )
+        part.kept = np.delete(part.kept, wrong)
+        self._buckets = None
+        return lines
+
+    @property
+    def train_texts(self) -> list[str]:
+        """Transcripts of the training utterances that take part."""
+        return [utterance.text for utterance in self._part("train").utterances]
+
+    @property
+    def train_audio_paths(self) -> list[str]:
+        """Audio paths of the training utterances that take part."""
+        return [str(utterance.path) for utterance in self._part("train").utterances]
+
+    @property
+    def valid_texts(self) -> list[str]:
+        """Transcripts of the validation utterances that take part."""
+        return [utterance.text for utterance in self._part("validation").utterances]
+
+    @property
+    def valid_audio_paths(self) -> list[str]:
+        """Audio paths of the validation utterances that take part."""
+        return [str(utterance.path) for utterance in self._part("validation").utterances]
+
+    # ------------------------------------------------------------------------------------------ features
+
+    def featurize(self, audio_clip: str | Path) -> np.ndarray:
+        """Compute the features of an audio file, before normalisation: (num_frames, num_features)."""
+        return self.settings.extract(read_audio(audio_clip))
+
+    def fit_train(self, k_samples: int = 100) -> None:
+        """Measure mean and deviation of each feature on a fixed random choice of training utterances.
+
+        Args:
+            k_samples: how many utterances; all of them when there are fewer.
+        """
+        paths = self.train_audio_paths
+        rng = np.random.default_rng(STATISTICS_SEED)
+        chosen = rng.choice(len(paths), size=min(k_samples, len(paths)), replace=False)
+        frames = np.concatenate([self.featurize(paths[index]) for index in np.sort(chosen)])
+        self.set_statistics(frames.mean(axis=0, dtype=np.float64), frames.std(axis=0, dtype=np.float64))
+
+    def set_statistics(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """Use these statistics, for example those saved with a model: two arrays (num_features,)."""
+        self.feats_mean = np.asarray(mean, np.float32)
+        self.feats_std = np.maximum(np.asarray(std, np.float32), STD_FLOOR)
+
+    def normalize(self, feature: np.ndarray) -> np.ndarray:
+        """Subtract the training mean and divide by the training deviation: float32, same shape."""
+        return (feature.astype(np.float32) - self.feats_mean) / self.feats_std
+
+    def features(self, partition: str, index: int) -> np.ndarray:
+        """Return the normalised features of one utterance that takes part: (num_frames, num_features)."""
+        part = self._part(partition)
+        return self.normalize(self._cache(partition)[part.kept[index]])
+
+    # ------------------------------------------------------------------------------------------- batches
+
+    def num_frames(self, partition: str) -> np.ndarray:
+        """Feature frames of each utterance that takes part, (num_utterances,)."""
+        return self._cache(partition).num_frames[self._part(partition).kept]
+
+    def plan(self, partition: str, epoch: int | None = None) -> list[np.ndarray]:
+        """Return the batches of one epoch as arrays of utterance numbers.
+
+        Every utterance stands in exactly one batch. Utterances of one length bucket are shuffled together; what does not
+        fill a batch moves up into the next bucket, so that only the last batch can be smaller.
+
+        Args:
+            partition: 'train', 'validation' or 'test'.
+            epoch: 0, 1, ...: the order depends on it and on the seed alone. None: shortest first, no shuffling.
+        """
+        num_frames = self.num_frames(partition)
+        boundaries, _ = self._bucket_shapes()
+        bucket = np.searchsorted(boundaries[:-1], num_frames)
+        ascending = epoch is None or (epoch == 0 and self.sort_by_duration)
+        rng = np.random.default_rng([self.seed, epoch or 0])
+        batches, waiting = [], np.empty(0, np.int64)
+        for number in range(len(boundaries)):
+            members = np.flatnonzero(bucket == number)
+            members = members[np.argsort(num_frames[members], kind="stable")] if ascending else rng.permutation(members)
+            members = np.concatenate([waiting, members])
+            full = len(members) // self.minibatch_size * self.minibatch_size
+            batches.extend(members[:full].reshape(-1, self.minibatch_size))
+            waiting = members[full:]
+        if not ascending:
+            batches = [batches[index] for index in rng.permutation(len(batches))]
+        return batches + ([waiting] if len(waiting) else [])
+
+    def assemble(
+        self, partition: str, indices: np.ndarray, rng: np.random.Generator | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Build the batch of these utterance numbers: (inputs, outputs) as the module describes.
+
+        With a random generator the augmentation, if there is one, is applied.
+        """
+        part, cache = self._part(partition), self._cache(partition)
+        where = part.kept[np.asarray(indices)]
+        input_length = cache.num_frames[where].astype(np.int32)
+        label_length = np.array([len(part.labels[index]) for index in where], np.int32)
+        boundaries, widths = self._bucket_shapes()
+        bucket = min(int(np.searchsorted(boundaries, input_length.max())), len(boundaries) - 1)
+        num_frames = max(int(boundaries[bucket]), int(input_length.max()))
+        the_input = np.zeros((len(where), num_frames, self.settings.num_features), np.float32)
+        the_labels = np.zeros((len(where), max(int(widths[bucket]), int(label_length.max()))), np.int32)
+        for row, index in enumerate(where):
+            features = self.normalize(cache[index])
+            if rng is not None and self.augmentation is not None:
+                features = self.augmentation.apply(features, rng)
+            the_input[row, : input_length[row]] = features
+            the_labels[row, : label_length[row]] = part.labels[index]
+        inputs = {
+            "the_input": the_input,
+            "the_labels": the_labels,
+            "input_length": input_length,
+            "label_length": label_length,
+        }
+        return inputs, {"ctc": np.zeros(len(where), np.float32)}
+
+    def step_rng(self, epoch: int, step: int) -> np.random.Generator:
+        """Return the source of augmentation for one step; it depends on the seed, epoch and step alone."""
+        return np.random.default_rng([self.seed, epoch, step])
+
+    def get_batch(self, partition: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Return the next batch of a partition; after the last one the next epoch begins."""
+        if partition not in self._iterators:
+            self._iterators[partition] = self._endless(partition)
+        return next(self._iterators[partition])
+
+    def next_train(self) -> Iterator[tuple[dict, dict]]:
+        """Yield training batches without end, in a new order each epoch."""
+        return self._endless("train")
+
+    def next_valid(self) -> Iterator[tuple[dict, dict]]:
+        """Yield validation batches without end, always in the same order."""
+        return self._endless("validation")
+
+    def next_test(self) -> Iterator[tuple[dict, dict]]:
+        """Yield test batches without end, always in the same order."""
+        return self._endless("test")
+
+    def _endless(self, partition: str) -> Iterator[tuple[dict, dict]]:
+        epoch = 0
+        while True:
+            training = partition == "train"
+            for step, indices in enumerate(self.plan(partition, epoch if training else None)):
+                yield self.assemble(partition, indices, self.step_rng(epoch, step) if training else None)
+            epoch += 1
+
+    # ------------------------------------------------------------------------------------------ internals
+
+    def _part(self, partition: str) -> Partition:
+        _check_partition(partition)
+        if partition not in self.partitions:
+            raise ValueError(f"The {partition} data are not loaded. Call load({partition!r}, manifest) first.")
+        return self.partitions[partition]
+
+    def _cache(self, partition: str) -> FeatureCache:
+        part = self._part(partition)
+        if part.cache is None:
+            part.cache = load_features(part.manifest, part.everything, self.settings)
+        return part.cache
+
+    def _bucket_shapes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the padded frame counts of the buckets and the label width that goes with each."""
+        if self._buckets is None:
+            parts = [part for part in ("train", "validation", "test") if part in self.partitions]
+            num_frames = np.concatenate([self.num_frames(part) for part in parts])
+            label_length = np.concatenate(
+                [[len(self.partitions[part].labels[i]) for i in self.partitions[part].kept] for part in parts]
+            )
+            boundaries = bucket_boundaries(num_frames, MAX_BUCKETS)
+            widths = np.array([label_length[num_frames <= boundary].max() for boundary in boundaries])
+            self._buckets = boundaries, widths
+        return self._buckets
+
+
+def bucket_boundaries(num_frames: np.ndarray, num_buckets: int = MAX_BUCKETS, resolution: int = 200) -> np.ndarray:
+    """Choose padded lengths that waste the fewest frames (exact dynamic programme over candidate lengths).
+
+    Args:
+        num_frames: frames of each utterance.
+        num_buckets: how many lengths at most.
+        resolution: how many candidate lengths at most (quantiles when there are more distinct ones).
+
+    Returns:
+        Ascending integer array of at most `num_buckets` lengths; the last is the longest utterance.
+
+    Example:
+        >>> bucket_boundaries(np.array([10, 10, 11, 50, 52]), num_buckets=2)
+        array([11, 52])
+    """
+    lengths = np.sort(np.asarray(num_frames))
+    candidates = np.unique(lengths)
+    if len(candidates) > resolution:
+        candidates = np.unique(np.quantile(lengths, np.linspace(0, 1, resolution), method="higher"))
+    counts = np.searchsorted(lengths, candidates, side="right")  # utterances up to each candidate
+    num_candidates = len(candidates)
+    # frames after padding when the utterances behind candidate i and up to candidate j are padded to candidate j
+    cost = candidates[None, :] * (counts[None, :] - np.concatenate([[0], counts])[:, None])
+    best = cost[0].astype(np.float64)  # with one bucket, by last candidate
+    choices = []
+    for _ in range(min(num_buckets, num_candidates) - 1):
+        total = best[:, None] + cost[1:]
+        total[np.tril_indices(num_candidates)] = np.inf
+        choice = np.concatenate([total.argmin(axis=0)])
+        better = np.minimum(best, total.min(axis=0))
+        choices.append(np.where(total.min(axis=0) < best, choice, -1))
+        best = better
+    boundaries, last = [num_candidates - 1], num_candidates - 1
+    for choice in reversed(choices):
+        if choice[last] >= 0:
+            last = int(choice[last])
+            boundaries.append(last)
+    return candidates[boundaries[::-1]].astype(np.int64)
+
+
+def vis_train_features(index: int = 0, mfcc_dim: int = 13) -> tuple[str, np.ndarray, np.ndarray, np.ndarray, str]:
+    """Return one training example of the active corpus in every form, and print how many there are.
+
+    Args:
+        index: number of the training example.
+        mfcc_dim: number of MFCCs.
+
+    Returns:
+        (text, raw audio (num_samples,), normalised MFCCs (num_frames, mfcc_dim), normalised spectrogram
+        (num_frames, 161), audio path).
+
+    Raises:
+        IndexError: when there is no such example.
+    """
+    spectrograms = AudioGenerator(spectrogram=True)
+    spectrograms.load_train_data()
+    mfccs = AudioGenerator(spectrogram=False, mfcc_dim=mfcc_dim)
+    mfccs.load_train_data()
+    paths = spectrograms.train_audio_paths
+    if not -len(paths) <= index < len(paths):
+        raise IndexError(f"There are {len(paths)} training examples. Received: index={index}")
+    print(f"There are {len(paths)} total training examples.")
+    for generator in (spectrograms, mfccs):
+        generator.fit_train()
+    path = paths[index]
+    mfcc = mfccs.normalize(mfccs.featurize(path))
+    spectrogram = spectrograms.normalize(spectrograms.featurize(path))
+    return spectrograms.train_texts[index], read_audio(path), mfcc, spectrogram, path
+
+
+def _check_partition(partition: str) -> None:
+    if partition not in MANIFESTS:
+        raise ValueError(f"partition must be one of {list(MANIFESTS)}. Received: partition={partition!r}")

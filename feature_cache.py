@@ -1,0 +1,193 @@
+"""Features of a whole manifest, computed once and then memory-mapped.
+
+A cache is a folder `<manifest>-<kind>-<settings hash>-<manifest hash>` holding `features.npy` (all frames of all
+utterances, float16), `offsets.npy` (where each utterance starts) and `meta.json`. It is built beside and renamed
+into place under a lock, so that a crash half-way, a full disk or a second process never leaves a broken one.
+When the manifest or a setting that matters changes, its hash does, and the features are computed again.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import filelock
+import numpy as np
+from tqdm import tqdm
+
+from corpora import Utterance
+from utils import FeatureSettings, read_audio
+
+CACHE_VERSION = 1
+CACHE_DTYPE = np.float16
+NUM_THREADS = os.cpu_count() or 1
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureCache:
+    """The features of all utterances of a manifest, in the manifest's order.
+
+    Args:
+        frames: float16 memory map (total_frames, num_features).
+        offsets: int64 array (num_utterances + 1,); utterance i is `frames[offsets[i]:offsets[i + 1]]`.
+    """
+
+    frames: np.ndarray
+    offsets: np.ndarray
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.frames[self.offsets[index] : self.offsets[index + 1]]
+
+    @property
+    def num_frames(self) -> np.ndarray:
+        """Frames of each utterance, (num_utterances,)."""
+        return np.diff(self.offsets)
+
+
+def cache_folder(manifest: Path, settings: FeatureSettings) -> Path:
+    """Return the folder for this manifest and these settings (existing or not).
+
+    It stands in `.features` beside the manifest, or under the folder named by the variable VUI_CACHE.
+    """
+    root = Path(os.environ.get("VUI_CACHE") or manifest.parent / ".features")
+    text = json.dumps({"version": CACHE_VERSION, **settings.relevant()}, sort_keys=True)
+    settings_hash = hashlib.sha256(text.encode()).hexdigest()[:8]
+    manifest_hash = hashlib.sha256(str(manifest.resolve().parent).encode() + manifest.read_bytes()).hexdigest()[:12]
+    return root / f"{manifest.stem}-{settings.kind}-{settings_hash}-{manifest_hash}"
+
+
+def load_features(
+    manifest: str | Path, utterances: list[Utterance], settings: FeatureSettings, progress: bool = True
+) -> FeatureCache:
+    """Return the cached features of a manifest, computing them first when there are none.
+
+    Args:
+        manifest: the manifest file that `utterances` was read from.
+        utterances: all its utterances, in its order.
+        settings: the features.
+        progress: show a progress bar while computing.
+
+    Raises:
+        ValueError: when audio files cannot be used; all of them are named, nothing is written.
+        OSError: when the cache cannot be written (no permission, disk full); nothing half-written stays.
+    """
+    folder = cache_folder(Path(manifest), settings)
+    if not _complete(folder):
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(folder.parent / ".lock"):
+                if not _complete(folder):
+                    _build(folder, utterances, settings, progress)
+        except PermissionError as error:
+            raise PermissionError(
+                f"Cannot write the feature cache under {folder.parent}: {error.strerror}. Make the folder writable, or "
+                "name another one in the environment variable VUI_CACHE."
+            ) from error
+    return FeatureCache(np.load(folder / "features.npy", mmap_mode="r"), np.load(folder / "offsets.npy"))
+
+
+def _complete(folder: Path) -> bool:
+    return (folder / "meta.json").is_file()
+
+
+def _build(folder: Path, utterances: list[Utterance], settings: FeatureSettings, progress: bool) -> None:
+    """Compute into a folder beside `folder`, then rename. The caller holds the lock."""
+    for stale in folder.parent.glob(".building-*"):  # a run that was killed; the lock says that nobody is at work
+        shutil.rmtree(stale, ignore_errors=True)
+    _require_disk(folder.parent, utterances, settings)
+    building = folder.parent / f".building-{folder.name}"
+    building.mkdir()
+    try:
+        _write(building, utterances, settings, progress)
+        if folder.exists():
+            shutil.rmtree(folder)
+        building.replace(folder)
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"Cannot finish the feature cache {folder}: {error.strerror}. Nothing was kept; free some space (or "
+            "name another folder in the environment variable VUI_CACHE) and run again",
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    prefix = folder.name.rsplit("-", 1)[0]
+    for old in folder.parent.glob(f"{prefix}-*"):  # the same manifest before it was changed
+        if old != folder:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(building: Path, utterances: list[Utterance], settings: FeatureSettings, progress: bool) -> None:
+    lengths, problems = [], []
+    with (building / "features.npy").open("wb") as out:
+        _write_header(out, 0, settings.num_features)
+        results = _extract_all(utterances, settings)
+        kind = f"{settings.kind} features"
+        for features, problem in tqdm(
+            results, kind, len(utterances), unit=" clips", disable=not progress, mininterval=1
+        ):
+            if problem:
+                problems.append(problem)
+                continue
+            out.write(features.tobytes())
+            lengths.append(len(features))
+        out.seek(0)
+        _write_header(out, sum(lengths), settings.num_features)
+    if problems:
+        more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise ValueError(
+            f"{len(problems)} of {len(utterances)} audio files cannot be used:\n  "
+            + "\n  ".join(problems[:10])
+            + more
+            + "\nRun `python vui.py data index` again: it leaves such files out and lists them."
+        )
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    np.save(building / "offsets.npy", offsets)
+    meta = {"version": CACHE_VERSION, "settings": settings.relevant(), "num_utterances": len(utterances)}
+    (building / "meta.json").write_text(json.dumps(meta, indent=1))
+
+
+def _extract_all(
+    utterances: list[Utterance], settings: FeatureSettings
+) -> Iterator[tuple[np.ndarray | None, str | None]]:
+    """Yield (features, problem) in order; reading and the Fourier transforms release the interpreter lock."""
+
+    def extract(utterance: Utterance) -> tuple[np.ndarray | None, str | None]:
+        try:
+            return settings.extract(read_audio(utterance.path)).astype(CACHE_DTYPE), None
+        except (ValueError, FileNotFoundError) as error:
+            text = str(error)
+            return None, text if str(utterance.path) in text else f"{utterance.path}: {text}"
+
+    with concurrent.futures.ThreadPoolExecutor(NUM_THREADS) as pool:
+        pending: collections.deque[concurrent.futures.Future] = collections.deque()
+        for utterance in utterances:
+            pending.append(pool.submit(extract, utterance))
+            if len(pending) >= 16 * NUM_THREADS:  # bounds the memory held by features not yet written
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _write_header(out: BinaryIO, num_rows: int, num_features: int) -> None:
+    """Write a .npy header; NumPy pads it so that a larger number of rows fits in the same room later."""
+    descr = np.lib.format.dtype_to_descr(np.dtype(CACHE_DTYPE))
+    header = {"descr": descr, "fortran_order": False, "shape": (num_rows, num_features)}
+    np.lib.format.write_array_header_1_0(out, header)
+
+
+def _require_disk(folder: Path, utterances: list[Utterance], settings: FeatureSettings) -> None:
+    seconds = sum(utterance.duration for utterance in utterances)
+    needed = seconds * (1000 / settings.step) * settings.num_features * np.dtype(CACHE_DTYPE).itemsize
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            28,
+            f"The feature cache in {folder} needs {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free. Free some "
+            "space, or name another folder in the environment variable VUI_CACHE",
+        )

@@ -1,0 +1,151 @@
+"""How every figure of the project looks, and the plots of one utterance.
+
+Curves differ by line style and marker as well as by colour, so that they can be told apart when printed in grey.
+`show` puts a figure into the notebook as an image with an alternative text, which the HTML report keeps.
+"""
+
+import io
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from utils import SAMPLE_RATE
+
+DOTS_PER_INCH = 90
+LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 2)), (0, (3, 3, 1, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def use_style() -> None:
+    """Set fonts, grid and a colour-blind-safe palette for all figures made from here on."""
+    seaborn.set_theme(
+        style="ticks",
+        palette="colorblind",
+        rc={"axes.grid": True, "grid.alpha": 0.3, "figure.dpi": DOTS_PER_INCH},
+    )
+
+
+def curve_style(index: int) -> dict:
+    """Return colour, line style and marker of the curve with this number."""
+    palette = seaborn.color_palette("colorblind")
+    return {
+        "color": palette[index % len(palette)],
+        "linestyle": LINE_STYLES[index % len(LINE_STYLES)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "markersize": 4,
+    }
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Display a figure in the notebook as a PNG with an alternative text, and close it.
+
+    Args:
+        figure: the figure.
+        alt: one or two sentences for readers who cannot see it.
+    """
+    from IPython.display import Image, display
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
+    plt.close(figure)
+    display(Image(buffer.getvalue()), metadata={"image/png": {"alt": alt}})
+
+
+def plot_raw_audio(raw_audio: np.ndarray, sample_rate: int = SAMPLE_RATE, ax: Axes | None = None) -> Figure:
+    """Plot a waveform (num_samples,) against time in seconds."""
+    figure, ax = _axes(ax, (10, 2.4))
+    seconds = np.arange(len(raw_audio)) / sample_rate
+    ax.plot(seconds, raw_audio, linewidth=0.5, color="0.2")
+    ax.set(xlabel="time (s)", ylabel="amplitude", title="Waveform", xlim=(0, seconds[-1] if len(seconds) else 1))
+    return figure
+
+
+def plot_spectrogram_feature(
+    spectrogram: np.ndarray, step: float = 10, max_freq: float = 8000, ax: Axes | None = None
+) -> Figure:
+    """Plot a normalised spectrogram (num_frames, num_features): time to the right, frequency upwards.
+
+    Args:
+        spectrogram: the feature matrix.
+        step: milliseconds between frames.
+        max_freq: frequency of the last bin in Hz.
+        ax: axes to draw on; a new figure when None.
+    """
+    figure, ax = _axes(ax, (10, 3))
+    extent = (0, len(spectrogram) * step / 1000, 0, max_freq / 1000)
+    low, high = np.percentile(spectrogram, [1, 99.5])
+    image = ax.imshow(spectrogram.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=low, vmax=high)
+    ax.set(xlabel="time (s)", ylabel="frequency (kHz)", title="Normalised log spectrogram")
+    ax.grid(visible=False)
+    figure.colorbar(image, ax=ax, pad=0.01, label="standard deviations")
+    return figure
+
+
+def plot_mfcc_feature(mfcc: np.ndarray, step: float = 10, ax: Axes | None = None) -> Figure:
+    """Plot normalised MFCCs (num_frames, mfcc_dim) as an image, the lowest coefficient at the bottom."""
+    figure, ax = _axes(ax, (10, 2.6))
+    extent = (0, len(mfcc) * step / 1000, -0.5, mfcc.shape[1] - 0.5)
+    limit = np.percentile(np.abs(mfcc), 99)
+    image = ax.imshow(mfcc.T, origin="lower", aspect="auto", extent=extent, cmap="RdGy", vmin=-limit, vmax=limit)
+    ax.set(xlabel="time (s)", ylabel="coefficient", title="Normalised MFCCs")
+    ax.grid(visible=False)
+    figure.colorbar(image, ax=ax, pad=0.01, label="standard deviations")
+    return figure
+
+
+def plot_alignment(
+    spectrogram: np.ndarray,
+    probabilities: np.ndarray,
+    labels: Sequence[str],
+    step: float = 10,
+    title: str = "",
+) -> Figure:
+    """Draw a spectrogram over the per-frame class probabilities of the same utterance.
+
+    Args:
+        spectrogram: (num_frames, num_features).
+        probabilities: (num_output_frames, num_classes); output frames are spread over the same duration.
+        labels: one text per class.
+        step: milliseconds between feature frames.
+        title: of the whole figure.
+    """
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(10, 6.5), sharex=True, height_ratios=(1, 1.6), layout="constrained"
+    )
+    duration = len(spectrogram) * step / 1000
+    low, high = np.percentile(spectrogram, [1, 99.5])
+    top.imshow(
+        spectrogram.T,
+        origin="lower",
+        aspect="auto",
+        extent=(0, duration, 0, 8),
+        cmap="magma",
+        vmin=low,
+        vmax=high,
+    )
+    top.set(ylabel="frequency (kHz)", title=title)
+    image = bottom.imshow(
+        probabilities.T,
+        aspect="auto",
+        extent=(0, duration, len(labels) - 0.5, -0.5),
+        cmap="Greys",
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+    )
+    bottom.set(xlabel="time (s)", ylabel="character", yticks=range(len(labels)), yticklabels=labels)
+    bottom.tick_params(axis="y", labelsize=7)
+    for ax in (top, bottom):
+        ax.grid(visible=False)
+    figure.colorbar(image, ax=bottom, pad=0.01, label="probability")
+    return figure
+
+
+def _axes(ax: Axes | None, size: tuple[float, float]) -> tuple[Figure, Axes]:
+    if ax is not None:
+        return ax.get_figure(), ax
+    return plt.subplots(figsize=size, layout="constrained")

@@ -1,0 +1,75 @@
+"""Keeping the README true: its result blocks are generated from the committed run records, and checked against them.
+
+A block stands between `<!-- results: FOLDER -->` and `<!-- end results -->`, where FOLDER holds the pickles and records.
+`python vui.py compare --update` writes the blocks, `python vui.py compare --check` (part of `make lint`) fails when one
+differs, or when a committed record comes from uncommitted code.
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+from comparison import findings, load_runs, markdown_table
+from records import read_records
+from utils import project_root
+
+BLOCK = re.compile(r"(<!-- results: (?P<folder>\S+) -->\n)(?P<body>.*?)(<!-- end results -->)", re.DOTALL)
+
+
+def result_block(folder: str | Path) -> str:
+    """Return the Markdown for the runs in a folder: corpus and conditions, the table, and what it shows."""
+    runs = load_runs(None, folder)
+    record = next(run.record for run in runs if run.record)
+    train, valid = record["corpus"]["train"], record["corpus"]["validation"]
+    versions = record["versions"]
+    machine = record["machine"]
+    conditions = (
+        f"Trained on {train['num_utterances']} utterances ({train['hours']:.2f} h, {train['num_speakers']} speakers), validated "
+        f"on {valid['num_utterances']} ({valid['hours']:.2f} h, {valid['num_speakers']} other speakers), utterances up to "
+        f"{record['configuration']['max_duration']:g} s, seed {record['configuration']['seed']}, greedy decoding, Keras "
+        f"{versions['keras']} on {record['backend']} {versions.get(record['backend'], '')}, {machine['cores']} cores. CER and "
+        f"WER are at the epoch with the lowest validation loss, with 95 % intervals ({record['scores']['interval']})."
+    )
+    sentences = " ".join(findings(runs))
+    return f"{conditions}\n\n{markdown_table(runs)}\n\n{sentences}\n"
+
+
+def update_readme(readme: Path | None = None) -> bool:
+    """Write the result blocks of the README anew; return whether anything changed."""
+    readme = readme or project_root() / "README.md"
+    before = readme.read_text(encoding="utf-8")
+    after = BLOCK.sub(lambda m: m[1] + result_block(readme.parent / m["folder"]) + m[4], before)
+    if after != before:
+        readme.write_text(after, encoding="utf-8")
+    return after != before
+
+
+def check_project(root: Path | None = None) -> list[str]:
+    """Return what is wrong: blocks that differ from their records, records without a clean commit."""
+    root = root or project_root()
+    readme = root / "README.md"
+    problems = []
+    for match in BLOCK.finditer(readme.read_text(encoding="utf-8")):
+        folder = root / match["folder"]
+        if not list(folder.glob("*.pickle")):
+            problems.append(f"README.md shows results of {match['folder']}, which holds no runs.")
+        elif match["body"] != result_block(folder):
+            problems.append(
+                f"README.md differs from the records in {match['folder']}. Run: python vui.py compare --update"
+            )
+    for folder in sorted({path.parent for path in _tracked_records(root)}):
+        for record in read_records(folder):
+            if not record.get("clean") or record.get("commit") in (None, "unknown"):
+                problems.append(f"{folder.name}/{record['name']}.json comes from uncommitted code; train it again.")
+    return problems
+
+
+def _tracked_records(root: Path) -> list[Path]:
+    """Return the JSON files under `results/` that git tracks; outside a checkout all of them."""
+    try:
+        result = subprocess.run(
+            ["git", "ls-files", "results/*.json"], cwd=root, capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return list((root / "results").rglob("*.json"))
+    return [root / line for line in result.stdout.splitlines()]

@@ -1,0 +1,168 @@
+"""Running a notebook from the top and exporting it as one self-contained HTML file.
+
+The report shows the same without a network: figures and players are embedded, formulas become MathML, and scripts that
+nbconvert would load from elsewhere are left out. While the notebook runs, the terminal shows which cell is at work, what
+it prints, and how much time is left, estimated from the cell times that the notebook recorded in an earlier run.
+"""
+
+import os
+import re
+import time
+from datetime import datetime
+from pathlib import Path
+
+import latex2mathml.converter
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
+
+from utils import atomic_path
+
+DEFAULT_CELL_SECONDS = 3.0  # of a cell whose time is not known
+
+
+class TalkingClient(NotebookClient):
+    """A notebook client that says on the terminal what happens."""
+
+    def begin(self) -> None:
+        """Start the clock and collect the times recorded in the notebook."""
+        self.started = time.perf_counter()
+        self.expected = [recorded_seconds(cell) for cell in self.nb.cells if cell.cell_type == "code"]
+        self.number = 0
+        self.heading = ""
+
+    async def async_execute_cell(self, cell, cell_index, **options):
+        """Announce a code cell, then run it."""
+        if cell.cell_type == "markdown":
+            headings = re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)
+            self.heading = headings[-1] if headings else self.heading
+        elif cell.source.strip():
+            self.announce()
+        return await super().async_execute_cell(cell, cell_index, **options)
+
+    def announce(self) -> None:
+        """Print cell number, heading and time left."""
+        elapsed = time.perf_counter() - self.started
+        done, left = sum(self.expected[: self.number]), sum(self.expected[self.number :])
+        pace = elapsed / done if done > 5 else 1.0
+        self.number += 1
+        print(
+            f"[cell {self.number} of {len(self.expected)}] {self.heading}  "
+            f"({_clock(elapsed)} gone, about {_clock(pace * left)} left)",
+            flush=True,
+        )
+
+    def process_message(self, msg, cell, cell_index):
+        """Copy what a cell prints to the terminal."""
+        if msg["msg_type"] == "stream" and msg["content"]["name"] == "stdout":
+            text = msg["content"]["text"]
+            print("    " + text.rstrip("\n").replace("\n", "\n    "), flush=True)
+        return super().process_message(msg, cell, cell_index)
+
+
+def recorded_seconds(cell: nbformat.NotebookNode) -> float:
+    """Return how long a cell took when the notebook was last run, from its metadata."""
+    times = cell.metadata.get("execution", {})
+    try:
+        begin, end = (datetime.fromisoformat(times[key].replace("Z", "+00:00")) for key in _TIMES)
+    except (KeyError, ValueError):
+        return DEFAULT_CELL_SECONDS
+    return max((end - begin).total_seconds(), 0.05)
+
+
+_TIMES = ("iopub.execute_input", "shell.execute_reply")
+
+
+def run_notebook(path: str | Path, html: str | Path, environment: dict[str, str] | None = None) -> Path:
+    """Run a notebook from the top and write the HTML report and the executed notebook beside it.
+
+    Args:
+        path: the notebook; it is not changed.
+        html: the report to write; the executed notebook gets the suffix `.ipynb`.
+        environment: extra environment variables for its kernel.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        FileNotFoundError: when there is no such notebook.
+        RuntimeError: when a cell fails; what ran until then is kept beside the report for inspection.
+    """
+    path, html = Path(path), Path(html)
+    if not path.is_file():
+        raise FileNotFoundError(f"No notebook at {path}.")
+    notebook = nbformat.read(path, as_version=4)
+    client = TalkingClient(notebook, timeout=None, kernel_name="python3", record_timing=True)
+    client.resources = {"metadata": {"path": str(path.resolve().parent)}}
+    client.begin()
+    started = time.perf_counter()
+    try:
+        client.execute(env={**os.environ, **(environment or {})})
+    except CellExecutionError as error:
+        nbformat.write(notebook, _ready(html.with_suffix(".failed.ipynb")))
+        raise RuntimeError(
+            f"A cell of {path} failed; the notebook up to there is {html.with_suffix('.failed.ipynb')}.\n{error}"
+        ) from error
+    clean_outputs(notebook)
+    with atomic_path(html.with_suffix(".ipynb")) as partial:
+        nbformat.write(notebook, partial)
+    export_html(notebook, html)
+    print(f"Report: {html} ({html.stat().st_size / 1e6:.1f} MB, {_clock(time.perf_counter() - started)})", flush=True)
+    return html
+
+
+def clean_outputs(notebook: nbformat.NotebookNode) -> None:
+    """Drop what no reader needs: log lines on the error stream and the frames of progress bars."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [
+                output for output in cell.outputs if not (output.output_type == "stream" and output.name == "stderr")
+            ]
+
+
+def export_html(notebook: nbformat.NotebookNode, html: str | Path) -> None:
+    """Write a notebook as one HTML file that loads nothing from elsewhere."""
+    notebook = nbformat.from_dict(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = mathml(cell.source)
+    exporter = HTMLExporter(template_name="lab", embed_images=True, exclude_input_prompt=False)
+    exporter.mathjax_url = exporter.require_js_url = exporter.mermaid_js_url = ""
+    title = next((cell.source.splitlines()[0].lstrip("# ") for cell in notebook.cells if cell.source), "Report")
+    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    with atomic_path(html) as partial:
+        partial.write_text(without_remote_scripts(body), encoding="utf-8")
+
+
+def mathml(markdown: str) -> str:
+    """Replace `$...$` and `$$...$$` by MathML, which browsers draw without a script; code spans are left alone."""
+
+    def convert(match: re.Match) -> str:
+        if match["code"] is not None:
+            return match["code"]
+        if match["block"] is not None:
+            return latex2mathml.converter.convert(match["block"], display="block")
+        return latex2mathml.converter.convert(match["inline"])
+
+    pattern = r"(?P<code>```.*?```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+?)\$"
+    return re.sub(pattern, convert, markdown, flags=re.DOTALL)
+
+
+def without_remote_scripts(body: str) -> str:
+    """Remove script and link tags that point to another host, and the diagram loader that would."""
+    body = re.sub(r"<script[^>]*\ssrc=\"(https?:)?//[^\"]*\"[^>]*>\s*</script>", "", body)
+    body = re.sub(r"<script[^>]*\ssrc=\"\"[^>]*>\s*</script>", "", body)
+    body = re.sub(r"<link[^>]*\shref=\"(https?:)?//[^\"]*\"[^>]*>", "", body)
+    return re.sub(
+        r"<script type=\"module\">(?:(?!</script>).)*mermaid(?:(?!</script>).)*</script>", "", body, flags=re.DOTALL
+    )
+
+
+def _ready(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

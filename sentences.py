@@ -1,0 +1,208 @@
+"""The sentences of the demo corpus: a small grammar of everyday English, written for this project.
+
+`RULES` maps a slot to its alternatives, separated by ` | `; `{slot}` stands for another rule. Add an
+alternative and new sentences follow. Words in `HELD_OUT` never reach training or validation, so that a fifth
+of the test sentences can ask for a word that the model has not heard.
+"""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+RULES = {
+    "sentence": """{who} left the {thing} {place} | {who} {cleaned} the {room} {past}
+        | there is a {look} {thing} {place} | please put the {thing} {place}
+        | can you find the {look} {thing} | where did you put the {thing} | {who} {made} {food} for {meal}
+        | i'd like {drink} and {food} | the {dish} tastes {taste} | don't eat the {dish} before {meal}
+        | it's {weather} {now} | it was {weather} {past} | we couldn't see the {landmark} in the {fog}
+        | the {look} {animal} {ran} {path} | {who} saw {number} {animals} {outside}
+        | that {animal} doesn't like {dislike} | the {vehicle} leaves at {number} {daypart}
+        | {who} {went} to the {building} {past} | turn {side} at the {landmark}
+        | turn {side} at the old {building} | how far is the {building} from the {landmark}
+        | {who} missed the {vehicle} {past} | the {worker} {explained} the {plan}
+        | you'll need {number} {supplies} for the {plan} | she's learning to {skill}
+        | he can't {skill} but he can {skill} | haven't you {finished} the {plan} yet
+        | {who} planted {flowers} {outside} | the {flowers} bloom in {season}
+        | they {played} {outside} {past} | let's {activity} {future}
+        | they're going to {activity} {future} | i feel {mood} when {condition}
+        | {who} wasn't {mood} about the {plan} | we've never been to the {landmark} in {season}
+        | if {condition} we'll {activity} | my {body} {hurt} {past} | the {thing} costs {number} dollars
+        | {who} bought {number} {supplies} at the {building} | our {animal} sleeps {place}
+        | what time does the {building} open {future} | the {worker} isn't {mood} {now}
+        | {who} told a {story} story about a {animal} | the {room} smells of {dish}
+        | i think the {worker} lost a {look} {thing} | nobody knew why the {animal} {ran} {path}
+        | you're {mood} because {condition} | won't you {activity} with us
+        | the {worker} carried {number} {supplies} {path} | {number} {animals} came {path}
+        | both of them like {drink} with {meal} | she asked the {worker} for {drink}
+        | that's the {look} {thing} from the {building}
+        | the {landmark} is {number} miles {compass} of the {building}""",
+    "who": """i | you | we | they | she | he | my {family} | her {family} | his {family} | the {worker}
+        | someone""",
+    "family": """mother | father | brother | sister | aunt | uncle | cousin | grandmother | friend | son
+        | daughter | nephew""",
+    "worker": """teacher | doctor | baker | farmer | driver | painter | nurse | student | captain | singer
+        | cook | carpenter | tailor""",
+    "thing": """key | letter | book | lamp | basket | ticket | blanket | clock | box | cup | bottle
+        | pencil | mirror | radio | hat | coat | shoe | camera | bag | wheel | drum | knife | spoon
+        | hammer | umbrella | lantern""",
+    "look": """small | big | new | red | blue | green | yellow | white | black | round | heavy | strange
+        | broken | pretty | brown | purple | golden""",
+    "place": """on the table | under the bed | by the window | near the door | behind the chair
+        | in the {room} | beside the stove | on the top shelf | next to the sofa | below the stairs
+        | in the corner""",
+    "room": "kitchen | garage | bedroom | hall | bathroom | cellar | office | living room | attic",
+    "cleaned": "cleaned | painted | swept | measured | locked | searched",
+    "made": "made | cooked | bought | ordered | brought | wanted",
+    "food": """bread | hot soup | rice and beans | a salad | pancakes | fried fish | cheese | apple pie
+        | potatoes | two eggs | noodles | some {dish}""",
+    "dish": "chicken | soup | cake | fish | bread | honey | butter | rice | corn | pie | lemon | pumpkin",
+    "drink": "a cup of tea | some coffee | warm milk | orange juice | cold water | a glass of lemonade",
+    "meal": "breakfast | lunch | dinner | the party | the picnic | supper",
+    "taste": "too sweet | very fresh | rather sour | better today | quite plain | wonderful | a bit salty",
+    "weather": """cold | raining | windy | very hot | snowing | cloudy | warm and dry | freezing | foggy
+        | dark""",
+    "fog": "fog | rain | snow | dark | smoke | morning light | thunder",
+    "now": "today | this morning | outside | again | right now | up here | this evening",
+    "past": """yesterday | last night | last week | on monday | on friday | after school
+        | before the storm | all day | again | twice | a month ago | in october""",
+    "future": "tomorrow | tonight | next week | on sunday | after lunch | this summer | soon | on tuesday",
+    "season": "spring | summer | autumn | winter | april | june | march",
+    "daypart": "in the morning | in the evening | at the earliest | every day | tonight | sharp",
+    "animal": """dog | cat | horse | bird | rabbit | cow | mouse | sheep | fox | duck | frog | bear
+        | squirrel | goose""",
+    "animals": "dogs | cats | horses | birds | rabbits | cows | ducks | frogs | ants | goats | swans",
+    "dislike": "strangers | loud music | cold rain | the {animal} | children | being alone | long trips",
+    "ran": "ran | jumped | walked | crept | hurried | raced | wandered",
+    "path": """across the road | over the fence | into the barn | around the pond | under the bridge
+        | up the hill | through the tall grass | along the river | down the street | past the gate
+        | toward the harbor""",
+    "outside": """in the garden | at the park | by the lake | on the beach | near the farm
+        | behind the house | in the forest | in the field | beside the wall | next to the ladder""",
+    "number": "two | three | four | five | six | seven | eight | nine | ten | twelve | eleven",
+    "vehicle": "bus | train | plane | boat | school bus | night train | truck | ferry",
+    "went": "drove | walked | ran | rode | took a taxi | hurried | returned",
+    "building": """library | market | station | museum | bank | hospital | church | shop | hotel | theater
+        | castle""",
+    "landmark": """mountain | bridge | river | lighthouse | old mill | island | tower | valley | desert
+        | canyon""",
+    "side": "left | right",
+    "compass": "north | south | east | west",
+    "explained": "explained | changed | forgot | checked | liked | understood | planned",
+    "finished": "finished | started | heard about | looked at | thought about | decided on",
+    "plan": """trip | homework | meeting | concert | lesson | game | project | wedding | answer | question
+        | race | voyage""",
+    "supplies": """apples | books | pens | chairs | plates | candles | boxes | stamps | nails | eggs
+        | bricks | cards | pictures | tickets | ropes | buckets""",
+    "skill": """swim | paint | sing | dance | cook | ride a horse | play the piano | drive a truck | knit
+        | fish | spell | whistle | play the violin""",
+    "flowers": "roses | tulips | daisies | sunflowers | cherry trees | lilies | wild flowers | blossoms",
+    "played": """played football | sang songs | told jokes | flew kites | danced | played chess
+        | ran races | rested""",
+    "activity": """go for a walk | watch a movie | bake a cake | visit grandfather | wash the car
+        | read a story | build a fire | play outside | sell the house | fix the roof | stay at home
+        | take the train | call the doctor | catch some fish | climb the mountain | sail to the island""",
+    "mood": """happy | tired | sad | angry | proud | nervous | calm | worried | hungry | excited | lonely
+        | jealous""",
+    "condition": """the sun shines | the house is quiet | it rains all day | my friends visit
+        | the snow falls | there's no milk | the road is empty | it isn't too late | the baby sleeps
+        | you don't call | the wind blows hard | the lights go out""",
+    "body": "head | knee | left hand | back | neck | right foot | shoulder | tooth | wrist",
+    "hurt": "hurt | felt better | felt stiff | was sore",
+    "story": "funny | long | sad | true | short | silly | scary | clever",
+}
+
+_HELD_OUT = """
+    attic blossoms canyon carpenter castle climb eleven ferry golden goose hammer harbor jealous kites
+    ladder lantern lemon nephew october pumpkin purple salty squirrel supper tailor thunder umbrella violin
+    voyage wrist
+    """
+HELD_OUT = frozenset(_HELD_OUT.split())
+_ALTERNATIVES = {slot: [" ".join(part.split()) for part in rule.split("|")] for slot, rule in RULES.items()}
+UNSEEN_SHARE = 0.2  # of the test sentences
+MAX_TRIES = 20_000  # draws before a set of sentences counts as impossible
+
+
+def grammar_words() -> set[str]:
+    """Return every word that the grammar can say."""
+    text = " ".join(part for parts in _ALTERNATIVES.values() for part in parts)
+    return set(re.sub(r"\{\w+\}", " ", text).split())
+
+
+class Grammar:
+    """Draws sentences, using every alternative of a slot once before any of them comes back.
+
+    Args:
+        rng: the source of all choices; the same seed gives the same sentences.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._bags: dict[str, list[str]] = {}
+
+    def _draw(self, slot: str) -> str:
+        bag = self._bags.setdefault(slot, [])
+        if not bag:
+            bag.extend(_ALTERNATIVES[slot][i] for i in self._rng.permutation(len(_ALTERNATIVES[slot])))
+        return bag.pop()
+
+    def sentence(self) -> str:
+        """Return one sentence in lower case, without punctuation other than the apostrophe."""
+        text = self._draw("sentence")
+        while "{" in text:
+            text = re.sub(r"\{(\w+)\}", lambda match: self._draw(match[1]), text, count=1)
+        return text
+
+    def collect(self, count: int, wanted: Callable[[set[str]], bool], taken: set[str]) -> list[str]:
+        """Return `count` new sentences.
+
+        Args:
+            count: how many.
+            wanted: tells from the set of a sentence's words whether it belongs.
+            taken: sentences that must not come again; the new ones are added to it.
+
+        Raises:
+            ValueError: when the grammar does not yield them within `MAX_TRIES` draws.
+        """
+        found: list[str] = []
+        for _ in range(MAX_TRIES):
+            if len(found) == count:
+                return found
+            text = self.sentence()
+            words = text.split()
+            repeats = any(a == b for a, b in zip(words, words[1:], strict=False))
+            if text not in taken and not repeats and wanted(set(words)):
+                taken.add(text)
+                found.append(text)
+        raise ValueError(
+            f"Found only {len(found)} of {count} sentences in {MAX_TRIES:,} draws from the grammar. "
+            "Ask for fewer, or for more training sentences, whose words the others are made of."
+        )
+
+
+def split_sentences(seed: int, num_train: int, num_valid: int, num_test: int) -> dict[str, list[str]]:
+    """Return the sentences of each split; no sentence stands in two of them.
+
+    Validation and four fifths of the test use only words of the training sentences. Every other test sentence holds
+    at least one word that training never had (`UNSEEN_SHARE` of them).
+
+    Args:
+        seed: the same seed gives the same sentences.
+        num_train: number of training sentences; likewise `num_valid` and `num_test`.
+        num_valid: see `num_train`.
+        num_test: see `num_train`.
+
+    Returns:
+        `{"train": [...], "validation": [...], "test": [...]}`.
+    """
+    rng = np.random.default_rng(seed)
+    grammar = Grammar(rng)
+    taken: set[str] = set()
+    train = grammar.collect(num_train, lambda words: not words & HELD_OUT, taken)
+    known = {word for text in train for word in text.split()}
+    validation = grammar.collect(num_valid, known.issuperset, taken)
+    num_unseen = round(num_test * UNSEEN_SHARE)
+    test = grammar.collect(num_test - num_unseen, known.issuperset, taken)
+    unseen = grammar.collect(num_unseen, lambda words: bool(words & HELD_OUT) and len(words - known) <= 2, taken)
+    test = [(test + unseen)[i] for i in rng.permutation(num_test)]  # so that every speaker has some of both
+    return {"train": train, "validation": validation, "test": test}

@@ -1,0 +1,84 @@
+"""Transcribing audio files with a trained model: the weights file says everything that is needed."""
+
+import dataclasses
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import records
+from decoding import greedy_decode
+from evaluation import feature_settings_for
+from sample_models import output_length
+from utils import FeatureSettings, project_root, read_audio
+
+RELEASED = "released"  # folder of the released weights under results/
+STD_FLOOR = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Recogniser:
+    """A model with the features and statistics that it was trained with.
+
+    Args:
+        model: features to softmax.
+        settings: of the features.
+        mean: (num_features,), subtracted.
+        std: (num_features,), divided by.
+        metadata: everything else in the weights file.
+    """
+
+    model: keras.Model
+    settings: FeatureSettings
+    mean: np.ndarray
+    std: np.ndarray
+    metadata: dict
+
+    def probabilities(self, samples: np.ndarray) -> np.ndarray:
+        """Return class probabilities (num_output_frames, num_classes) of a 16 kHz waveform (num_samples,)."""
+        features = (self.settings.extract(samples) - self.mean) / self.std
+        if output_length(self.model, len(features)) < 1:
+            raise ValueError(f"{len(samples)} samples are too few for one output frame of {self.model.name}.")
+        return np.asarray(self.model.predict_on_batch(features[None].astype(np.float32)))[0]
+
+    def transcribe(self, path: str | Path) -> str:
+        """Return the text of an audio file.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when it cannot be read as audio or is too short.
+        """
+        return greedy_decode(self.probabilities(read_audio(path)))
+
+
+def load_recogniser(weights: str | Path | None = None) -> Recogniser:
+    """Load a weights file that `train_model` wrote, or the released weights.
+
+    Args:
+        weights: path; None: the released weights of this project.
+
+    Raises:
+        FileNotFoundError: when there are none; the message says how to train.
+        ValueError: when the file is damaged or not of this project.
+    """
+    model, metadata = records.load_model(weights if weights is not None else released_weights())
+    width = model.input_shape[-1]
+    mean = np.asarray(metadata.get("mean", np.zeros(width)), np.float32)
+    std = np.maximum(np.asarray(metadata.get("std", np.ones(width)), np.float32), STD_FLOOR)
+    return Recogniser(model, feature_settings_for(width, metadata), mean, std, metadata)
+
+
+def released_weights() -> Path:
+    """Return the released weights.
+
+    Raises:
+        FileNotFoundError: when the project holds none yet.
+    """
+    found = sorted((project_root() / records.RESULTS / RELEASED).glob("recogniser*.h5"))
+    if not found:
+        raise FileNotFoundError(
+            "There are no released weights yet. Train a model and name its weights, for example:\n"
+            "  python vui.py train cnn_birnn_model --epochs 20\n"
+            "  python vui.py transcribe FILE --model results/cnn_birnn_model.h5"
+        )
+    return found[-1]
