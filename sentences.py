@@ -169,9 +169,9 @@ class Grammar:
             if len(found) == count:
                 return found
             text = self.sentence()
-            words = text.split()
-            repeats = any(a == b for a, b in zip(words, words[1:], strict=False))
-            if text not in taken and not repeats and wanted(set(words)):
+            words = [word for word in text.split() if len(word) > 3]
+            repeats = len(set(words)) < len(words)  # "a cook can cook": no content word twice
+            if text not in taken and not repeats and wanted(set(text.split())):
                 taken.add(text)
                 found.append(text)
         raise ValueError(
@@ -203,6 +203,8 @@ def split_sentences(seed: int, num_train: int, num_valid: int, num_test: int) ->
     validation = grammar.collect(num_valid, known.issuperset, taken)
     num_unseen = round(num_test * UNSEEN_SHARE)
     test = grammar.collect(num_test - num_unseen, known.issuperset, taken)
-    unseen = grammar.collect(num_unseen, lambda words: bool(words & HELD_OUT) and len(words - known) <= 2, taken)
+    unseen = grammar.collect(
+        num_unseen, lambda words: bool(words & HELD_OUT) and len(words - known) <= 2, taken
+    )
     test = [(test + unseen)[i] for i in rng.permutation(num_test)]  # so that every speaker has some of both
     return {"train": train, "validation": validation, "test": test}

@@ -12,6 +12,7 @@ import _ctypes
 import contextlib
 import ctypes
 import dataclasses
+import hashlib
 import json
 import queue
 import shutil
@@ -35,25 +36,26 @@ import corpora
 from sentences import split_sentences
 from utils import SAMPLE_RATE, invalid_characters, project_root
 
-DEMO_VERSION = 1  # raise it when the same seed would give other audio or other sentences
+DEMO_VERSION = 1  # raise it when the same plan (sentences, voices, seeds) would give other audio
 MARKER = "DEMO.json"  # tells a demo folder from a user's own corpus
 SUBSETS = {"train": "demo-train", "validation": "demo-valid", "test": "demo-test"}
 SCALES = {"full": (820, 84, 124), "tiny": (44, 6, 10)}  # utterances for training, validation, test
 
-# Variants that no split uses: whispers, robots and effects; near-copies of a variant in another split (Gene2,
-# steph2, steph3, Mr serious, iven, klatt4, klatt6, michel, benjamin); and those with a breath sound (f2, f3, f5,
-# Alicia, victor, sandro), whose noise differs from one process to the next and cannot be seeded.
+# Left out of every split: whispers, robots and effects, and near-copies of a variant that is used (Gene2, steph2,
+# steph3, Mr serious, iven, klatt4, klatt6, michel, benjamin), so that no voice crosses over under another name; and
+# Reed, whose breath comes from the C library's own random numbers, which cannot be seeded portably.
 _TRAIN_VARIANTS = """
-    Andrea Andy Annie Diogo Henrique Hugo Jacky Lee Mario Mike Nguyen Reed Storm Tweaky adam anika belinda boris
-    david ed edward f4 grandma grandpa gustave iven2 iven4 john klatt3 klatt5 linda m1 m2 m4 m5 m7 marcelo miguel
-    mike2 norbert pablo paul pedro quincy rob robert shelby travis
+    Alicia Andrea Andy Annie Diogo Henrique Hugo Jacky Lee Mario Mike Nguyen Storm Tweaky adam anika belinda
+    boris david ed edward f2 f3 f4 f5 grandma grandpa gustave iven2 iven4 john klatt3 klatt5 linda m1 m2 m4 m5 m7
+    marcelo miguel mike2 norbert pablo paul pedro quincy rob robert shelby travis victor
     """
 VARIANTS = {
     "train": tuple(_TRAIN_VARIANTS.split()),
     "validation": ("Alex", "Gene", "aunty", "m6", "max"),
     "test": ("Denis", "Michael", "antonio", "f1", "m3", "m8", "steph"),
 }
-FEMALE = {"Andrea", "Annie", "anika", "aunty", "belinda", "f1", "f4", "grandma", "linda", "shelby", "steph"}
+_FEMALE = "Alicia Andrea Annie anika aunty belinda f1 f2 f3 f4 f5 grandma linda shelby steph"
+FEMALE = frozenset(_FEMALE.split())
 ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-us-nyc", "en-gb-scotland", "en-us", "en-gb-x-gbclan", "en-029")
 SPEAKERS_PER_VARIANT = 2
 FIRST_SPEAKER = 90_001  # above every LibriSpeech speaker, so that the two can be mixed
@@ -106,7 +108,11 @@ class DemoReport:
 
     def __str__(self) -> str:
         """Return a few lines for the reader."""
-        took = f"made in {self.seconds:.0f} s" if self.made else "already there with these settings, nothing made"
+        took = (
+            f"made in {self.seconds:.0f} s"
+            if self.made
+            else "already there with these settings, nothing made"
+        )
         lines = [f"Demo corpus in {self.folder} ({took})"]
         for split, numbers in self.splits.items():
             lines.append(
@@ -140,7 +146,9 @@ class _Event(ctypes.Structure):
     )
 
 
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
+)
 _LOCK = threading.Lock()  # the library keeps its state in global variables
 
 
@@ -148,8 +156,9 @@ _LOCK = threading.Lock()  # the library keeps its state in global variables
 def _fresh_library() -> Iterator[tuple[ctypes.CDLL, int]]:
     """Yield a newly loaded espeak-ng and its sample rate.
 
-    Loading costs 1 ms and is what makes speech repeatable: the phases of its random flutter and roughness live in
-    static variables, which neither `espeak_Terminate` nor a new `espeak_Initialize` resets.
+    Loading costs 1 ms and is half of what makes speech repeatable: the phases of the random flutter live in static
+    variables, which neither `espeak_Terminate` nor a new `espeak_Initialize` resets. The other half is the seed of
+    the breath noise, which `espeak_Initialize` takes from the clock.
     """
     try:
         import espeakng_loader
@@ -167,6 +176,7 @@ def _fresh_library() -> Iterator[tuple[ctypes.CDLL, int]]:
                 f"espeak-ng cannot read its data in {data} (it answered {rate}). Reinstall espeakng-loader; if the "
                 f"path is long (here {len(data)} characters), move the environment to a shorter one."
             )
+        library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         try:
             yield library, rate
         finally:
@@ -250,10 +260,14 @@ def _speak(
     parameters = {_RATE: round(rate / formant_shift), _VOLUME: 100, _PITCH: pitch, _RANGE: pitch_range}
     samples, espeak_rate, events = _run_espeak(text, name, parameters)
     ratio = Fraction(SAMPLE_RATE / (espeak_rate * formant_shift)).limit_denominator(500)
-    audio = scipy.signal.resample_poly(samples / 32768.0, ratio.numerator, ratio.denominator).astype(np.float32)
+    audio = scipy.signal.resample_poly(samples / 32768.0, ratio.numerator, ratio.denominator).astype(
+        np.float32
+    )
     loud = np.flatnonzero(np.abs(audio) > _SILENCE * np.abs(audio).max(initial=1e-9))
     if not len(loud):
-        raise ValueError(f"espeak-ng made no sound for {text!r} with the voice {name!r}; choose another voice.")
+        raise ValueError(
+            f"espeak-ng made no sound for {text!r} with the voice {name!r}; choose another voice."
+        )
     starts, num_missing = _word_starts(text, events, len(samples))
     first, last = loud[0], loud[-1] + 1
     edges = np.clip(np.append(np.array(starts) * float(ratio), last), first, last) / SAMPLE_RATE
@@ -377,7 +391,9 @@ def _render(job: dict) -> dict:
     shift = (lead - start) / SAMPLE_RATE
     path = Path(job["path"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.round(samples * 32767).astype(np.int16), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    soundfile.write(
+        path, np.round(samples * 32767).astype(np.int16), SAMPLE_RATE, format="FLAC", subtype="PCM_16"
+    )
     duration = len(samples) / SAMPLE_RATE
     return {
         "duration": duration,
@@ -457,8 +473,8 @@ def _render_all(jobs: list[dict], workers: int) -> Iterator[dict]:
 # ---------------------------------------------------------------------------------------------- the corpus
 
 
-def _plan(seed: int, counts: tuple[int, int, int], folder: Path) -> list[dict]:
-    """Return one job for each utterance of the corpus, with its split."""
+def _plan(seed: int, counts: tuple[int, ...]) -> list[dict]:
+    """Return one job for each utterance of the corpus, with its split; paths are relative to the corpus."""
     texts = split_sentences(seed, *counts)
     speakers = make_speakers(seed, {split: len(texts[split]) for split in texts})
     jobs = []
@@ -468,11 +484,11 @@ def _plan(seed: int, counts: tuple[int, int, int], folder: Path) -> list[dict]:
             voice = voices[index % len(voices)]
             chapter = str(int(voice.speaker) + 100_000)
             name = f"{voice.speaker}-{chapter}-{index // len(voices):04d}.flac"
-            path = folder / SUBSETS[split] / voice.speaker / chapter / name
+            path = f"{SUBSETS[split]}/{voice.speaker}/{chapter}/{name}"
             jobs.append(
                 {
                     "split": split,
-                    "path": str(path),
+                    "path": path,
                     "text": text,
                     "voice": dataclasses.asdict(voice),
                     "seed": [seed, 2, len(jobs)],
@@ -507,7 +523,9 @@ def _write_tables(folder: Path, jobs: list[dict], results: list[dict]) -> None:
     rows = [";ID   |SEX|SUBSET          |MINUTES|NAME\n"]
     for speaker, voice in sorted(voices.items()):
         name = f"{voice.name} rate {voice.rate} pitch {voice.pitch} formants x{voice.formant_shift}"
-        rows.append(f"{speaker:<6}| {voice.sex} |{SUBSETS[voice.split]:<16}|{minutes[speaker]:6.2f} |{name}\n")
+        rows.append(
+            f"{speaker:<6}| {voice.sex} |{SUBSETS[voice.split]:<16}|{minutes[speaker]:6.2f} |{name}\n"
+        )
     (folder / "SPEAKERS.TXT").write_text("".join(rows), encoding="utf-8")
 
 
@@ -593,24 +611,28 @@ def make_demo(
     given = (num_train, num_valid, num_test)
     counts = tuple(default if n is None else n for n, default in zip(given, SCALES[scale], strict=True))
     if min(counts) < 1 or workers < 0:
-        raise ValueError(f"Expected at least 1 utterance in each split and workers >= 0. Received: {counts}, {workers}")
+        raise ValueError(
+            f"Expected at least 1 utterance in each split and workers >= 0. Received: {counts}, {workers}"
+        )
     folder = Path(out) if out is not None else project_root() / "LibriSpeech" / "demo"
     folder = folder.resolve()
-    settings = {"version": DEMO_VERSION, "seed": seed, "counts": list(counts)}
+    jobs = _plan(seed, counts)
+    plan = hashlib.sha256(json.dumps(jobs, sort_keys=True).encode()).hexdigest()[:16]
+    settings = {"version": DEMO_VERSION, "seed": seed, "counts": list(counts), "plan": plan}
     folder.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with filelock.FileLock(folder.parent / f".{folder.name}.lock"):
         marker = _read_marker(folder)
         made = marker is None or marker["settings"] != settings or not _is_complete(folder, sum(counts))
         if made:
-            marker = _make(folder, settings, workers, progress)
+            marker = _make(folder, settings, jobs, workers, progress)
     report = DemoReport(folder, made, time.perf_counter() - started, **marker["summary"])
     if progress:
         print(report)
     return report
 
 
-def _make(folder: Path, settings: dict, workers: int, progress: bool) -> dict:
+def _make(folder: Path, settings: dict, plan: list[dict], workers: int, progress: bool) -> dict:
     """Make the corpus beside `folder`, put it in its place, and return its marker."""
     prefix = f".{folder.name}-making-"
     for leftover in folder.parent.glob(f"{prefix}*"):
@@ -618,8 +640,10 @@ def _make(folder: Path, settings: dict, workers: int, progress: bool) -> dict:
     making = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     making.chmod(0o755)  # mkdtemp lets only its owner read
     try:
-        jobs = _plan(settings["seed"], settings["counts"], making)
-        bar = tqdm(total=len(jobs), desc="Demo corpus", unit="utt", ascii=True, mininterval=1, disable=not progress)
+        jobs = [job | {"path": str(making / job["path"])} for job in plan]
+        bar = tqdm(
+            total=len(jobs), desc="Demo corpus", unit="utt", ascii=True, mininterval=1, disable=not progress
+        )
         results = []
         with bar:
             for result in _render_all(jobs, workers):

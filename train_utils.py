@@ -36,6 +36,8 @@ __all__ = [
 ]
 
 STEP_LINE_SECONDS = 20  # within a long epoch, a line of progress this often
+MONITORS = ("val_loss", "val_cer", "val_wer")
+SCHEDULES = ("constant", "cosine")
 VALIDATION_COST = 0.4  # of a training step, for a batch of the same size; used by the estimate only
 
 
@@ -102,6 +104,40 @@ def _configure_jax(memory_fraction: float | None, allow_growth: bool) -> str:
 # ------------------------------------------------------------------------------------------------- the run
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a run is trained, apart from model, data and optimiser.
+
+    Raises:
+        ValueError: at construction, for values out of range.
+    """
+
+    epochs: int
+    monitor: str = "val_loss"  # the lowest value of this chooses the weights that are kept
+    schedule: str = "constant"  # of the learning rate after the warm-up; or 'cosine'
+    warmup_epochs: float = 0.0  # the learning rate rises linearly so long
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1. Received: epochs={self.epochs}")
+        if self.monitor not in MONITORS:
+            raise ValueError(f"monitor must be one of {MONITORS}. Received: monitor={self.monitor!r}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {SCHEDULES}. Received: schedule={self.schedule!r}")
+        if not 0 <= self.warmup_epochs <= self.epochs:
+            raise ValueError(
+                f"warmup_epochs must be in 0..epochs ({self.epochs}). Received: warmup_epochs={self.warmup_epochs}"
+            )
+
+    def learning_rate_factor(self, progress: float) -> float:
+        """Return what the learning rate is multiplied by after this many epochs (a fraction counts)."""
+        if progress < self.warmup_epochs:
+            return progress / self.warmup_epochs
+        if self.schedule == "constant" or self.epochs == self.warmup_epochs:
+            return 1.0
+        return 0.5 + 0.5 * float(np.cos(np.pi * (progress - self.warmup_epochs) / (self.epochs - self.warmup_epochs)))
+
+
 @dataclasses.dataclass
 class Run:
     """One training run while it goes on."""
@@ -113,8 +149,8 @@ class Run:
     generator: AudioGenerator
     history_path: Path
     weights_path: Path
-    epochs: int
-    monitor: str
+    options: Options
+    learning_rate: float | None  # the optimiser's own; None when it has a schedule of its own
     verbose: int
     metadata: dict
     history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
@@ -145,6 +181,8 @@ def train_model(
     max_duration: float | None = 10.0,
     *,
     features: FeatureSettings | None = None,
+    schedule: str = "constant",
+    warmup_epochs: float = 0.0,
     augmentation: Augmentation | None = None,
     monitor: str = "val_loss",
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -169,6 +207,8 @@ def train_model(
         sort_by_duration: shortest utterances first in the first epoch.
         max_duration: seconds; longer utterances take no part.
         features: settings to use instead of `spectrogram` and `mfcc_dim`.
+        schedule: 'constant', or 'cosine': the learning rate falls to 0 along half a cosine.
+        warmup_epochs: the learning rate rises linearly from 0 during so many epochs.
         augmentation: changes the training features, anew in each epoch; None: no change.
         monitor: 'val_loss', 'val_cer' or 'val_wer': the lowest chooses the weights that are kept.
         callbacks: Keras callbacks, called with the same logs as the history.
@@ -183,7 +223,11 @@ def train_model(
         ValueError: for arguments out of range, features that do not fit the model, or data that cannot be used.
         FileNotFoundError: when a manifest is missing.
     """
-    _check_arguments(epochs, monitor, save_model_path)
+    options = Options(epochs, monitor, schedule, warmup_epochs)
+    if not str(save_model_path).endswith(records.WEIGHT_SUFFIXES):
+        raise ValueError(
+            f"save_model_path must end in one of {records.WEIGHT_SUFFIXES}. Received: {str(save_model_path)!r}"
+        )
     settings = features or FeatureSettings("spectrogram" if spectrogram else "mfcc", mfcc_dim=mfcc_dim)
     if input_to_softmax.input_shape[-1] != settings.num_features:
         raise ValueError(
@@ -201,38 +245,18 @@ def train_model(
     )
     generator.load_train_data(train_json)
     generator.load_validation_data(valid_json)
-    configuration = _configuration(generator, input_to_softmax, optimizer, epochs, monitor)
+    configuration = _configuration(generator, input_to_softmax, optimizer, options)
     history_path, weights_path = records.results_path(pickle_path), records.results_path(save_model_path)
     if not force:
         finished = _finished_run(configuration, history_path, weights_path, input_to_softmax, verbose)
         if finished is not None:
             return finished
-    run = _start(
-        input_to_softmax,
-        optimizer,
-        generator,
-        history_path,
-        weights_path,
-        epochs,
-        monitor,
-        verbose,
-        configuration,
-    )
+    run = _start(input_to_softmax, optimizer, generator, options, history_path, weights_path, verbose)
+    run.metadata["fingerprint"] = records.fingerprint(configuration)
     started = time.perf_counter()
     _train(run, keras.callbacks.CallbackList(list(callbacks), model=run.trainer))
     _finish(run, configuration, time.perf_counter() - started)
     return run.history
-
-
-def _check_arguments(epochs: int, monitor: str, save_model_path: str | Path) -> None:
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1. Received: epochs={epochs}")
-    if monitor not in ("val_loss", "val_cer", "val_wer"):
-        raise ValueError(f"monitor must be 'val_loss', 'val_cer' or 'val_wer'. Received: monitor={monitor!r}")
-    if not str(save_model_path).endswith(records.WEIGHT_SUFFIXES):
-        raise ValueError(
-            f"save_model_path must end in one of {records.WEIGHT_SUFFIXES}. Received: {str(save_model_path)!r}"
-        )
 
 
 def _fresh_optimizer(optimizer: keras.optimizers.Optimizer | None) -> keras.optimizers.Optimizer:
@@ -245,11 +269,7 @@ def _fresh_optimizer(optimizer: keras.optimizers.Optimizer | None) -> keras.opti
 
 
 def _configuration(
-    generator: AudioGenerator,
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    epochs: int,
-    monitor: str,
+    generator: AudioGenerator, model: keras.Model, optimizer: keras.optimizers.Optimizer, options: Options
 ) -> dict:
     """Collect what decides the result; two runs with the same configuration need not both be trained."""
     parts = generator.partitions
@@ -264,8 +284,7 @@ def _configuration(
         "sort_by_duration": generator.sort_by_duration,
         "seed": generator.seed,
         "augmentation": dataclasses.asdict(generator.augmentation) if generator.augmentation else None,
-        "epochs": epochs,
-        "monitor": monitor,
+        **dataclasses.asdict(options),
         "backend": keras.backend.backend(),
     }
 
@@ -294,12 +313,10 @@ def _start(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
     generator: AudioGenerator,
+    options: Options,
     history_path: Path,
     weights_path: Path,
-    epochs: int,
-    monitor: str,
     verbose: int,
-    configuration: dict,
 ) -> Run:
     """Prepare data, training model and paths; say what takes part and how long it will take."""
     trainer = add_ctc_loss(model)
@@ -316,8 +333,8 @@ def _start(
         generator=generator,
         history_path=history_path,
         weights_path=weights_path,
-        epochs=epochs,
-        monitor=monitor,
+        options=options,
+        learning_rate=_own_learning_rate(optimizer),
         verbose=verbose,
         metadata={},
     )
@@ -339,11 +356,16 @@ def _start(
         "mean": generator.feats_mean.tolist(),
         "std": generator.feats_std.tolist(),
         "train_speakers": summarize(generator.partitions["train"].utterances)["speakers"],
-        "fingerprint": records.fingerprint(configuration),
     }
     if verbose:
         _announce(run)
     return run
+
+
+def _own_learning_rate(optimizer: keras.optimizers.Optimizer) -> float | None:
+    if isinstance(optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+        return None
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
 def _output_length(model: keras.Model) -> Callable:
@@ -373,7 +395,7 @@ def _announce(run: Run) -> None:
     run.say(
         f"{run.name}: {run.model.count_params():,} parameters, {len(generator.train_texts)} training and "
         f"{len(generator.valid_texts)} validation utterances, {len(plan)} steps an epoch. "
-        f"About {_duration(per_epoch * run.epochs)} for {run.epochs} epochs here ({seconds:.2f} s a step)."
+        f"About {_duration(per_epoch * run.options.epochs)} for {run.options.epochs} epochs here ({seconds:.2f} s a step)."
     )
 
 
@@ -383,7 +405,7 @@ def _train(run: Run, callbacks: keras.callbacks.CallbackList) -> None:
     callbacks.on_train_begin()
     started = time.perf_counter()
     try:
-        for epoch in range(run.epochs):
+        for epoch in range(run.options.epochs):
             callbacks.on_epoch_begin(epoch)
             epoch_started = time.perf_counter()
             loss = _train_epoch(run, epoch, callbacks)
@@ -395,7 +417,7 @@ def _train(run: Run, callbacks: keras.callbacks.CallbackList) -> None:
             for key, value in logs.items():
                 run.history.setdefault(key, []).append(value)
             records.save_history(run.history_path, run.history)
-            left = (time.perf_counter() - started) / (epoch + 1) * (run.epochs - epoch - 1)
+            left = (time.perf_counter() - started) / (epoch + 1) * (run.options.epochs - epoch - 1)
             run.say(_epoch_line(run, epoch, logs, left))
             callbacks.on_epoch_end(epoch, logs)
             if run.trainer.stop_training or run.status == "diverged":
@@ -410,8 +432,12 @@ def _train_epoch(run: Run, epoch: int, callbacks: keras.callbacks.CallbackList) 
     """Train one epoch and return its mean loss per utterance; stop at the first loss that is no number."""
     plan = run.generator.plan("train", epoch)
     total, count, last_line = 0.0, 0, time.perf_counter()
+    constant = run.options.schedule == "constant" and not run.options.warmup_epochs
     for step, indices in enumerate(plan):
         inputs, outputs = run.generator.assemble("train", indices, run.generator.step_rng(epoch, step))
+        if run.learning_rate is not None and not constant:
+            factor = run.options.learning_rate_factor(epoch + (step + 1) / len(plan))
+            run.trainer.optimizer.learning_rate = run.learning_rate * factor
         callbacks.on_train_batch_begin(step)
         loss = float(run.trainer.train_on_batch(inputs, outputs))
         callbacks.on_train_batch_end(step, {"loss": loss})
@@ -446,8 +472,8 @@ def _validate(run: Run, epoch: int, train_loss: float) -> dict[str, float]:
             texts[index] = greedy_decode(row, int(length)) if np.isfinite(row).all() else ""
     result = score([u.text for u in utterances], texts, [u.speaker for u in utterances])
     logs = {"val_loss": float(losses.mean()), "val_cer": result.cer.rate, "val_wer": result.wer.rate}
-    if logs[run.monitor] < run.best or run.best_epoch < 0:
-        run.best, run.best_epoch, run.best_score = logs[run.monitor], epoch, result
+    if logs[run.options.monitor] < run.best or run.best_epoch < 0:
+        run.best, run.best_epoch, run.best_score = logs[run.options.monitor], epoch, result
         _keep(run, epoch, logs)
     return logs
 
@@ -460,9 +486,9 @@ def _keep(run: Run, epoch: int, logs: dict[str, float]) -> None:
 def _epoch_line(run: Run, epoch: int, logs: dict[str, float], left: float) -> str:
     mark = " *" if epoch == run.best_epoch else "  "
     return (
-        f"epoch {epoch + 1:3d}/{run.epochs}  loss {logs['loss']:7.2f}  val_loss {logs['val_loss']:7.2f}  "
+        f"epoch {epoch + 1:3d}/{run.options.epochs}  loss {logs['loss']:7.2f}  val_loss {logs['val_loss']:7.2f}  "
         f"val_cer {100 * logs['val_cer']:5.1f} %  val_wer {100 * logs['val_wer']:5.1f} %{mark} {logs['seconds']:5.1f} s"
-        + (f"  ({_duration(left)} left)" if epoch + 1 < run.epochs else "")
+        + (f"  ({_duration(left)} left)" if epoch + 1 < run.options.epochs else "")
     )
 
 
@@ -488,7 +514,7 @@ def _finish(run: Run, configuration: dict, wall_seconds: float) -> None:
         },
         "epochs": len(run.history["loss"]),
         "best_epoch": run.best_epoch + 1,
-        "chosen_by": f"lowest {run.monitor} on the validation set",
+        "chosen_by": f"lowest {run.options.monitor} on the validation set",
         "scores": {
             "loss": run.history["loss"][run.best_epoch],
             "val_loss": run.history["val_loss"][run.best_epoch],

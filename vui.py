@@ -92,6 +92,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-duration", type=float, default=10.0, help="seconds")
     parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
     parser.add_argument("--learning-rate", type=float, default=None)
+    parser.add_argument("--schedule", choices=("constant", "cosine"), default="constant")
+    parser.add_argument("--warmup-epochs", type=float, default=0.0)
+    parser.add_argument(
+        "--augment", action="store_true", help="SpecAugment, and a random stretch of the frequency axis"
+    )
     parser.add_argument("--monitor", choices=("val_loss", "val_cer", "val_wer"), default="val_loss")
     parser.add_argument("--sort-by-duration", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
@@ -169,6 +174,7 @@ def _train(options: argparse.Namespace) -> int:
         raise ValueError(f"Unknown model {options.model!r}. Expected one of: {', '.join(ZOO)}")
     import keras
 
+    from augment import Augmentation
     from sample_models import build
     from train_utils import configure_gpu, train_model
 
@@ -187,6 +193,9 @@ def _train(options: argparse.Namespace) -> int:
         sort_by_duration=options.sort_by_duration,
         max_duration=options.max_duration,
         features=settings,
+        schedule=options.schedule,
+        warmup_epochs=options.warmup_epochs,
+        augmentation=Augmentation(warp=0.0 if options.features == "mfcc" else 0.12) if options.augment else None,
         monitor=options.monitor,
         seed=options.seed,
         force=options.force,

@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import json
 import re
 import subprocess
@@ -86,7 +87,7 @@ def test_speak_gives_16_khz_audio_that_is_quiet_outside_the_words():
     assert rms(audio[:first]) < 0.01 * speech
     assert rms(audio[last:]) < 0.01 * speech
     assert abs(audio[first]) > 0  # the first word starts where the sound starts
-    for (_, start, end), (_, following, _) in zip(words, words[1:], strict=False):
+    for (_, start, end), (_, following, _) in itertools.pairwise(words):
         assert start < end == following
 
 
@@ -306,6 +307,12 @@ def test_a_demo_with_other_settings_or_a_missing_file_is_replaced(tmp_path):
     assert digests(folder) == before
     assert not small(folder, seed=2).made
     assert {path.name for path in tmp_path.iterdir()} <= {"demo", ".demo.lock"}
+
+
+def test_a_demo_of_an_older_grammar_or_voice_list_is_made_again(tmp_path, monkeypatch):
+    small(tmp_path / "demo")
+    monkeypatch.setattr(synthesis, "ACCENTS", ("en-us",))
+    assert small(tmp_path / "demo").made
 
 
 def test_a_folder_that_is_no_demo_is_left_alone(tmp_path):

@@ -1,0 +1,53 @@
+"""Fixtures that several test modules share."""
+
+import os
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import soundfile
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+matplotlib.use("agg")
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory) -> Path:
+    """A demo corpus of 60 utterances, made once for all tests; treat it as read-only."""
+    from synthesis import make_demo
+
+    folder = tmp_path_factory.mktemp("corpora") / "tiny"
+    make_demo(folder, scale="tiny", workers=0, progress=False)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, tiny_corpus) -> Path:
+    """An empty working folder in which the active corpus is the tiny one; results go to its `results/`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VUI_CORPUS", str(tiny_corpus))
+    return tmp_path
+
+
+@pytest.fixture
+def make_corpus(tmp_path):
+    """A function that writes a small corpus of noise: make_corpus({"train": [("a b", 1.0), ...]}) -> folder."""
+    from corpora import MANIFESTS, Utterance, write_manifest
+
+    def make(splits: dict[str, list[tuple[str, float]]], name: str = "corpus") -> Path:
+        folder = tmp_path / name
+        rng = np.random.default_rng(0)
+        for split, items in splits.items():
+            utterances = []
+            for number, (text, seconds) in enumerate(items):
+                path = folder / split / f"{split}-{number}.flac"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, rng.normal(0, 0.1, int(seconds * 16_000)).clip(-1, 1), 16_000)
+                utterances.append(Utterance(path, seconds, text, f"speaker-{split}"))
+            write_manifest(folder / MANIFESTS[split], utterances)
+        return folder
+
+    return make
