@@ -325,7 +325,9 @@ def _plain(data: Any) -> Any:
 def _command() -> str:
     """Return the command line that this process runs, or say that it was a notebook or another script."""
     if Path(sys.argv[0]).name == "vui.py":
-        return shlex.join(["python", "vui.py", *sys.argv[1:]])
+        backend = os.environ.get("KERAS_BACKEND")
+        prefix = f"KERAS_BACKEND={backend} " if backend else ""
+        return prefix + shlex.join(["python", "vui.py", *sys.argv[1:]])
     return "a notebook or script"
 
 
