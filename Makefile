@@ -8,7 +8,6 @@ endif
 RUN := $(BIN)/python
 SCALE := $(if $(QUICK),quick,full)
 export TF_CPP_MIN_LOG_LEVEL ?= 3
-# A local package mirror that lists missing folders must not turn pip's warnings into noise.
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .PHONY: report test test-all lint format lab clean help
@@ -42,12 +41,12 @@ lab: $(VENV)/.user  ## open the notebook in JupyterLab
 	$(RUN) -m ipykernel install --prefix $(VENV) --name python3 --display-name "VUI lab"
 	$(RUN) -m jupyterlab vui_notebook.ipynb
 
-clean:  ## delete what can be made again: .venv, caches, the demo corpus, reports of the demo
-	@echo "Deleting .venv, caches, LibriSpeech/demo, feature caches and what git ignores in results/"
+clean:  ## delete what can be made again: .venv, caches, the demo corpus, the report (trained models stay)
+	@echo "Deleting .venv, caches, LibriSpeech/demo and the report; trained models in results/ stay"
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache LibriSpeech/demo
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	find LibriSpeech -name .features -prune -exec rm -rf {} +
-	git clean -fdXq results
+	rm -f results/vui_notebook.html results/vui_notebook.ipynb
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3,11) <= sys.version_info[:2] <= (3,13) else "Python 3.11, 3.12 or 3.13 is needed; this is %d.%d. Try: make PYTHON=python3.12" % sys.version_info[:2])'

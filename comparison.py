@@ -36,7 +36,7 @@ class RunResult:
     def best_loss(self) -> float:
         """Lowest validation loss in nats per utterance; NaN when there is none."""
         losses = self.series("val_loss")
-        return float(np.nanmin(losses)) if np.isfinite(losses).any() else math.nan
+        return float(losses[np.isfinite(losses)].min()) if np.isfinite(losses).any() else math.nan
 
     @property
     def best_epoch(self) -> int:
@@ -49,6 +49,12 @@ class RunResult:
         """Whether the loss became NaN or infinite."""
         losses = np.concatenate([self.series("loss"), self.series("val_loss")])
         return bool(len(losses)) and not np.isfinite(losses).all()
+
+    @property
+    def diverged_epoch(self) -> int:
+        """First epoch with a loss that is NaN or infinite, from 1; 0 when there is none."""
+        wrong = [np.flatnonzero(~np.isfinite(self.series(key))) for key in ("loss", "val_loss")]
+        return int(np.concatenate(wrong).min()) + 1 if self.diverged else 0
 
     def at_best(self, key: str) -> float:
         """Return a curve's value at the epoch with the lowest validation loss."""
@@ -75,18 +81,20 @@ def load_runs(model_names: Sequence[str] | None = None, folder: str | Path = rec
         folder: where they are.
 
     Raises:
-        FileNotFoundError: when nothing matches.
+        FileNotFoundError: when there are none, or one of the names matches nothing.
         ValueError: when a pickle is no plain history.
     """
     available = sorted(path.stem for path in Path(folder).glob("*.pickle"))
     if model_names is None:
         chosen = available
     else:
-        chosen = [name for pattern in model_names for name in available if fnmatch.fnmatchcase(name, pattern)]
+        matches = {pattern: fnmatch.filter(available, pattern) for pattern in model_names}
+        missing = [pattern for pattern, names in matches.items() if not names]
+        chosen = [] if missing else [name for names in matches.values() for name in names]
     if not chosen:
         raise FileNotFoundError(
-            f"No history in {folder} matches {list(model_names) if model_names else 'anything'}; there are: {available}. "
-            "Train a model first."
+            f"No history in {folder} matches {missing if model_names else 'anything'}; there are: {available}. "
+            "Train that model first, or check the name."
         )
     runs = []
     for name in dict.fromkeys(chosen):
@@ -221,7 +229,12 @@ def findings(runs: Sequence[RunResult]) -> list[str]:
     """
     finite = sorted((run for run in runs if not math.isnan(run.best_loss)), key=lambda run: run.best_loss)
     sentences = [
-        f"The loss of {run.name} became undefined (NaN) in epoch {len(run.series('loss'))}, so it takes no part in the ranking."
+        f"The loss of {run.name} became undefined (NaN or infinite) in epoch {run.diverged_epoch}, "
+        + (
+            "so it takes no part in the ranking."
+            if math.isnan(run.best_loss)
+            else f"so it is ranked by what it had reached in epoch {run.best_epoch}."
+        )
         for run in runs
         if run.diverged
     ]
@@ -272,7 +285,7 @@ def _overfitting(runs: Sequence[RunResult]) -> list[str]:
 
 def _speed(runs: Sequence[RunResult]) -> list[str]:
     timed = [run for run in runs if not math.isnan(run.seconds_per_epoch)]
-    if len(timed) < 2:
+    if len(timed) < 2 or timed[0] is not runs[0]:
         return []
     fastest = min(timed, key=lambda run: run.seconds_per_epoch)
     best = timed[0]

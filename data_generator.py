@@ -194,6 +194,7 @@ class AudioGenerator:
             )
         part.kept = np.delete(part.kept, wrong)
         self._buckets = None
+        self._iterators.pop(partition, None)
         return lines
 
     @property

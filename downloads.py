@@ -1,4 +1,4 @@
-"""Fetching corpora: downloads that survive a bad line, verified, safely extracted and indexed.
+"""LibriSpeech from OpenSLR: fetched, verified, safely extracted and indexed.
 
 LibriSpeech and its small cousin come from OpenSLR (SLR12 and SLR31). While one is fetched,
 `<root>/.downloads/` holds the archive as `<name>.part`; a later run continues there. Finished subsets stand in
@@ -6,14 +6,11 @@ LibriSpeech and its small cousin come from OpenSLR (SLR12 and SLR31). While one 
 """
 
 import contextlib
-import errno
-import hashlib
+import gzip
 import json
 import re
 import shutil
-import sys
 import tarfile
-import time
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,20 +18,15 @@ from pathlib import Path, PurePosixPath
 
 import filelock
 import requests
-import urllib3
-from tqdm import tqdm
 
-from corpora import IndexReport, scan_tree, write_splits
+from fetching import DownloadError, disk_error, download
+from indexing import IndexReport, scan_tree, write_splits
+from utils import progress_bar
 
 OPENSLR_URL = "https://www.openslr.org/resources"
 LIBRISPEECH_URL = f"{OPENSLR_URL}/12"
 MINI_URL = f"{OPENSLR_URL}/31"
-CHUNK_BYTES = 2**18
 VERIFIED = ".verified.json"  # lies in a subset's folder once its archive passed the checksum and was extracted
-
-
-class DownloadError(OSError):
-    """A file could not be fetched, or what came is not what the server's list promises."""
 
 
 @dataclass(frozen=True)
@@ -188,10 +180,12 @@ def _require_space(names: list[str], downloads: Path, base_url: str, timeout: fl
 
 
 def _archive_bytes(url: str, name: str, timeout: float) -> int:
-    with contextlib.suppress(requests.RequestException, ValueError):
-        with requests.head(url, timeout=timeout, allow_redirects=True) as response:
-            if response.ok and "Content-Length" in response.headers:
-                return int(response.headers["Content-Length"])
+    with (
+        contextlib.suppress(requests.RequestException, ValueError),
+        requests.head(url, timeout=timeout, allow_redirects=True) as response,
+    ):
+        if response.ok and "Content-Length" in response.headers:
+            return int(response.headers["Content-Length"])
     return SUBSETS[name].archive_bytes
 
 
@@ -227,7 +221,7 @@ def extract_safely(archive: str | Path, folder: str | Path, progress: bool = Tru
     try:
         with (
             tarfile.open(archive, "r:*") as tar,
-            _bar(f"Extracting {archive.name}", progress, unit=" files") as bar,
+            progress_bar(None, f"Extracting {archive.name}", None, " files", progress) as bar,
         ):
             if hasattr(tarfile, "data_filter"):  # from Python 3.11.4 on
                 tar.extraction_filter = tarfile.data_filter
@@ -237,7 +231,7 @@ def extract_safely(archive: str | Path, folder: str | Path, progress: bool = Tru
                 bar.update()
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, tarfile.TarError | EOFError | zlib.error) or type(error).__name__ == "BadGzipFile":
+        if isinstance(error, tarfile.TarError | EOFError | zlib.error | gzip.BadGzipFile):
             raise DownloadError(
                 f"{archive} is no intact tar archive ({error}). Delete it and fetch it again."
             ) from error
@@ -248,7 +242,7 @@ def _refuse_unsafe(member: tarfile.TarInfo, archive: Path) -> None:
     name = PurePosixPath(member.name.replace("\\", "/"))
     if not (member.isfile() or member.isdir()):
         problem = "a link or device, not a file"
-    elif name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+    elif name.is_absolute() or ".." in name.parts or any(":" in part for part in name.parts[:1]):
         problem = "a name that leads out of the folder"
     else:
         return
@@ -273,202 +267,7 @@ def _install(archive: Path, corpus_dir: Path, name: str, record: dict, progress:
         archive.unlink()
         raise
     except OSError as error:
-        raise _disk_error(error, archive.parent) from error
+        raise disk_error(error, archive.parent) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     archive.unlink()
-
-
-# ------------------------------------------------------------------------------------------------ download
-
-
-def download(
-    url: str,
-    path: str | Path,
-    md5: str | None = None,
-    timeout: float = 30.0,
-    retries: int = 5,
-    progress: bool = True,
-    backoff: float = 1.0,
-) -> Path:
-    """Fetch a file over HTTP; continue where an earlier attempt stopped; verify it.
-
-    The bytes gather in `<path>.part` and become `path` when they are complete and, with `md5`, right. A
-    wrong checksum is reported, the bytes are thrown away and fetched once more from the start.
-
-    Args:
-        url: http or https address.
-        path: file to write. If it exists with the right checksum (or `md5` is None) nothing is fetched.
-        md5: expected checksum in hexadecimal.
-        timeout: seconds without a byte after which a connection counts as dead.
-        retries: attempts in a row that bring no new byte before giving up.
-        progress: show a progress bar.
-        backoff: seconds before the first retry; doubled for each further one, up to 30.
-
-    Returns:
-        `path`.
-
-    Raises:
-        DownloadError: when the server refuses, the line stays dead, or the checksum is wrong twice.
-        ValueError: when the disk is full or the folder cannot be written; the part that came is kept.
-    """
-    path = Path(path)
-    if path.exists():
-        if md5 is None or _md5(path, progress) == md5:
-            return path
-        print(f"{path.name}: the file there has a wrong checksum and is fetched again")
-        path.unlink()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    for last_attempt in (False, True):
-        _fetch_all(url, part, _Patience(retries, backoff), timeout, progress)
-        found = _md5(part, progress) if md5 else None
-        if found == md5:
-            part.replace(path)
-            _validator_file(part).unlink(missing_ok=True)
-            return path
-        num_bytes = part.stat().st_size
-        _discard(part)
-        message = f"{url}: wrong checksum. Expected MD5 {md5}, received {found} ({num_bytes:,d} bytes)."
-        if last_attempt:
-            raise DownloadError(f"{message} The file was removed; try later or from a mirror.")
-        print(f"{message} It is fetched once more.")
-    raise AssertionError("unreachable")
-
-
-class _Retry(Exception):
-    """The connection failed in a way that may pass."""
-
-
-class _Patience:
-    """Counts attempts without progress and waits between them."""
-
-    def __init__(self, retries: int, backoff: float):
-        self.retries, self.backoff = retries, backoff
-        self.failures = 0
-        self.most_bytes = -1
-
-    def failed(self, url: str, num_bytes: int, reason: Exception) -> None:
-        """Wait before the next attempt, or raise when there were too many in a row without a new byte."""
-        self.failures = 0 if num_bytes > self.most_bytes else self.failures + 1
-        self.most_bytes = max(num_bytes, self.most_bytes)
-        if self.failures >= self.retries:
-            raise DownloadError(
-                f"Gave up on {url} after {self.retries} attempts without a new byte: {reason}. Check the network and"
-                f" run the same command again; it continues after the {num_bytes:,d} bytes that are there."
-            ) from reason
-        time.sleep(min(30.0, self.backoff * 2**self.failures))
-
-
-def _fetch_all(url: str, part: Path, patience: _Patience, timeout: float, progress: bool) -> None:
-    """Fill `part` until the server says that it is complete."""
-    with _bar(part.name.removesuffix(".part"), progress, unit="B", unit_scale=True, unit_divisor=1000) as bar:
-        while True:
-            try:
-                if _fetch_once(url, part, timeout, bar):
-                    return
-            except (requests.RequestException, urllib3.exceptions.HTTPError, _Retry) as error:
-                patience.failed(url, _size(part), error)
-
-
-def _fetch_once(url: str, part: Path, timeout: float, bar: tqdm) -> bool:
-    """Make one request for what `part` lacks. True when the file is complete, False to ask again at once."""
-    offset = _size(part)
-    with requests.get(url, headers=_range_headers(part, offset), stream=True, timeout=timeout) as response:
-        status = response.status_code
-        span = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
-        if status == 416 and offset:
-            if span and span[2] == str(offset):
-                return True  # everything was there already
-            _discard(part)  # longer than the server's file, or the server does not say: from the start
-            return False
-        if status in (408, 425, 429) or status >= 500:
-            raise _Retry(f"the server answered {status} {response.reason}")
-        if status not in (200, 206):
-            raise DownloadError(f"{url}: the server answered {status} {response.reason}. Check the address.")
-        if status == 206 and (not span or span[1] != str(offset)):
-            _discard(part)
-            raise _Retry(f"the server sent another piece than asked for: {response.headers.get('Content-Range')}")
-        if status == 200:
-            offset = 0  # a fresh start, or the server ignores ranges, or the file there has changed
-            _remember_validator(part, response.headers)
-        length = response.headers.get("Content-Length", "")
-        total = offset + int(length) if length.isdigit() else None
-        bar.total, bar.n = total, offset
-        _append(response, part, offset, bar)
-    if total is not None and _size(part) < total:
-        raise _Retry(f"the connection ended after {_size(part):,d} of {total:,d} bytes")
-    return True
-
-
-def _append(response: requests.Response, part: Path, offset: int, bar: tqdm) -> None:
-    """Write the body to `part` from `offset` on; errors of the disk become ValueError."""
-    try:
-        file = part.open("r+b" if offset else "wb")
-    except OSError as error:
-        raise _disk_error(error, part.parent) from error
-    with file:
-        file.truncate(offset)
-        file.seek(offset)
-        # decode_content=False: some servers call a .tar.gz "gzip-encoded"; its bytes are wanted as they are
-        for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
-            try:
-                file.write(chunk)
-                file.flush()
-            except OSError as error:
-                raise _disk_error(error, part.parent) from error
-            bar.update(len(chunk))
-
-
-def _range_headers(part: Path, offset: int) -> dict[str, str]:
-    headers = {"Accept-Encoding": "identity"}
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
-        with contextlib.suppress(FileNotFoundError):
-            headers["If-Range"] = _validator_file(part).read_text()
-    return headers
-
-
-def _remember_validator(part: Path, headers: requests.structures.CaseInsensitiveDict) -> None:
-    """Keep what identifies this version of the file, so that a continued download does not mix two."""
-    etag = headers.get("ETag", "")
-    validator = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
-    if validator:
-        _validator_file(part).write_text(validator)
-    else:
-        _validator_file(part).unlink(missing_ok=True)
-
-
-def _validator_file(part: Path) -> Path:
-    return part.with_name(part.name + ".etag")
-
-
-def _discard(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _validator_file(part).unlink(missing_ok=True)
-
-
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
-
-
-def _md5(path: Path, progress: bool) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file, _bar(f"Verifying {path.name}", progress, unit="B", unit_scale=True) as bar:
-        bar.total = _size(path)
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-            bar.update(len(chunk))
-    return digest.hexdigest()
-
-
-def _bar(description: str, progress: bool, **options) -> tqdm:
-    # ASCII, and rarely into a log file: a terminal redraws its line, a file gets every line
-    interval = 0.5 if sys.stderr.isatty() else 10
-    return tqdm(desc=description, disable=not progress, ascii=True, mininterval=interval, **options)
-
-
-def _disk_error(error: OSError, folder: Path) -> ValueError:
-    if error.errno == errno.ENOSPC:
-        return ValueError(f"The disk is full: {folder}. Make room and run the same command again; it continues.")
-    return ValueError(f"Cannot write into {folder} ({error.strerror}). Choose another folder.")

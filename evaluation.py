@@ -110,11 +110,7 @@ def score(
     Raises:
         ValueError: when the numbers differ or there are none.
     """
-    if len(references) != len(hypotheses) or not references:
-        raise ValueError(
-            f"Expected as many hypotheses as references, at least one. Received: {len(references)} references, "
-            f"{len(hypotheses)} hypotheses."
-        )
+    _require_equal_lengths(references, speakers, hypotheses)
     names = np.array([str(speaker) for speaker in (speakers or ["unknown"] * len(references))])
     characters = count_matrix(references, hypotheses)
     words = count_matrix([text.split() for text in references], [text.split() for text in hypotheses])
@@ -159,7 +155,11 @@ def paired_difference(
 
     Returns:
         (difference, low, high) with a paired 95 % bootstrap interval.
+
+    Raises:
+        ValueError: when the numbers differ or there are none.
     """
+    _require_equal_lengths(references, speakers, first, second)
     split = {"char": str, "word": str.split}[unit]
     counts = [
         count_matrix([split(text) for text in references], [split(text) for text in texts]) for texts in (first, second)
@@ -169,6 +169,16 @@ def paired_difference(
     rates = [_bootstrap_rates(matrix, draws) for matrix in counts]
     low, high = np.nanquantile(rates[1] - rates[0], [0.025, 0.975])
     return _rate(counts[1].sum(axis=0)) - _rate(counts[0].sum(axis=0)), float(low), float(high)
+
+
+def _require_equal_lengths(references: Sequence, speakers: Sequence | None, *hypotheses: Sequence) -> None:
+    numbers = [len(texts) for texts in hypotheses] + ([] if speakers is None else [len(speakers)])
+    if not len(references) or any(number != len(references) for number in numbers):
+        raise ValueError(
+            f"Expected as many hypotheses (and speakers) as references, at least one. Received: {len(references)} "
+            f"references, {' and '.join(str(len(texts)) for texts in hypotheses)} hypotheses"
+            + ("." if speakers is None else f", {len(speakers)} speakers.")
+        )
 
 
 def _resamples(names: np.ndarray, seed: int) -> tuple[np.ndarray, str]:

@@ -59,8 +59,8 @@ def explain_clipping(clipped: dict[str, list[float]], unclipped: dict[str, list[
     ratio = unclipped["loss"][-1] / clipped["loss"][-1]
     if ratio > 1.05:
         return text + (
-            f"This time no loss became NaN, since tanh bounds what a SimpleRNN puts out, but the unclipped run ends {100 * (ratio - 1):.0f} % "
-            "higher: its weights were thrown about by steps that clipping would have shortened."
+            "This time no loss became NaN, since tanh bounds what a SimpleRNN puts out, but the unclipped run ends "
+            f"{100 * (ratio - 1):.0f} % higher: its weights were thrown about by steps that clipping would have shortened."
         )
     return text + (
         "This time no loss became NaN and clipping made little difference: on these short utterances the gradients stayed small "
@@ -143,15 +143,16 @@ class EvaluationReport:
         """Return the closing paragraph, computed from this run."""
         others = [run for run in runs if run.name != self.name and np.isfinite(run.series("val_cer")).any()]
         text = (
-            f"{self.name} reaches a CER of {100 * self.score.cer.rate:.1f} % and a WER of {100 * self.score.wer.rate:.1f} % on the "
-            f"{self.partition} set, on {len(self.score.by_speaker)} speakers that it was not trained on. "
+            f"{self.name} reaches a CER of {100 * self.score.cer.rate:.1f} % and a WER of "
+            f"{100 * self.score.wer.rate:.1f} % on the {self.partition} set, "
+            f"on {len(self.score.by_speaker)} speakers that it was not trained on. "
         )
         if others:
             runner_up = min(others, key=lambda run: np.nanmin(run.series("val_cer")))
             own = next(run for run in runs if run.name == self.name)
             text += (
-                f"On the validation set its lowest CER is {100 * np.nanmin(own.series('val_cer')):.1f} %, that of the next best model, "
-                f"{runner_up.name}, {100 * np.nanmin(runner_up.series('val_cer')):.1f} %. "
+                f"On the validation set its lowest CER is {100 * np.nanmin(own.series('val_cer')):.1f} %, that of the next "
+                f"best model, {runner_up.name}, {100 * np.nanmin(runner_up.series('val_cer')):.1f} %. "
             )
         if self.unseen is not None and self.known is not None:
             if self.unseen.cer.rate > self.known.cer.rate:
@@ -210,7 +211,8 @@ def prediction_table(weights: str | Path, corpus: str | Path, partition: str, nu
         rows.append(
             "<tr>" + "".join(f'<td style="text-align:left">{c}</td>' for c in cells) + f"<td>{rate:.0f}</td></tr>"
         )
-    head = "<tr><th>true text</th><th>predicted text</th><th>CER %</th></tr>"
+    left = 'style="text-align:left"'
+    head = f"<tr><th {left}>true text</th><th {left}>predicted text</th><th>CER %</th></tr>"
     return f"<table><caption>{partition} set</caption>{head}{''.join(rows)}</table>"
 
 

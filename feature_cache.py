@@ -19,10 +19,9 @@ from typing import BinaryIO
 
 import filelock
 import numpy as np
-from tqdm import tqdm
 
 from corpora import Utterance
-from utils import FeatureSettings, read_audio
+from utils import FeatureSettings, progress_bar, read_audio
 
 CACHE_VERSION = 1
 CACHE_DTYPE = np.float16
@@ -53,12 +52,15 @@ class FeatureCache:
 def cache_folder(manifest: Path, settings: FeatureSettings) -> Path:
     """Return the folder for this manifest and these settings (existing or not).
 
-    It stands in `.features` beside the manifest, or under the folder named by the variable VUI_CACHE.
+    It stands in `.features` beside the manifest, or in a folder for this corpus under the one that VUI_CACHE names.
     """
-    root = Path(os.environ.get("VUI_CACHE") or manifest.parent / ".features")
+    folder = manifest.resolve().parent
+    root = manifest.parent / ".features"
+    if os.environ.get("VUI_CACHE"):  # shared by several corpora, whose manifests have the same names
+        root = Path(os.environ["VUI_CACHE"]) / f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
     text = json.dumps({"version": CACHE_VERSION, **settings.relevant()}, sort_keys=True)
     settings_hash = hashlib.sha256(text.encode()).hexdigest()[:8]
-    manifest_hash = hashlib.sha256(str(manifest.resolve().parent).encode() + manifest.read_bytes()).hexdigest()[:12]
+    manifest_hash = hashlib.sha256(str(folder).encode() + manifest.read_bytes()).hexdigest()[:12]
     return root / f"{manifest.stem}-{settings.kind}-{settings_hash}-{manifest_hash}"
 
 
@@ -128,9 +130,7 @@ def _write(building: Path, utterances: list[Utterance], settings: FeatureSetting
         _write_header(out, 0, settings.num_features)
         results = _extract_all(utterances, settings)
         kind = f"{settings.kind} features"
-        for features, problem in tqdm(
-            results, kind, len(utterances), unit=" clips", disable=not progress, mininterval=1
-        ):
+        for features, problem in progress_bar(results, kind, len(utterances), " clips", progress):
             if problem:
                 problems.append(problem)
                 continue
@@ -188,6 +188,6 @@ def _require_disk(folder: Path, utterances: list[Utterance], settings: FeatureSe
     if needed > free:
         raise OSError(
             28,
-            f"The feature cache in {folder} needs {needed / 1e6:.0f} MB and {free / 1e6:.0f} MB are free. Free some "
+            f"The feature cache in {folder} needs {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free. Free some "
             "space, or name another folder in the environment variable VUI_CACHE",
         )

@@ -17,9 +17,15 @@ BLOCK = re.compile(r"(<!-- results: (?P<folder>\S+) -->\n)(?P<body>.*?)(<!-- end
 
 
 def result_block(folder: str | Path) -> str:
-    """Return the Markdown for the runs in a folder: corpus and conditions, the table, and what it shows."""
+    """Return the Markdown for the runs in a folder: corpus and conditions, the table, and what it shows.
+
+    Raises:
+        FileNotFoundError: when there are no histories, or no record beside them.
+    """
     runs = load_runs(None, folder)
-    record = next(run.record for run in runs if run.record)
+    record = next((run.record for run in runs if run.record), None)
+    if record is None:
+        raise FileNotFoundError(f"The histories in {folder} have no run records (NAME.json) beside them. Train again.")
     train, valid = record["corpus"]["train"], record["corpus"]["validation"]
     versions = record["versions"]
     machine = record["machine"]

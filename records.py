@@ -159,10 +159,14 @@ def read_metadata(path: str | Path) -> dict:
     try:
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
-                return json.loads(archive.read(f"{METADATA_KEY}.json"))
-        with h5py.File(path, "r") as file:
-            return json.loads(file[METADATA_KEY][()])
-    except (OSError, KeyError, zipfile.BadZipFile, json.JSONDecodeError) as error:
+                metadata = json.loads(archive.read(f"{METADATA_KEY}.json"))
+        else:
+            with h5py.File(path, "r") as file:
+                metadata = json.loads(file[METADATA_KEY][()])
+        if not isinstance(metadata, dict):
+            raise TypeError(f"its metadata are a {type(metadata).__name__}")
+        return metadata
+    except Exception as error:  # a damaged archive can raise almost anything
         raise ValueError(
             f"{path} is not a weights file of this project ({error}). Expected one that train_model wrote; train the "
             "model again, or load plain Keras weights with model.load_weights."
@@ -183,7 +187,7 @@ def load_weights(model: keras.Model, path: str | Path) -> dict:
         model.set_weights(before)
         raise ValueError(
             f"{path} holds weights of another architecture than the model {model.name!r} ({model.count_params():,} "
-            f"parameters): {str(error).splitlines()[0]} Build the model with the arguments that it was trained with, or "
+            f"parameters): {_first_line(error)} Build the model with the arguments that it was trained with, or "
             "use records.load_model(path), which needs no builder."
         ) from error
     return metadata
@@ -200,8 +204,10 @@ def load_model(path: str | Path) -> tuple[keras.Model, dict]:
     _refuse_foreign_classes(config, path)
     try:
         model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"it describes a {type(model).__name__}, no model.")
     except Exception as error:
-        raise ValueError(f"The architecture in {path} cannot be built: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"The architecture in {path} cannot be built: {_first_line(error)}") from error
     load_weights(model, path)
     return model, metadata
 
@@ -218,7 +224,8 @@ def _refuse_foreign_classes(config: Any, path: str | Path) -> None:
     elif isinstance(config, dict):
         if "class_name" in config:
             module, name = str(config.get("module")), str(config["class_name"])
-            ours = str(config.get("registered_name", "")).startswith("vui>")
+            registered = str(config.get("registered_name"))
+            ours = registered.startswith("vui>") and keras.saving.get_registered_object(registered) is not None
             keras_own = (
                 module == "keras"
                 or module.startswith("keras.")
@@ -233,6 +240,10 @@ def _refuse_foreign_classes(config: Any, path: str | Path) -> None:
                 )
         for value in config.values():
             _refuse_foreign_classes(value, path)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _check_suffix(path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import time
 from datetime import datetime
+from html import escape
 from pathlib import Path
 
 import latex2mathml.converter
@@ -123,35 +124,62 @@ def clean_outputs(notebook: nbformat.NotebookNode) -> None:
 
 def export_html(notebook: nbformat.NotebookNode, html: str | Path) -> None:
     """Write a notebook as one HTML file that loads nothing from elsewhere."""
-    notebook = nbformat.from_dict(notebook)
-    for cell in notebook.cells:
+    converted = nbformat.from_dict(notebook)
+    formulas: list[str] = []
+    for cell in converted.cells:
         if cell.cell_type == "markdown":
-            cell.source = mathml(cell.source)
+            cell.source = set_formulas_aside(cell.source, formulas)
     exporter = HTMLExporter(template_name="lab", embed_images=True, exclude_input_prompt=False)
     exporter.mathjax_url = exporter.require_js_url = exporter.mermaid_js_url = ""
-    title = next((cell.source.splitlines()[0].lstrip("# ") for cell in notebook.cells if cell.source), "Report")
-    body, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    title = next((cell.source.splitlines()[0].lstrip("# ") for cell in converted.cells if cell.source), "Report")
+    body, _ = exporter.from_notebook_node(converted, resources={"metadata": {"name": title}})
     with atomic_path(html) as partial:
-        partial.write_text(without_remote_scripts(body), encoding="utf-8")
+        body = with_descriptions(without_remote_scripts(body), notebook)
+        for number, formula in enumerate(formulas):
+            body = body.replace(_placeholder(number), formula)
+        partial.write_text(body, encoding="utf-8")
 
 
-def mathml(markdown: str) -> str:
-    """Replace `$...$` and `$$...$$` by MathML, which browsers draw without a script; code spans are left alone."""
+def with_descriptions(body: str, notebook: nbformat.NotebookNode) -> str:
+    """Put the alternative texts of the notebook's pictures into the HTML, where nbconvert leaves a stopgap."""
+    texts = iter(
+        [
+            output.metadata.get("image/png", {}).get("alt", "")
+            for cell in notebook.cells
+            for output in cell.get("outputs", [])
+            if "image/png" in output.get("data", {})
+        ]
+    )
+    stopgap = re.compile(r'alt="No description has been provided for this image"')
+    return stopgap.sub(lambda _: f'alt="{escape(next(texts, ""), quote=True)}"', body)
+
+
+def set_formulas_aside(markdown: str, formulas: list[str]) -> str:
+    """Replace `$...$` and `$$...$$` by placeholders and add their MathML, which browsers draw without a script, to a list.
+
+    nbconvert's HTML parser does not know MathML and would tear it apart. Code spans are left alone.
+    """
 
     def convert(match: re.Match) -> str:
         if match["code"] is not None:
             return match["code"]
-        if match["block"] is not None:
-            return latex2mathml.converter.convert(match["block"], display="block")
-        return latex2mathml.converter.convert(match["inline"])
+        block = match["block"] is not None
+        formula = match["block"] if block else match["inline"]
+        formulas.append(latex2mathml.converter.convert(formula, display="block" if block else "inline"))
+        return _placeholder(len(formulas) - 1)
 
     pattern = r"(?P<code>```.*?```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+?)\$"
     return re.sub(pattern, convert, markdown, flags=re.DOTALL)
 
 
+def _placeholder(number: int) -> str:
+    return f"formula-set-aside-{number}-"
+
+
 def without_remote_scripts(body: str) -> str:
     """Remove script and link tags that point to another host, and the diagram loader that would."""
     body = re.sub(r"<script[^>]*\ssrc=\"(https?:)?//[^\"]*\"[^>]*>\s*</script>", "", body)
+    body = re.sub(r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->", "", body, flags=re.DOTALL)
     body = re.sub(r"<script[^>]*\ssrc=\"\"[^>]*>\s*</script>", "", body)
     body = re.sub(r"<link[^>]*\shref=\"(https?:)?//[^\"]*\"[^>]*>", "", body)
     return re.sub(

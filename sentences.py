@@ -37,79 +37,57 @@ RULES = {
         | both of them like {drink} with {meal} | she asked the {worker} for {drink}
         | that's the {look} {thing} from the {building}
         | the {landmark} is {number} miles {compass} of the {building}""",
-    "who": """i | you | we | they | she | he | my {family} | her {family} | his {family} | the {worker}
-        | someone""",
-    "family": """mother | father | brother | sister | aunt | uncle | cousin | grandmother | friend | son
-        | daughter | nephew""",
-    "worker": """teacher | doctor | baker | farmer | driver | painter | nurse | student | captain | singer
-        | cook | carpenter | tailor""",
-    "thing": """key | letter | book | lamp | basket | ticket | blanket | clock | box | cup | bottle
-        | pencil | mirror | radio | hat | coat | shoe | camera | bag | wheel | drum | knife | spoon
-        | hammer | umbrella | lantern""",
-    "look": """small | big | new | red | blue | green | yellow | white | black | round | heavy | strange
-        | broken | pretty | brown | purple | golden""",
-    "place": """on the table | under the bed | by the window | near the door | behind the chair
-        | in the {room} | beside the stove | on the top shelf | next to the sofa | below the stairs
-        | in the corner""",
-    "room": "kitchen | garage | bedroom | hall | bathroom | cellar | office | living room | attic",
-    "cleaned": "cleaned | painted | swept | measured | locked | searched",
-    "made": "made | cooked | bought | ordered | brought | wanted",
-    "food": """bread | hot soup | rice and beans | a salad | pancakes | fried fish | cheese | apple pie
-        | potatoes | two eggs | noodles | some {dish}""",
-    "dish": "chicken | soup | cake | fish | bread | honey | butter | rice | corn | pie | lemon | pumpkin",
-    "drink": "a cup of tea | some coffee | warm milk | orange juice | cold water | a glass of lemonade",
+    "who": "i | we | she | he | my {family} | his {family} | the {worker}",
+    "family": "mother | father | brother | sister | friend | nephew",
+    "worker": "teacher | doctor | baker | farmer | driver | carpenter | tailor",
+    "thing": "key | letter | book | lamp | basket | umbrella | lantern | hammer",
+    "look": "small | big | new | red | blue | purple | golden",
+    "place": "on the table | under the bed | by the window | near the door | behind the chair | in the {room}",
+    "room": "kitchen | garage | bedroom | hall | living room | attic",
+    "cleaned": "cleaned | painted | swept | measured | locked",
+    "made": "made | cooked | bought | ordered | wanted",
+    "food": "bread | hot soup | rice and beans | a salad | some {dish}",
+    "dish": "chicken | soup | cake | fish | honey | lemon | pumpkin",
+    "drink": "a cup of tea | some coffee | warm milk | orange juice | cold water",
     "meal": "breakfast | lunch | dinner | the party | the picnic | supper",
-    "taste": "too sweet | very fresh | rather sour | better today | quite plain | wonderful | a bit salty",
-    "weather": """cold | raining | windy | very hot | snowing | cloudy | warm and dry | freezing | foggy
-        | dark""",
-    "fog": "fog | rain | snow | dark | smoke | morning light | thunder",
-    "now": "today | this morning | outside | again | right now | up here | this evening",
-    "past": """yesterday | last night | last week | on monday | on friday | after school
-        | before the storm | all day | again | twice | a month ago | in october""",
-    "future": "tomorrow | tonight | next week | on sunday | after lunch | this summer | soon | on tuesday",
-    "season": "spring | summer | autumn | winter | april | june | march",
-    "daypart": "in the morning | in the evening | at the earliest | every day | tonight | sharp",
-    "animal": """dog | cat | horse | bird | rabbit | cow | mouse | sheep | fox | duck | frog | bear
-        | squirrel | goose""",
-    "animals": "dogs | cats | horses | birds | rabbits | cows | ducks | frogs | ants | goats | swans",
-    "dislike": "strangers | loud music | cold rain | the {animal} | children | being alone | long trips",
-    "ran": "ran | jumped | walked | crept | hurried | raced | wandered",
+    "taste": "too sweet | very fresh | better today | quite plain | a bit salty",
+    "weather": "cold | windy | very hot | snowing",
+    "fog": "fog | rain | snow | dark | smoke | thunder",
+    "now": "today | this morning | again | right now",
+    "past": "yesterday | last night | last week | on monday | after school | in october",
+    "future": "tomorrow | tonight | next week | on sunday | after lunch",
+    "season": "spring | summer | autumn | winter | april",
+    "daypart": "in the morning | in the evening | every day | tonight",
+    "animal": "dog | cat | horse | bird | rabbit | goose | squirrel",
+    "animals": "dogs | cats | horses | birds | rabbits",
+    "dislike": "loud music | cold rain | the {animal} | children",
+    "ran": "ran | jumped | walked | crept | hurried",
     "path": """across the road | over the fence | into the barn | around the pond | under the bridge
-        | up the hill | through the tall grass | along the river | down the street | past the gate
         | toward the harbor""",
     "outside": """in the garden | at the park | by the lake | on the beach | near the farm
-        | behind the house | in the forest | in the field | beside the wall | next to the ladder""",
-    "number": "two | three | four | five | six | seven | eight | nine | ten | twelve | eleven",
-    "vehicle": "bus | train | plane | boat | school bus | night train | truck | ferry",
-    "went": "drove | walked | ran | rode | took a taxi | hurried | returned",
-    "building": """library | market | station | museum | bank | hospital | church | shop | hotel | theater
-        | castle""",
-    "landmark": """mountain | bridge | river | lighthouse | old mill | island | tower | valley | desert
-        | canyon""",
+        | next to the ladder""",
+    "number": "two | three | four | five | six | seven | eight | nine | ten | eleven",
+    "vehicle": "bus | train | plane | boat | night train | ferry",
+    "went": "drove | walked | ran | rode | took a taxi",
+    "building": "library | market | station | museum | bank | castle",
+    "landmark": "mountain | bridge | river | lighthouse | old mill | canyon",
     "side": "left | right",
     "compass": "north | south | east | west",
-    "explained": "explained | changed | forgot | checked | liked | understood | planned",
-    "finished": "finished | started | heard about | looked at | thought about | decided on",
-    "plan": """trip | homework | meeting | concert | lesson | game | project | wedding | answer | question
-        | race | voyage""",
-    "supplies": """apples | books | pens | chairs | plates | candles | boxes | stamps | nails | eggs
-        | bricks | cards | pictures | tickets | ropes | buckets""",
-    "skill": """swim | paint | sing | dance | cook | ride a horse | play the piano | drive a truck | knit
-        | fish | spell | whistle | play the violin""",
-    "flowers": "roses | tulips | daisies | sunflowers | cherry trees | lilies | wild flowers | blossoms",
-    "played": """played football | sang songs | told jokes | flew kites | danced | played chess
-        | ran races | rested""",
+    "explained": "explained | changed | forgot | checked | liked",
+    "finished": "finished | started | heard about | looked at | thought about",
+    "plan": "trip | homework | meeting | concert | lesson | voyage",
+    "supplies": "apples | books | pens | chairs | plates",
+    "skill": "swim | paint | sing | dance | ride a horse | play the violin",
+    "flowers": "roses | tulips | daisies | sunflowers | cherry trees | blossoms",
+    "played": "played football | sang songs | told jokes | danced | played chess | flew kites",
     "activity": """go for a walk | watch a movie | bake a cake | visit grandfather | wash the car
-        | read a story | build a fire | play outside | sell the house | fix the roof | stay at home
-        | take the train | call the doctor | catch some fish | climb the mountain | sail to the island""",
-    "mood": """happy | tired | sad | angry | proud | nervous | calm | worried | hungry | excited | lonely
-        | jealous""",
+        | climb the mountain""",
+    "mood": "happy | tired | sad | angry | proud | jealous",
     "condition": """the sun shines | the house is quiet | it rains all day | my friends visit
-        | the snow falls | there's no milk | the road is empty | it isn't too late | the baby sleeps
-        | you don't call | the wind blows hard | the lights go out""",
-    "body": "head | knee | left hand | back | neck | right foot | shoulder | tooth | wrist",
+        | the snow falls""",
+    "body": "head | knee | left hand | back | neck | wrist",
     "hurt": "hurt | felt better | felt stiff | was sore",
-    "story": "funny | long | sad | true | short | silly | scary | clever",
+    "story": "funny | long | sad | true | short",
 }
 
 _HELD_OUT = """
@@ -203,8 +181,6 @@ def split_sentences(seed: int, num_train: int, num_valid: int, num_test: int) ->
     validation = grammar.collect(num_valid, known.issuperset, taken)
     num_unseen = round(num_test * UNSEEN_SHARE)
     test = grammar.collect(num_test - num_unseen, known.issuperset, taken)
-    unseen = grammar.collect(
-        num_unseen, lambda words: bool(words & HELD_OUT) and len(words - known) <= 2, taken
-    )
+    unseen = grammar.collect(num_unseen, lambda words: bool(words & HELD_OUT) and len(words - known) <= 2, taken)
     test = [(test + unseen)[i] for i in rng.permutation(num_test)]  # so that every speaker has some of both
     return {"train": train, "validation": validation, "test": test}

@@ -8,7 +8,7 @@ is loaded instead of trained again.
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -17,14 +17,14 @@ import numpy as np
 import records
 from augment import Augmentation
 from char_map import ALPHABET
+from checkpoint import checkpoint_path, peek
 from comparison import plot_comparison
 from corpora import MANIFESTS, summarize
 from ctc import add_ctc_loss, mean_loss
 from data_generator import AudioGenerator
-from decoding import greedy_decode
-from evaluation import Score, get_predictions, print_predictions, score
-from sample_models import output_length
-from utils import FeatureSettings
+from evaluation import get_predictions, print_predictions
+from training_loop import Options, Progress, Run, announce, model_output_length, train
+from utils import FeatureSettings, require_writable
 
 __all__ = [
     "add_ctc_loss",
@@ -34,11 +34,6 @@ __all__ = [
     "print_predictions",
     "train_model",
 ]
-
-STEP_LINE_SECONDS = 20  # within a long epoch, a line of progress this often
-MONITORS = ("val_loss", "val_cer", "val_wer")
-SCHEDULES = ("constant", "cosine")
-VALIDATION_COST = 0.4  # of a training step, for a batch of the same size; used by the estimate only
 
 
 def configure_gpu(memory_fraction: float | None = None, allow_growth: bool = True) -> str:
@@ -101,70 +96,6 @@ def _configure_jax(memory_fraction: float | None, allow_growth: bool) -> str:
     return f"{len(gpus)} GPU through JAX, memory fraction {memory_fraction or 'free'}."
 
 
-# ------------------------------------------------------------------------------------------------- the run
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How a run is trained, apart from model, data and optimiser.
-
-    Raises:
-        ValueError: at construction, for values out of range.
-    """
-
-    epochs: int
-    monitor: str = "val_loss"  # the lowest value of this chooses the weights that are kept
-    schedule: str = "constant"  # of the learning rate after the warm-up; or 'cosine'
-    warmup_epochs: float = 0.0  # the learning rate rises linearly so long
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1. Received: epochs={self.epochs}")
-        if self.monitor not in MONITORS:
-            raise ValueError(f"monitor must be one of {MONITORS}. Received: monitor={self.monitor!r}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {SCHEDULES}. Received: schedule={self.schedule!r}")
-        if not 0 <= self.warmup_epochs <= self.epochs:
-            raise ValueError(
-                f"warmup_epochs must be in 0..epochs ({self.epochs}). Received: warmup_epochs={self.warmup_epochs}"
-            )
-
-    def learning_rate_factor(self, progress: float) -> float:
-        """Return what the learning rate is multiplied by after this many epochs (a fraction counts)."""
-        if progress < self.warmup_epochs:
-            return progress / self.warmup_epochs
-        if self.schedule == "constant" or self.epochs == self.warmup_epochs:
-            return 1.0
-        return 0.5 + 0.5 * float(np.cos(np.pi * (progress - self.warmup_epochs) / (self.epochs - self.warmup_epochs)))
-
-
-@dataclasses.dataclass
-class Run:
-    """One training run while it goes on."""
-
-    name: str
-    model: keras.Model  # the acoustic model
-    trainer: keras.Model  # with the CTC loss on top
-    evaluator: keras.Model  # loss and probabilities in one pass
-    generator: AudioGenerator
-    history_path: Path
-    weights_path: Path
-    options: Options
-    learning_rate: float | None  # the optimiser's own; None when it has a schedule of its own
-    verbose: int
-    metadata: dict
-    history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    best: float = np.inf
-    best_epoch: int = -1
-    best_score: Score | None = None
-    status: str = "finished"  # or 'interrupted', 'diverged'
-
-    def say(self, text: str) -> None:
-        """Print unless the run is silent."""
-        if self.verbose:
-            print(text, flush=True)
-
-
 def train_model(
     input_to_softmax: keras.Model,
     pickle_path: str | Path,
@@ -188,6 +119,8 @@ def train_model(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     seed: int = 0,
     force: bool = False,
+    resume: bool = False,
+    checkpoint_steps: int = 200,
 ) -> dict[str, list[float]]:
     """Train an acoustic model with CTC and leave its history, best weights and run record on disk.
 
@@ -214,6 +147,9 @@ def train_model(
         callbacks: Keras callbacks, called with the same logs as the history.
         seed: of the order of the batches.
         force: train even when a finished run with the same settings and data is there.
+        resume: go on with a run that was killed or stopped, from its last checkpoint; the result is the same as without
+            the interruption. Without a checkpoint the run begins anew.
+        checkpoint_steps: within an epoch, a checkpoint after this many steps; there is one after every epoch anyway.
 
     Returns:
         The history: lists 'loss', 'val_loss' (nats per utterance), 'val_cer', 'val_wer' (shares), 'learning_rate' and
@@ -224,6 +160,8 @@ def train_model(
         FileNotFoundError: when a manifest is missing.
     """
     options = Options(epochs, monitor, schedule, warmup_epochs)
+    if checkpoint_steps < 1:
+        raise ValueError(f"checkpoint_steps must be at least 1. Received: checkpoint_steps={checkpoint_steps}")
     if not str(save_model_path).endswith(records.WEIGHT_SUFFIXES):
         raise ValueError(
             f"save_model_path must end in one of {records.WEIGHT_SUFFIXES}. Received: {str(save_model_path)!r}"
@@ -251,12 +189,18 @@ def train_model(
         finished = _finished_run(configuration, history_path, weights_path, input_to_softmax, verbose)
         if finished is not None:
             return finished
-    run = _start(input_to_softmax, optimizer, generator, options, history_path, weights_path, verbose)
-    run.metadata["fingerprint"] = records.fingerprint(configuration)
-    started = time.perf_counter()
-    _train(run, keras.callbacks.CallbackList(list(callbacks), model=run.trainer))
-    _finish(run, configuration, time.perf_counter() - started)
-    return run.history
+    run = _start(
+        input_to_softmax, optimizer, generator, options, history_path, weights_path, records.fingerprint(configuration)
+    )
+    run.verbose, run.checkpoint_steps = verbose, checkpoint_steps
+    resume = resume and _can_resume(run)
+    _prepare_data(run)
+    if verbose:
+        announce(run)
+    started, environment = time.perf_counter(), records.environment()  # of the code that runs, whatever is edited meanwhile
+    train(run, list(callbacks), resume)
+    _finish(run, configuration, environment, time.perf_counter() - started)
+    return run.progress.history
 
 
 def _fresh_optimizer(optimizer: keras.optimizers.Optimizer | None) -> keras.optimizers.Optimizer:
@@ -296,11 +240,16 @@ def _finished_run(
     record_path = history_path.with_suffix(".json")
     if not (record_path.is_file() and history_path.is_file() and weights_path.is_file()):
         return None
-    record = records.read_record(record_path)
-    if record.get("fingerprint") != records.fingerprint(configuration) or record.get("status") == "interrupted":
+    try:
+        record = records.read_record(record_path)
+        if record.get("fingerprint") != records.fingerprint(configuration) or record.get("status") == "interrupted":
+            return None
+        history = records.load_history(history_path)
+        records.load_weights(model, weights_path)
+    except ValueError as error:
+        if verbose:
+            print(f"{history_path.stem} is trained again, since what an earlier run left is damaged: {error}")
         return None
-    history = records.load_history(history_path)
-    records.load_weights(model, weights_path)
     if verbose:
         print(
             f"{record['name']} was trained before with the same settings and data: loaded {len(history['loss'])} epochs from "
@@ -316,30 +265,50 @@ def _start(
     options: Options,
     history_path: Path,
     weights_path: Path,
-    verbose: int,
+    fingerprint: str,
 ) -> Run:
-    """Prepare data, training model and paths; say what takes part and how long it will take."""
+    """Build the training model and make sure that the folders can be written."""
     trainer = add_ctc_loss(model)
     # XLA around recurrent layers on TensorFlow's CPU build can end the process, and is no faster there
     trainer.compile(optimizer=optimizer, loss=mean_loss, jit_compile=keras.backend.backend() != "tensorflow")
-    evaluator = keras.Model(trainer.inputs, {"ctc": trainer.outputs[0], "probabilities": model.outputs[0]})
-    history_path.parent.mkdir(parents=True, exist_ok=True)
-    weights_path.parent.mkdir(parents=True, exist_ok=True)
-    run = Run(
+    for folder in {history_path.parent, weights_path.parent}:
+        require_writable(folder)
+    return Run(
         name=history_path.stem,
         model=model,
         trainer=trainer,
-        evaluator=evaluator,
+        evaluator=keras.Model(trainer.inputs, {"ctc": trainer.outputs[0], "probabilities": model.outputs[0]}),
         generator=generator,
         history_path=history_path,
         weights_path=weights_path,
+        checkpoint_path=checkpoint_path(history_path),
+        checkpoint_steps=1,
         options=options,
         learning_rate=_own_learning_rate(optimizer),
-        verbose=verbose,
+        verbose=1,
         metadata={},
+        progress=Progress(fingerprint),
     )
+
+
+def _can_resume(run: Run) -> bool:
+    """Say whether there is a checkpoint to go on from; refuse one of another run."""
+    if not run.checkpoint_path.is_file():
+        run.say(f"There is no checkpoint {run.checkpoint_path}; {run.name} begins with its first epoch.")
+        return False
+    if peek(run.checkpoint_path)["fingerprint"] != run.progress.fingerprint:
+        raise ValueError(
+            f"The checkpoint {run.checkpoint_path} belongs to a run with other settings, model or data, so it cannot go on as "
+            f"{run.name}. Call train_model with the arguments of that run, or without resume=True to begin anew."
+        )
+    return True
+
+
+def _prepare_data(run: Run) -> None:
+    """Leave out what cannot take part, measure the feature statistics, and collect what goes into the weights file."""
+    generator = run.generator
     for partition in ("train", "validation"):
-        dropped = generator.drop_infeasible(partition, _output_length(model))
+        dropped = generator.drop_infeasible(partition, model_output_length(run.model))
         if dropped:
             more = f" ... and {len(dropped) - 5} more" if len(dropped) > 5 else ""
             run.say(f"Left out of {partition}, since CTC cannot align them:\n  " + "\n  ".join(dropped[:5]) + more)
@@ -356,10 +325,8 @@ def _start(
         "mean": generator.feats_mean.tolist(),
         "std": generator.feats_std.tolist(),
         "train_speakers": summarize(generator.partitions["train"].utterances)["speakers"],
+        "fingerprint": run.progress.fingerprint,
     }
-    if verbose:
-        _announce(run)
-    return run
 
 
 def _own_learning_rate(optimizer: keras.optimizers.Optimizer) -> float | None:
@@ -368,162 +335,39 @@ def _own_learning_rate(optimizer: keras.optimizers.Optimizer) -> float | None:
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
-def _output_length(model: keras.Model) -> Callable:
-    return getattr(model, "output_length", None) or (lambda input_length: output_length(model, input_length))
-
-
-def _announce(run: Run) -> None:
-    """Time a few steps, put all weights back, and say how long the run will take."""
-    generator = run.generator
-    plan = generator.plan("train", 0)
-    size = [generator.num_frames("train")[batch].max() * len(batch) for batch in plan]
-    order = np.argsort(size)
-    probes = [plan[order[0]], plan[order[-1]], plan[order[len(order) // 2]], plan[order[len(order) // 2]]]
-    run.trainer.optimizer.build(run.trainer.trainable_variables)
-    variables = [*run.trainer.variables, *run.trainer.optimizer.variables]
-    before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
-    seconds = 0.0
-    for batch in probes:  # the first ones pay for compilation, the last one counts
-        inputs, outputs = generator.assemble("train", batch)
-        started = time.perf_counter()
-        run.trainer.train_on_batch(inputs, outputs)
-        seconds = time.perf_counter() - started
-    for variable, value in zip(variables, before, strict=True):
-        variable.assign(value)
-    num_valid = len(generator.plan("validation"))
-    per_epoch = seconds * (sum(size) / size[order[len(order) // 2]] + VALIDATION_COST * num_valid)
-    run.say(
-        f"{run.name}: {run.model.count_params():,} parameters, {len(generator.train_texts)} training and "
-        f"{len(generator.valid_texts)} validation utterances, {len(plan)} steps an epoch. "
-        f"About {_duration(per_epoch * run.options.epochs)} for {run.options.epochs} epochs here ({seconds:.2f} s a step)."
-    )
-
-
-def _train(run: Run, callbacks: keras.callbacks.CallbackList) -> None:
-    """Run the epochs; Ctrl-C and a loss that is no number end the loop and keep what there is."""
-    run.trainer.stop_training = False
-    callbacks.on_train_begin()
-    started = time.perf_counter()
-    try:
-        for epoch in range(run.options.epochs):
-            callbacks.on_epoch_begin(epoch)
-            epoch_started = time.perf_counter()
-            loss = _train_epoch(run, epoch, callbacks)
-            if not np.isfinite(loss):
-                run.status = "diverged"
-            logs = {"loss": loss, **_validate(run, epoch, loss)}
-            logs["learning_rate"] = float(keras.ops.convert_to_numpy(run.trainer.optimizer.learning_rate))
-            logs["seconds"] = time.perf_counter() - epoch_started
-            for key, value in logs.items():
-                run.history.setdefault(key, []).append(value)
-            records.save_history(run.history_path, run.history)
-            left = (time.perf_counter() - started) / (epoch + 1) * (run.options.epochs - epoch - 1)
-            run.say(_epoch_line(run, epoch, logs, left))
-            callbacks.on_epoch_end(epoch, logs)
-            if run.trainer.stop_training or run.status == "diverged":
-                break
-    except KeyboardInterrupt:
-        run.status = "interrupted"
-        run.say(f"Stopped by hand after {len(run.history.get('loss', []))} finished epochs; what there is was kept.")
-    callbacks.on_train_end()
-
-
-def _train_epoch(run: Run, epoch: int, callbacks: keras.callbacks.CallbackList) -> float:
-    """Train one epoch and return its mean loss per utterance; stop at the first loss that is no number."""
-    plan = run.generator.plan("train", epoch)
-    total, count, last_line = 0.0, 0, time.perf_counter()
-    constant = run.options.schedule == "constant" and not run.options.warmup_epochs
-    for step, indices in enumerate(plan):
-        inputs, outputs = run.generator.assemble("train", indices, run.generator.step_rng(epoch, step))
-        if run.learning_rate is not None and not constant:
-            factor = run.options.learning_rate_factor(epoch + (step + 1) / len(plan))
-            run.trainer.optimizer.learning_rate = run.learning_rate * factor
-        callbacks.on_train_batch_begin(step)
-        loss = float(run.trainer.train_on_batch(inputs, outputs))
-        callbacks.on_train_batch_end(step, {"loss": loss})
-        total, count = total + loss * len(indices), count + len(indices)
-        if not np.isfinite(loss):
-            names = [Path(run.generator.train_audio_paths[index]).stem for index in indices[:5]]
-            run.say(
-                f"The loss is {loss} at epoch {epoch + 1}, step {step + 1} of {len(plan)} (utterances {', '.join(names)}, ...). "
-                "Training stops here. A smaller learning rate or gradient clipping (clipnorm) usually helps."
-            )
-            return float("nan")
-        if time.perf_counter() - last_line > STEP_LINE_SECONDS:
-            last_line = time.perf_counter()
-            run.say(f"  epoch {epoch + 1}: step {step + 1} of {len(plan)}, loss {total / count:.1f}")
-    return total / count
-
-
-def _validate(run: Run, epoch: int, train_loss: float) -> dict[str, float]:
-    """Score the validation set in one pass, and keep the weights when they are the best so far."""
-    if not np.isfinite(train_loss):
-        if run.best_epoch < 0:
-            _keep(run, epoch, {"val_loss": float("nan")})
-        return {"val_loss": float("nan"), "val_cer": float("nan"), "val_wer": float("nan")}
-    utterances = run.generator.partitions["validation"].utterances
-    losses, texts = np.zeros(len(utterances)), [""] * len(utterances)
-    for indices in run.generator.plan("validation"):
-        inputs, _ = run.generator.assemble("validation", indices)
-        outputs = run.evaluator.predict_on_batch(inputs)
-        losses[indices] = np.asarray(outputs["ctc"])
-        lengths = _output_length(run.model)(inputs["input_length"])
-        for index, row, length in zip(indices, np.asarray(outputs["probabilities"]), lengths, strict=True):
-            texts[index] = greedy_decode(row, int(length)) if np.isfinite(row).all() else ""
-    result = score([u.text for u in utterances], texts, [u.speaker for u in utterances])
-    logs = {"val_loss": float(losses.mean()), "val_cer": result.cer.rate, "val_wer": result.wer.rate}
-    if logs[run.options.monitor] < run.best or run.best_epoch < 0:
-        run.best, run.best_epoch, run.best_score = logs[run.options.monitor], epoch, result
-        _keep(run, epoch, logs)
-    return logs
-
-
-def _keep(run: Run, epoch: int, logs: dict[str, float]) -> None:
-    best = {"epoch": epoch + 1, **{key: value for key, value in logs.items() if np.isfinite(value)}}
-    records.save_weights(run.model, run.weights_path, {**run.metadata, "best": best})
-
-
-def _epoch_line(run: Run, epoch: int, logs: dict[str, float], left: float) -> str:
-    mark = " *" if epoch == run.best_epoch else "  "
-    return (
-        f"epoch {epoch + 1:3d}/{run.options.epochs}  loss {logs['loss']:7.2f}  val_loss {logs['val_loss']:7.2f}  "
-        f"val_cer {100 * logs['val_cer']:5.1f} %  val_wer {100 * logs['val_wer']:5.1f} %{mark} {logs['seconds']:5.1f} s"
-        + (f"  ({_duration(left)} left)" if epoch + 1 < run.options.epochs else "")
-    )
-
-
-def _finish(run: Run, configuration: dict, wall_seconds: float) -> None:
-    """Write the run record beside the history and add it to the ledger."""
-    if not run.history:  # interrupted within the first epoch
-        records.save_weights(run.model, run.weights_path, run.metadata)
+def _finish(run: Run, configuration: dict, environment: dict, wall_seconds: float) -> None:
+    """Write the run record beside the history and add it to the ledger; a run that ended needs no checkpoint."""
+    progress = run.progress
+    if progress.status != "interrupted":
+        run.checkpoint_path.unlink(missing_ok=True)
+    if not progress.history:  # interrupted within the first epoch
+        if not run.weights_path.exists():  # else they belong to the history and record of an earlier run
+            records.save_weights(run.model, run.weights_path, run.metadata)
         return
     parts = run.generator.partitions
     record = {
         "name": run.name,
-        "status": run.status,
+        "status": progress.status,
         "model": run.model.name,
         "parameters": run.model.count_params(),
         "configuration": {key: value for key, value in configuration.items() if key != "architecture"},
-        "fingerprint": run.metadata["fingerprint"],
+        "fingerprint": progress.fingerprint,
         "corpus": {
-            partition: {
-                "manifest": _short(parts[partition].manifest),
-                **summarize(parts[partition].utterances),
-            }
+            partition: {"manifest": _short(parts[partition].manifest), **summarize(parts[partition].utterances)}
             for partition in ("train", "validation")
         },
-        "epochs": len(run.history["loss"]),
-        "best_epoch": run.best_epoch + 1,
+        "epochs": len(progress.history["loss"]),
+        "best_epoch": progress.best_epoch + 1,
         "chosen_by": f"lowest {run.options.monitor} on the validation set",
         "scores": {
-            "loss": run.history["loss"][run.best_epoch],
-            "val_loss": run.history["val_loss"][run.best_epoch],
-            **(run.best_score.as_dict() if run.best_score else {}),
+            "loss": progress.history["loss"][progress.best_epoch],
+            "val_loss": progress.history["val_loss"][progress.best_epoch],
+            **progress.best_scores,
         },
-        "seconds_per_epoch": float(np.median(run.history["seconds"])),
+        "seconds_per_epoch": float(np.median(progress.history["seconds"])),
         "wall_seconds": wall_seconds,
         "weights": run.weights_path.name,
-        **records.environment(),
+        **environment,
     }
     records.write_json(run.history_path.with_suffix(".json"), record)
     records.append_to_ledger(run.history_path.parent, record)
@@ -535,11 +379,3 @@ def _short(path: Path) -> str:
         return path.resolve().relative_to(Path.cwd()).as_posix()
     except ValueError:
         return path.name
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

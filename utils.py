@@ -7,6 +7,7 @@ spectrogram has 100 frames per second and 161 frequency bins (0 to 8,000 Hz in s
 import contextlib
 import dataclasses
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,11 +15,13 @@ from pathlib import Path
 import numpy as np
 import scipy.signal
 import soundfile
+from tqdm import tqdm
 
 from char_map import char_map, index_map
 
 SAMPLE_RATE = 16_000  # Hz; every file is brought to this rate when it is read
 LOG_FLOOR = 1e-14  # added to the power density before the logarithm, so that digital silence stays finite
+UNKNOWN_LENGTH = 2**48  # libsndfile gives the largest integer as the length of a file that does not know its own
 MFCC_WINDOW = 0.025  # seconds, the default of python_speech_features
 FEATURE_KINDS = ("spectrogram", "mfcc", "logmel")
 
@@ -54,6 +57,54 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def progress_bar(
+    iterable: Iterable | None,
+    description: str,
+    total: int | None = None,
+    unit: str = "it",
+    enabled: bool = True,
+    delay: float = 0,
+) -> tqdm:
+    """Return a progress bar in plain ASCII: lively in a terminal, a line every few seconds in a log file.
+
+    Args:
+        iterable: what to go through; None to call `update` by hand.
+        description: what is going on.
+        total: number of steps, or None while it is unknown.
+        unit: what a step is; "B" counts bytes and shows them as kB, MB, GB.
+        enabled: False shows nothing.
+        delay: seconds before the bar appears, for work that is usually done by then.
+    """
+    return tqdm(
+        iterable,
+        description,
+        total,
+        unit=unit,
+        unit_scale=unit == "B",
+        disable=not enabled,
+        delay=delay,
+        ascii=True,
+        mininterval=0.5 if sys.stderr.isatty() else 5,
+    )
+
+
+def require_writable(folder: str | Path) -> None:
+    """Make a folder and prove that a file can be written there, before hours of work depend on it.
+
+    Raises:
+        OSError: when it cannot be made or written; the message names it.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"Cannot write into {folder} ({error.strerror}). Make it writable, or name another folder"
+        ) from error
 
 
 # ---------------------------------------------------------------------------------------------------- text
@@ -125,8 +176,13 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"No audio file at {path}. Check the path, or index the corpus again.")
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
         expected = soundfile.info(path).frames
+        if expected > UNKNOWN_LENGTH:
+            raise ValueError(
+                f"The header of {path} does not say how long it is, as in files written into a pipe. Write it again: "
+                "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.flac"
+            )
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:
         raise ValueError(
             f"Cannot read {path} as audio ({str(error).strip()}). Expected a complete FLAC, WAV, MP3 or OGG file;"

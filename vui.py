@@ -101,6 +101,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sort-by-duration", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--force", action="store_true", help="train even when the same run is finished")
+    parser.add_argument("--resume", action="store_true", help="go on with a run that was killed or stopped")
     parser.set_defaults(run=_train)
 
 
@@ -156,7 +157,7 @@ def _data_librispeech(options: argparse.Namespace) -> int:
 
 
 def _data_index(options: argparse.Namespace) -> int:
-    from corpora import index_tree
+    from indexing import index_tree
 
     print(index_tree(options.path, options.out, options.valid_speakers, options.test_speakers, options.test))
     return 0
@@ -199,6 +200,7 @@ def _train(options: argparse.Namespace) -> int:
         monitor=options.monitor,
         seed=options.seed,
         force=options.force,
+        resume=options.resume,
     )
     print(f"Weights: {options.results / name}.h5   record: {options.results / name}.json")
     return 0

@@ -51,3 +51,14 @@ def make_corpus(tmp_path):
         return folder
 
     return make
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A web server on the loopback interface that can be told to misbehave."""
+    from loopback import Server
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = Server()
+    yield server
+    server.close()

@@ -1,5 +1,4 @@
 import hashlib
-import itertools
 import json
 import re
 import subprocess
@@ -11,8 +10,9 @@ import pytest
 import soundfile
 
 import corpora
-import sentences
+import indexing
 import synthesis
+import voices
 
 TINY = {"scale": "tiny", "seed": 3, "progress": False}
 
@@ -37,135 +37,6 @@ def rms(audio: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(audio)))) if len(audio) else 0.0
 
 
-# ------------------------------------------------------------------------------------------------ sentences
-
-
-def test_grammar_has_hundreds_of_words_written_in_the_alphabet():
-    words = sentences.grammar_words()
-    assert len(words - sentences.HELD_OUT) >= 300
-    assert words >= sentences.HELD_OUT
-    assert all(re.fullmatch("[a-z']+", word) for word in words)
-    assert {"don't", "it's"} <= words
-
-
-def test_full_split_shares_no_sentence_and_a_fifth_of_the_test_has_an_unseen_word():
-    texts = sentences.split_sentences(1, *synthesis.SCALES["full"])
-    assert tuple(len(texts[split]) for split in corpora.MANIFESTS) == synthesis.SCALES["full"]
-    everything = [text for part in texts.values() for text in part]
-    assert len(set(everything)) == len(everything)
-    trained = {word for text in texts["train"] for word in text.split()}
-    assert len(trained) >= 300
-    assert not trained & sentences.HELD_OUT
-    unseen = [text for text in texts["test"] if set(text.split()) - trained]
-    assert len(unseen) == round(0.2 * len(texts["test"]))
-    assert not [text for text in texts["validation"] if set(text.split()) - trained]
-
-
-def test_sentences_use_the_right_article():
-    texts = sentences.split_sentences(2, *synthesis.SCALES["full"])
-    wrong = [text for part in texts.values() for text in part if re.search(r"\ba [aeiou]", text)]
-    assert wrong == []
-
-
-def test_too_many_sentences_for_the_words_of_training_are_refused():
-    with pytest.raises(ValueError, match=r"Found only \d+ of 500 sentences.*more training sentences"):
-        sentences.split_sentences(0, 1, 500, 1)
-
-
-# ------------------------------------------------------------------------------------------------ one voice
-
-
-def test_speak_gives_16_khz_audio_that_is_quiet_outside_the_words():
-    audio, words = synthesis.speak("the small dog ran across the road", "en-us+m3")
-    assert audio.dtype == np.float32
-    assert audio.ndim == 1
-    assert [word for word, _, _ in words] == ["the", "small", "dog", "ran", "across", "the", "road"]
-    first, last = round(words[0][1] * 16_000), round(words[-1][2] * 16_000)
-    assert 1.2 < words[-1][2] < 3.5
-    speech = rms(audio[first:last])
-    assert speech > 0.02
-    assert rms(audio[:first]) < 0.01 * speech
-    assert rms(audio[last:]) < 0.01 * speech
-    assert abs(audio[first]) > 0  # the first word starts where the sound starts
-    for (_, start, end), (_, following, _) in itertools.pairwise(words):
-        assert start < end == following
-
-
-def test_word_times_agree_with_the_hiss_of_s_in_the_sound():
-    """Above 4 kHz a voice is nearly silent but for sounds like s: the energy there tells where they are."""
-    audio, words = synthesis.speak("we know seven more lamps now", "en-us+m7", rate=140)
-    times = {word: (start, end) for word, start, end in words}
-
-    def hiss(start: float, end: float) -> float:
-        part = audio[int(start * 16_000) : int(end * 16_000)]
-        power = np.abs(np.fft.rfft(part)) ** 2
-        return float(power[np.fft.rfftfreq(len(part), 1 / 16_000) > 4_000].sum() / 16_000)
-
-    start, end = times["seven"]
-    assert hiss(start, start + 0.5 * (end - start)) > 10 * hiss(*times["know"])
-    assert hiss(start, start + 0.5 * (end - start)) > 10 * hiss(*times["more"])
-    middle = sum(times["lamps"]) / 2
-    assert hiss(middle, times["lamps"][1]) > 10 * hiss(times["lamps"][0], middle)
-    assert hiss(middle, times["lamps"][1]) > 10 * hiss(*times["now"])
-
-
-def test_pairs_that_espeak_speaks_as_one_still_give_every_word_a_time():
-    text = "in the house one of the cats had been out of the box for a day"
-    *_, num_missing = synthesis._speak(text, "en-us+m3", 170, 50, 50, 1.0)
-    _, words = synthesis.speak(text)
-    assert num_missing >= 3
-    assert [word for word, _, _ in words] == text.split()
-    assert all(end - start > 0.02 for _, start, end in words)
-
-
-def test_formant_shift_moves_the_spectrum_and_not_the_duration():
-    text = "the farmer saw nine red horses near the river"
-
-    def measure(shift: float) -> tuple[float, float]:
-        audio, words = synthesis.speak(text, "en-us+m7", formant_shift=shift)
-        power = np.abs(np.fft.rfft(audio)) ** 2
-        frequencies = np.fft.rfftfreq(len(audio), 1 / 16_000)
-        voiced = (frequencies > 200) & (frequencies < 4_000)
-        centroid = np.sum(frequencies[voiced] * power[voiced]) / np.sum(power[voiced])
-        return float(centroid), words[-1][2] - words[0][1]
-
-    (low, low_seconds), (high, high_seconds) = measure(0.9), measure(1.1)
-    assert 1.08 < high / low < 1.4
-    assert high_seconds == pytest.approx(low_seconds, rel=0.06)
-
-
-def test_the_same_words_sound_the_same_whatever_was_said_before():
-    voice = "en-us+m1"  # has random flutter and roughness
-    first, _ = synthesis.speak("it's cold today", voice)
-    synthesis.speak("something else altogether", "en+f1")
-    second, _ = synthesis.speak("it's cold today", voice)
-    np.testing.assert_array_equal(first, second)
-
-
-@pytest.mark.parametrize("text", ["", "  ", "Hello", "room 5", "wait, what"])
-def test_speak_refuses_text_outside_the_alphabet(text):
-    with pytest.raises(ValueError, match="Expected words of the letters a-z"):
-        synthesis.speak(text)
-
-
-def test_speak_names_an_unknown_voice():
-    with pytest.raises(ValueError, match=r"no voice 'xx\+nobody'.*accent\+variant"):
-        synthesis.speak("hello", "xx+nobody")
-
-
-def test_every_voice_of_the_full_corpus_speaks_and_splits_share_no_variant():
-    sizes = dict(zip(corpora.MANIFESTS, synthesis.SCALES["full"], strict=True))
-    speakers = synthesis.make_speakers(1, sizes)
-    assert len({voice.speaker for voice in speakers}) == len(speakers) >= 40
-    variants = {split: {v.variant for v in speakers if v.split == split} for split in corpora.MANIFESTS}
-    assert sum(map(len, variants.values())) == len(set().union(*variants.values()))
-    assert sum(voice.split == "test" for voice in speakers) >= 10  # enough to resample speakers
-    for voice in {voice.name: voice for voice in speakers}.values():
-        audio, words = synthesis.speak("hello there", voice)
-        assert rms(audio) > 0.005, voice
-        assert 0.3 < words[-1][2] - words[0][1] < 1.6, voice
-
-
 # --------------------------------------------------------------------------------------------- one recording
 
 
@@ -176,9 +47,7 @@ def test_recording_keeps_its_level_and_noise_within_the_stated_limits(seed):
     peak = 20 * np.log10(np.abs(recorded).max())
     assert -18.01 <= peak <= -2.99
     silence, speech = rms(recorded[:4_000]), rms(recorded[4_000:20_000])
-    assert (
-        17 < 20 * np.log10(speech / silence) < 44
-    )  # the margin is for the pauses and the short stretch of noise
+    assert 17 < 20 * np.log10(speech / silence) < 44  # the margin is for the pauses and the short stretch of noise
 
 
 def test_noise_is_white_or_pink_at_unit_power():
@@ -210,7 +79,7 @@ def test_tiny_corpus_has_librispeech_layout_and_16_khz_mono_flac(tiny):
         lines = (path.parent / f"{speaker}-{chapter}.trans.txt").read_text().splitlines()
         (line,) = [line for line in lines if line.startswith(f"{path.stem} ")]
         assert re.fullmatch(r"[A-Z' ]+", line.partition(" ")[2])
-    table = corpora.load_speaker_table(folder)
+    table = indexing.load_speaker_table(folder)
     assert set(table) == {path.parent.parent.name for path in paths}
     assert {row["sex"] for row in table.values()} <= {"M", "F"}
 
@@ -218,21 +87,19 @@ def test_tiny_corpus_has_librispeech_layout_and_16_khz_mono_flac(tiny):
 def test_index_tree_reads_what_the_manifests_say(tiny, tmp_path):
     folder, _ = tiny
     said = {u.path: (u.text, u.speaker) for part in splits(folder).values() for u in part}
-    found, left_out = corpora.scan_tree(folder)
+    found, left_out = indexing.scan_tree(folder)
     assert left_out == []
     assert {u.path: (u.text, u.speaker) for u in found} == said
     test_speakers = {u.speaker for u in splits(folder)["test"]}
-    corpora.index_tree(folder, tmp_path, test_speakers=sorted(test_speakers))
+    indexing.index_tree(folder, tmp_path, test_speakers=sorted(test_speakers))
     assert {u.path for u in splits(tmp_path)["test"]} == {u.path for u in splits(folder)["test"]}
 
 
 def test_tiny_splits_share_no_variant_no_sentence_and_mark_unseen_words(tiny):
     folder, report = tiny
     parts = splits(folder)
-    names = {speaker: row["name"] for speaker, row in corpora.load_speaker_table(folder).items()}
-    variants = {
-        split: {re.match(r"[^+]+\+(.+) rate", names[u.speaker])[1] for u in parts[split]} for split in parts
-    }
+    names = {speaker: row["name"] for speaker, row in indexing.load_speaker_table(folder).items()}
+    variants = {split: {re.match(r"[^+]+\+(.+) rate", names[u.speaker])[1] for u in parts[split]} for split in parts}
     texts = {split: {u.text for u in parts[split]} for split in parts}
     for one, other in [("train", "validation"), ("train", "test"), ("validation", "test")]:
         assert not variants[one] & variants[other]
@@ -292,9 +159,7 @@ def test_a_finished_demo_is_not_made_again_and_says_so(tiny, capsys, monkeypatch
 
 
 def small(folder: Path, **settings) -> synthesis.DemoReport:
-    return synthesis.make_demo(
-        folder, num_train=12, num_valid=1, num_test=1, workers=0, progress=False, **settings
-    )
+    return synthesis.make_demo(folder, num_train=12, num_valid=1, num_test=1, workers=0, progress=False, **settings)
 
 
 def test_a_demo_with_other_settings_or_a_missing_file_is_replaced(tmp_path):
@@ -311,7 +176,7 @@ def test_a_demo_with_other_settings_or_a_missing_file_is_replaced(tmp_path):
 
 def test_a_demo_of_an_older_grammar_or_voice_list_is_made_again(tmp_path, monkeypatch):
     small(tmp_path / "demo")
-    monkeypatch.setattr(synthesis, "ACCENTS", ("en-us",))
+    monkeypatch.setattr(voices, "ACCENTS", ("en-us",))
     assert small(tmp_path / "demo").made
 
 
@@ -319,9 +184,7 @@ def test_a_folder_that_is_no_demo_is_left_alone(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "train_corpus.json").write_text("mine\n")
-    with pytest.raises(
-        FileExistsError, match=r"mine is there already and is not a demo.*Choose another folder"
-    ):
+    with pytest.raises(FileExistsError, match=r"mine is there already and is not a demo.*Choose another folder"):
         small(folder)
     (folder / synthesis.MARKER).write_text("{}")  # a file of that name does not make it one
     with pytest.raises(FileExistsError, match="not a demo"):

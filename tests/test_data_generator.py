@@ -1,0 +1,397 @@
+"""Batches: complete, in a known order, padded with zeros to few lengths, and right against the files."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import scipy.signal
+import soundfile
+
+import data_generator
+from augment import Augmentation
+from char_map import ALPHABET
+from corpora import Utterance, write_manifest
+from data_generator import AudioGenerator, bucket_boundaries, vis_train_features
+from feature_cache import FeatureCache
+from utils import FeatureSettings
+
+
+def library_lengths(num_utterances, seed=0):
+    """Seconds of utterances spread like those of train-clean-100: most of 12 to 17 s, a third shorter than that."""
+    rng = np.random.default_rng(seed)
+    long = np.clip(rng.normal(14.6, 1.0, num_utterances), 12, 17)
+    return np.where(rng.random(num_utterances) < 0.7, long, rng.uniform(1.4, 14, num_utterances))
+
+
+def fake(tmp_path, monkeypatch, seconds, texts=None, splits=("train",), **options):
+    """A generator over utterances of these durations; its 13 features are all ones and no audio is read."""
+    settings = FeatureSettings("mfcc")
+
+    def load_features(manifest, utterances, settings):
+        lengths = [round(utterance.duration * 100) for utterance in utterances]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return FeatureCache(np.broadcast_to(np.float16(1), (offsets[-1], 13)), offsets)
+
+    monkeypatch.setattr(data_generator, "load_features", load_features)
+    generator = AudioGenerator(settings=settings, **{"max_duration": None, **options})
+    texts = texts or ["abc"] * len(seconds)
+    for split in splits:
+        manifest = tmp_path / f"{split}.json"
+        utterances = [
+            Utterance(tmp_path / split / f"{i}.flac", float(duration), text)
+            for i, (duration, text) in enumerate(zip(seconds, texts, strict=True))
+        ]
+        write_manifest(manifest, utterances)
+        generator.load(split, manifest)
+    return generator
+
+
+# ---------------------------------------------------------------------------------------------------- the plan
+
+
+@pytest.mark.parametrize("num_utterances", [1, 19, 20, 21, 137, 300])
+@pytest.mark.parametrize("epoch", [None, 0, 1])
+def test_every_utterance_stands_once_in_an_epoch_and_only_the_last_batch_is_smaller(
+    tmp_path, monkeypatch, num_utterances, epoch
+):
+    generator = fake(tmp_path, monkeypatch, library_lengths(num_utterances))
+    plan = generator.plan("train", epoch)
+    assert sorted(np.concatenate(plan)) == list(range(num_utterances))
+    sizes = [len(indices) for indices in plan]
+    assert all(size == 20 for size in sizes[:-1])
+    assert sizes[-1] == (num_utterances % 20 or 20)
+
+
+def test_a_train_batch_has_one_of_at_most_eight_padded_shapes_for_all_partitions_together(tmp_path, monkeypatch):
+    generator = fake(tmp_path, monkeypatch, library_lengths(400), splits=("train", "validation"))
+    shapes = set()
+    for partition, epoch in (("train", 0), ("train", 1), ("validation", None)):
+        for indices in generator.plan(partition, epoch):
+            inputs, _ = generator.assemble(partition, indices)
+            shapes.add((inputs["the_input"].shape[1], inputs["the_labels"].shape[1]))
+    assert 2 <= len({num_frames for num_frames, _ in shapes}) <= 8
+    assert len(shapes) <= 8
+
+
+def padding_share(generator, epoch):
+    padded = true = 0
+    for indices in generator.plan("train", epoch):
+        inputs, _ = generator.assemble("train", indices)
+        padded += inputs["the_input"].shape[0] * inputs["the_input"].shape[1]
+        true += int(inputs["input_length"].sum())
+    assert true == generator.num_frames("train").sum()
+    return 1 - true / padded
+
+
+@pytest.mark.parametrize("epoch", [None, 0, 1])
+def test_padding_is_under_8_percent_of_the_frames_on_lengths_like_librispeech_s(tmp_path, monkeypatch, epoch):
+    assert padding_share(fake(tmp_path, monkeypatch, library_lengths(1500)), epoch) < 0.08
+
+
+def test_full_batches_cost_at_most_two_points_of_padding_more_than_eight_lengths_must(tmp_path, monkeypatch):
+    # like the 778 utterances of dev-clean under 10 s: so few and so evenly spread that eight lengths alone cost 8 %
+    seconds = np.interp(np.linspace(0, 1, 600), np.linspace(0, 1, 6), [1.5, 3.1, 4.4, 5.6, 7.5, 10])
+    generator = fake(tmp_path, monkeypatch, seconds)
+    lengths = generator.num_frames("train")
+    least = 1 - lengths.sum() / padded_frames(lengths, bucket_boundaries(lengths, 8))
+    assert least < padding_share(generator, 0) < least + 0.02
+
+
+def test_the_order_depends_on_seed_and_epoch_alone(tmp_path, monkeypatch):
+    seconds = library_lengths(100)
+
+    def plan(seed, epoch):
+        return [list(indices) for indices in fake(tmp_path, monkeypatch, seconds, seed=seed).plan("train", epoch)]
+
+    np.random.seed(1)  # noqa: NPY002  the global state must not matter
+    first = plan(0, 3)
+    np.random.seed(2)  # noqa: NPY002
+    generator = fake(tmp_path, monkeypatch, seconds, seed=0)
+    for epoch in range(3):
+        generator.plan("train", epoch)  # nor what was asked for before
+    assert first == plan(0, 3) == [list(indices) for indices in generator.plan("train", 3)]
+    assert first != plan(0, 4) and first != plan(1, 3)
+    membership = {frozenset(batch) for batch in first}
+    assert membership != {frozenset(batch) for batch in plan(0, 4)}  # other neighbours, not only another order
+
+
+def test_validation_batches_come_in_a_fixed_order_of_length(tmp_path, monkeypatch):
+    seconds = library_lengths(50)
+    orders = []
+    for seed in (0, 1):
+        generator = fake(tmp_path, monkeypatch, seconds, splits=("validation",), seed=seed)
+        batches = generator.next_valid()
+        for _ in range(2):
+            orders.append(np.concatenate([next(batches)[0]["input_length"] for _ in range(3)]).tolist())
+    assert orders == [sorted(orders[0])] * 4
+
+
+def test_sort_by_duration_puts_the_shortest_first_in_the_first_epoch_only(tmp_path, monkeypatch):
+    generator = fake(tmp_path, monkeypatch, library_lengths(100), sort_by_duration=True)
+    lengths = generator.num_frames("train")
+    first = lengths[np.concatenate(generator.plan("train", 0))]
+    assert list(first) == sorted(first)
+    second = lengths[np.concatenate(generator.plan("train", 1))]
+    assert list(second) != sorted(second)
+
+
+def test_get_batch_and_next_train_go_on_into_the_next_epoch(tmp_path, monkeypatch):
+    generator = fake(tmp_path, monkeypatch, library_lengths(45))
+    expected = [list(indices) for epoch in (0, 1) for indices in generator.plan("train", epoch)]
+    lengths = generator.num_frames("train")
+    batches = generator.next_train()
+    for indices in expected:
+        assert list(next(batches)[0]["input_length"]) == list(lengths[indices])
+        assert list(generator.get_batch("train")[0]["input_length"]) == list(lengths[indices])
+
+
+# -------------------------------------------------------------------------------------------- bucket boundaries
+
+
+def padded_frames(lengths, boundaries):
+    return sum(min(boundary for boundary in boundaries if boundary >= length) for length in lengths)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_bucket_boundaries_waste_as_little_as_the_best_of_all_choices(seed):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 60, rng.integers(1, 14))
+    for num_buckets in (1, 2, 3, 4):
+        candidates = sorted({int(length) for length in lengths})
+        best = min(
+            padded_frames(lengths, (*choice, candidates[-1]))
+            for size in range(num_buckets)
+            for choice in itertools.combinations(candidates[:-1], size)
+        )
+        boundaries = bucket_boundaries(lengths, num_buckets)
+        assert len(boundaries) <= num_buckets
+        assert list(boundaries) == sorted(set(boundaries)) and boundaries[-1] == max(lengths)
+        assert padded_frames(lengths, boundaries) == best
+
+
+def test_bucket_boundaries_of_many_lengths_end_in_the_longest():
+    lengths = np.random.default_rng(0).integers(1, 5000, 4000)
+    boundaries = bucket_boundaries(lengths, resolution=50)
+    assert len(boundaries) == 8 and boundaries[-1] == lengths.max()
+
+
+def test_equal_lengths_need_one_bucket():
+    assert list(bucket_boundaries(np.full(10, 77))) == [77]
+
+
+# ------------------------------------------------------------------------------------------------ batch contents
+
+
+@pytest.fixture
+def corpus(make_corpus):
+    texts = ["it's a cat", "zebra", "a b", "hello there", "no"]
+    train = [(text, 0.5 + number / 8) for number, text in enumerate(texts)]
+    return make_corpus({"train": train, "validation": [("yes", 0.5)], "test": [("maybe so", 0.75)]})
+
+
+def file_spectrogram(path):
+    samples, _ = soundfile.read(path)
+    _, _, density = scipy.signal.spectrogram(
+        samples, 16_000, window="hann", nperseg=320, noverlap=160, detrend=False, scaling="density"
+    )
+    return np.log(density.T + 1e-14)
+
+
+def test_a_batch_holds_the_normalised_features_and_labels_of_the_files_and_zeros_behind_them(corpus):
+    generator = AudioGenerator(minibatch_size=5, desc_file=corpus / "train_corpus.json")
+    generator.fit_train()
+    lines = [json.loads(line) for line in (corpus / "train_corpus.json").read_text().splitlines()]
+    truth = [file_spectrogram(corpus / line["key"]) for line in lines]
+    mean, std = np.concatenate(truth).mean(axis=0), np.concatenate(truth).std(axis=0)
+
+    (indices,) = generator.plan("train", 0)
+    inputs, outputs = generator.assemble("train", indices)
+    assert {key: value.dtype.name for key, value in inputs.items()} == {
+        "the_input": "float32",
+        "the_labels": "int32",
+        "input_length": "int32",
+        "label_length": "int32",
+    }
+    assert inputs["the_input"].shape == (5, 99, 161) and inputs["the_labels"].shape == (5, 11)
+    assert outputs["ctc"].shape == (5,)
+    for row, index in enumerate(indices):
+        num_frames = 49 + round(12.5 * index)  # 0.5 s and an eighth more each: 8,000 + 2,000 index samples
+        assert inputs["input_length"][row] == len(truth[index])
+        assert abs(len(truth[index]) - num_frames) <= 1
+        np.testing.assert_allclose(
+            inputs["the_input"][row, : len(truth[index])], (truth[index] - mean) / std, atol=0.02
+        )  # float16: half a unit at -20 is 0.008, divided by a deviation of about 1
+        assert not inputs["the_input"][row, len(truth[index]) :].any()
+        text = lines[index]["text"]
+        assert inputs["label_length"][row] == len(text)
+        assert [ALPHABET[label] for label in inputs["the_labels"][row, : len(text)]] == list(text)
+        assert not inputs["the_labels"][row, len(text) :].any()
+
+
+def test_texts_and_paths_are_those_of_the_manifest(corpus):
+    generator = AudioGenerator()
+    generator.load_train_data(corpus / "train_corpus.json")
+    generator.load_validation_data(corpus / "valid_corpus.json")
+    generator.load_test_data(corpus / "test_corpus.json")
+    assert generator.train_texts == ["it's a cat", "zebra", "a b", "hello there", "no"]
+    assert generator.valid_texts == ["yes"]
+    assert generator.valid_audio_paths == [str(corpus / "validation" / "validation-0.flac")]
+    assert len(generator.train_audio_paths) == 5
+    inputs, _ = next(generator.next_test())
+    assert list(inputs["label_length"]) == [8]
+
+
+def test_fit_train_measures_a_fixed_choice_of_utterances(corpus):
+    first, second, everything = (AudioGenerator(desc_file=corpus / "train_corpus.json") for _ in range(3))
+    first.fit_train(2)
+    second.fit_train(2)
+    everything.fit_train(100)
+    np.testing.assert_array_equal(first.feats_mean, second.feats_mean)
+    assert (first.feats_mean != everything.feats_mean).any()
+
+
+def test_normalised_training_features_have_mean_zero_and_deviation_one(corpus):
+    generator = AudioGenerator(spectrogram=False, mfcc_dim=13, desc_file=corpus / "train_corpus.json")
+    generator.fit_train()
+    frames = np.concatenate([generator.normalize(generator.featurize(path)) for path in generator.train_audio_paths])
+    np.testing.assert_allclose(frames.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(frames.std(axis=0), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("spectrogram", [True, False])
+def test_a_training_set_of_silence_is_normalised_without_nan(tmp_path, spectrogram):
+    soundfile.write(tmp_path / "silence.flac", np.zeros(8000), 16_000)
+    write_manifest(tmp_path / "train_corpus.json", [Utterance(tmp_path / "silence.flac", 0.5, "a")])
+    generator = AudioGenerator(spectrogram=spectrogram, desc_file=tmp_path / "train_corpus.json")
+    generator.fit_train()
+    assert np.isfinite(next(generator.next_train())[0]["the_input"]).all()
+
+
+def test_augmentation_changes_training_batches_anew_each_epoch_and_never_validation(corpus):
+    def batches(augmentation):
+        generator = AudioGenerator(minibatch_size=5, augmentation=augmentation)
+        generator.load_train_data(corpus / "train_corpus.json")
+        generator.load_validation_data(corpus / "valid_corpus.json")
+        generator.fit_train()
+        train = generator.next_train()
+        by_length = [{int(n): x for n, x in zip(b["input_length"], b["the_input"], strict=True)} for b, _ in
+                     (next(train), next(train))]  # fmt: skip
+        return *by_length, next(generator.next_valid())[0]["the_input"]
+
+    plain, augmented, again = batches(None), batches(Augmentation()), batches(Augmentation())
+    assert all((plain[0][n] == plain[1][n]).all() for n in plain[0])
+    assert any((augmented[0][n] != augmented[1][n]).any() for n in plain[0])
+    assert all((augmented[0][n] == again[0][n]).all() for n in plain[0])
+    assert all(not augmented[0][n][n:].any() for n in plain[0])  # the padding stays zero
+    np.testing.assert_array_equal(plain[2], augmented[2])
+
+
+# -------------------------------------------------------------------------------------------- what takes no part
+
+
+def test_utterances_over_max_duration_are_left_out_and_counted(tmp_path, monkeypatch):
+    seconds = [1.0, 12.0, 10.0, 10.01, 2.0]
+    texts = ["a", "b", "c", "d", "e"]
+    generator = fake(tmp_path, monkeypatch, seconds, texts, splits=("train", "test"), max_duration=10.0)
+    assert generator.train_texts == ["a", "c", "e"]
+    assert generator.left_out == {"train": 2, "test": 2}
+    assert list(generator.num_frames("train")) == [100, 1000, 200]
+    everything = fake(tmp_path, monkeypatch, seconds, texts, splits=("test",), max_duration=None)
+    assert len(everything.partitions["test"].utterances) == 5 and everything.left_out == {"test": 0}
+
+
+def test_a_limit_that_leaves_nothing_is_an_error_with_the_shortest_duration(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"No utterance of .*max_duration=1\.5 s .*shortest has 2\.0 s.*Raise"):
+        fake(tmp_path, monkeypatch, [2.0, 3.0], max_duration=1.5)
+
+
+def test_transcripts_longer_than_the_output_are_named_and_left_out(tmp_path, monkeypatch):
+    # of 20 frames, 10 come out: 'abcdefghij' needs 10, 'abcdefghii' 11 (a blank between the two i), 'aaaaaa' 11
+    texts = ["abcdefghij", "abcdefghii", "aaaaaa", "aaaaa"]
+    generator = fake(tmp_path, monkeypatch, [0.2] * 4, texts)
+    lines = generator.drop_infeasible("train", lambda num_frames: num_frames // 2)
+    assert lines == [
+        f"{tmp_path / 'train' / '1.flac'}: the transcript needs 11 output frames, the model gives 10",
+        f"{tmp_path / 'train' / '2.flac'}: the transcript needs 11 output frames, the model gives 10",
+    ]
+    assert generator.train_texts == ["abcdefghij", "aaaaa"]
+    assert sorted(np.concatenate(generator.plan("train", 0))) == [0, 1]
+    assert sorted(next(generator.next_train())[0]["label_length"]) == [5, 10]
+
+
+def test_batches_already_begun_do_not_outlive_a_change_of_what_takes_part(tmp_path, monkeypatch):
+    texts = ["abcdefghij"] * 2 + ["aaaaaaaaaa"] * 3
+    generator = fake(tmp_path, monkeypatch, [0.2] * 5, texts, minibatch_size=1)
+    generator.get_batch("train")
+    generator.drop_infeasible("train", lambda num_frames: num_frames // 2)
+    assert sum(len(generator.get_batch("train")[0]["label_length"]) for _ in range(4)) == 4
+
+
+def test_when_no_transcript_fits_the_error_says_so(tmp_path, monkeypatch):
+    generator = fake(tmp_path, monkeypatch, [0.2, 0.2], ["abcdef", "abcdefg"])
+    with pytest.raises(
+        ValueError, match=r"Every utterance .*0\.flac: the transcript needs 6 .*gives 2.*smaller stride"
+    ):
+        generator.drop_infeasible("train", lambda num_frames: num_frames // 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("room 12", "outside a-z, space and apostrophe: 1 2 .spell numbers out"),
+        ("well, yes", "outside a-z, space and apostrophe: ,"),
+        ("", "the transcript is empty"),
+    ],
+)
+def test_a_transcript_that_cannot_be_used_names_manifest_line_and_characters(tmp_path, text, message):
+    manifest = tmp_path / "train_corpus.json"
+    entries = [{"key": "a.flac", "duration": 1.0, "text": "fine"}, {"key": "b.flac", "duration": 1.0, "text": text}]
+    manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    with pytest.raises(ValueError, match=f"train_corpus.json, line 2: .*{message}"):
+        AudioGenerator(desc_file=manifest)
+
+
+# ---------------------------------------------------------------------------------------------------- misuse
+
+
+def test_a_partition_must_be_known_and_loaded():
+    with pytest.raises(ValueError, match=r"partition must be one of .*'validation'.*Received: partition='valid'"):
+        AudioGenerator().load("valid", "valid_corpus.json")
+    with pytest.raises(ValueError, match=r"The train data are not loaded. Call load\('train', manifest\) first"):
+        AudioGenerator().plan("train")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"minibatch_size": 0}, "minibatch_size must be at least 1. Received: minibatch_size=0"),
+        ({"max_duration": 0}, "positive, or None. Received: 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        AudioGenerator(**options)
+
+
+def test_the_contract_s_arguments_work_by_position(corpus):
+    generator = AudioGenerator(10, 20, 4000, 13, 7, corpus / "train_corpus.json", True, 10.0, True)
+    assert generator.settings.num_features == 81
+    assert (generator.minibatch_size, generator.max_duration, generator.sort_by_duration) == (7, 10.0, True)
+    assert AudioGenerator(spectrogram=False, mfcc_dim=26).settings.num_features == 26
+
+
+# ------------------------------------------------------------------------------------------------ one example
+
+
+def test_vis_train_features_gives_one_example_in_every_form(corpus, monkeypatch, capsys):
+    monkeypatch.setenv("VUI_CORPUS", str(corpus))
+    text, audio, mfcc, spectrogram, path = vis_train_features(index=3, mfcc_dim=26)
+    assert capsys.readouterr().out == "There are 5 total training examples.\n"
+    assert text == "hello there" and path == str(corpus / "train" / "train-3.flac")
+    assert len(audio) == 14_000
+    assert mfcc.shape == (86, 26) and spectrogram.shape == (86, 161)
+    assert abs(spectrogram.mean()) < 0.2 and abs(spectrogram.std() - 1) < 0.2
+    assert vis_train_features(-2)[0] == "hello there"
+    with pytest.raises(IndexError, match=r"There are 5 training examples. Received: index=5"):
+        vis_train_features(5)

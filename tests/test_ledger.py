@@ -1,0 +1,133 @@
+"""The README's result blocks follow the records, and records of uncommitted code are found."""
+
+import shutil
+import subprocess
+
+import pytest
+
+import records
+from comparison import findings, load_runs
+from ledger import check_project, result_block, update_readme
+
+README = """# Title
+
+Before.
+
+<!-- results: results/real -->
+typed by hand
+<!-- end results -->
+
+After.
+"""
+
+
+def write_run(folder, name, val_loss, **changes):
+    records.save_history(
+        folder / f"{name}.pickle", {"loss": val_loss, "val_loss": val_loss, "seconds": [3.0] * len(val_loss)}
+    )
+    rate = {"rate": 0.25, "low": 0.2, "high": 0.3}
+    record = {
+        "name": name,
+        "commit": "0123abc",
+        "clean": True,
+        "parameters": 442_029,
+        "backend": "tensorflow",
+        "versions": {"keras": "3.0", "tensorflow": "2.0"},
+        "machine": {"cores": 2},
+        "corpus": {
+            "train": {"num_utterances": 611, "hours": 1.034, "num_speakers": 13},
+            "validation": {"num_utterances": 167, "hours": 0.3, "num_speakers": 3},
+        },
+        "configuration": {"max_duration": 10.0, "seed": 0},
+        "scores": {"cer": rate, "wer": rate, "interval": "bootstrap over 12 speakers"},
+    }
+    records.write_json(folder / f"{name}.json", {**record, **changes})
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A project folder, no git checkout, with two runs and a README that shows them."""
+    folder = tmp_path / "results" / "real"
+    write_run(folder, "model_1", [200.0, 120.0])
+    write_run(folder, "model_2", [150.0, 100.0])
+    (tmp_path / "README.md").write_text(README, encoding="utf-8")
+    return tmp_path
+
+
+def update(root):
+    return update_readme(root / "README.md")
+
+
+def test_a_block_states_conditions_table_and_findings(root):
+    block = result_block(root / "results" / "real")
+    assert (
+        "Trained on 611 utterances (1.03 h, 13 speakers), validated on 167 (0.30 h, 3 other speakers), utterances up to 10 s, "
+        "seed 0, greedy decoding, Keras 3.0 on tensorflow 2.0, 2 cores." in block
+    )
+    assert "95 % intervals (bootstrap over 12 speakers)" in block
+    assert "| model_2 | 442,029 | 100.0 | 25.0 [20.0, 30.0] | 25.0 [20.0, 30.0] | 2 of 2 | 3.0 |" in block
+    assert " ".join(findings(load_runs(None, root / "results" / "real"))) in block
+
+
+def test_updating_writes_the_block_once_and_leaves_the_rest(root):
+    assert update(root) is True
+    text = (root / "README.md").read_text(encoding="utf-8")
+    assert text.startswith("# Title\n\nBefore.\n") and text.endswith("<!-- end results -->\n\nAfter.\n")
+    assert "typed by hand" not in text and "model_2 has the lowest validation loss" in text
+    assert update(root) is False
+    assert check_project(root) == []
+
+
+def test_a_readme_changed_by_hand_is_found(root):
+    update(root)
+    readme = root / "README.md"
+    readme.write_text(readme.read_text(encoding="utf-8").replace("| 100.0 |", "| 90.0 |"), encoding="utf-8")
+    assert check_project(root) == [
+        "README.md differs from the records in results/real. Run: python vui.py compare --update"
+    ]
+    update(root)
+    assert check_project(root) == []
+
+
+def test_records_changed_after_the_readme_are_found(root):
+    update(root)
+    write_run(root / "results" / "real", "model_1", [200.0, 80.0])
+    assert len(check_project(root)) == 1
+    update(root)
+    assert "model_1 has the lowest validation loss" in (root / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_block_of_a_folder_without_runs_is_found(root):
+    update(root)
+    shutil.rmtree(root / "results")
+    assert check_project(root) == ["README.md shows results of results/real, which holds no runs."]
+
+
+@pytest.mark.parametrize("changes", [{"clean": False}, {"commit": "unknown"}, {"commit": None}, {"clean": None}])
+def test_a_record_from_uncommitted_code_is_found(root, changes):
+    write_run(root / "results" / "real", "model_2", [150.0, 100.0], **changes)
+    update(root)
+    assert check_project(root) == ["real/model_2.json comes from uncommitted code; train it again."]
+
+
+def test_histories_without_any_record_are_an_error_with_the_fix(root):
+    for path in (root / "results" / "real").glob("*.json"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"have no run records \(NAME\.json\) beside them. Train again"):
+        result_block(root / "results" / "real")
+
+
+def test_in_a_checkout_only_folders_with_committed_records_count(root):
+    update(root)
+    write_run(root / "results" / "scratch", "trial", [100.0], clean=False)
+
+    def git(*arguments):
+        identity = ("-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "core.hooksPath=/dev/null")
+        subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
+
+    git("init")
+    git("add", "README.md", "results/real")
+    git("commit", "-m", "results")
+    assert check_project(root) == []
+    git("add", "results/scratch")
+    assert check_project(root) == ["scratch/trial.json comes from uncommitted code; train it again."]

@@ -1,0 +1,316 @@
+"""The loop over epochs and steps: learning rate, validation, best weights, checkpoints, and stopping cleanly.
+
+One epoch trains on every batch of the plan, then scores the validation set in one pass that gives the losses and the
+transcripts. What the loop knows is in `Run`; a checkpoint holds all of it, so that a run that was killed at any point goes on
+from the last checkpoint as if nothing had happened.
+"""
+
+import contextlib
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import records
+from checkpoint import load_checkpoint, save_checkpoint
+from data_generator import AudioGenerator
+from decoding import greedy_decode
+from evaluation import score
+from sample_models import output_length
+
+STEP_LINE_SECONDS = 20  # within a long epoch, a line of progress this often
+MONITORS = ("val_loss", "val_cer", "val_wer")
+SCHEDULES = ("constant", "cosine")
+VALIDATION_COST = 0.4  # of a training step, for a batch of the same size; used by the estimate only
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a run is trained, apart from model, data and optimiser.
+
+    Raises:
+        ValueError: at construction, for values out of range.
+    """
+
+    epochs: int
+    monitor: str = "val_loss"  # the lowest value of this chooses the weights that are kept
+    schedule: str = "constant"  # of the learning rate after the warm-up; or 'cosine'
+    warmup_epochs: float = 0.0  # the learning rate rises linearly so long
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1. Received: epochs={self.epochs}")
+        if self.monitor not in MONITORS:
+            raise ValueError(f"monitor must be one of {MONITORS}. Received: monitor={self.monitor!r}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {SCHEDULES}. Received: schedule={self.schedule!r}")
+        if not 0 <= self.warmup_epochs <= self.epochs:
+            raise ValueError(
+                f"warmup_epochs must be in 0..epochs ({self.epochs}). Received: warmup_epochs={self.warmup_epochs}"
+            )
+
+    @property
+    def changes_learning_rate(self) -> bool:
+        """Whether the loop sets the learning rate before each step."""
+        return self.schedule != "constant" or self.warmup_epochs > 0
+
+    def learning_rate_factor(self, progress: float) -> float:
+        """Return what the learning rate is multiplied by after this many epochs (a fraction counts)."""
+        if progress < self.warmup_epochs:
+            return progress / self.warmup_epochs
+        if self.schedule == "constant" or self.epochs == self.warmup_epochs:
+            return 1.0
+        return 0.5 + 0.5 * float(np.cos(np.pi * (progress - self.warmup_epochs) / (self.epochs - self.warmup_epochs)))
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run is: plain data, kept in its checkpoints."""
+
+    fingerprint: str  # of the settings and data
+    epoch: int = 0
+    step: int = 0  # the next one of this epoch
+    total: float = 0.0  # loss summed over the utterances of this epoch
+    count: int = 0  # utterances of this epoch
+    seconds: float = 0.0  # spent in this epoch before the last interruption
+    history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    best: float = float("inf")
+    best_epoch: int = -1
+    best_scores: dict = dataclasses.field(default_factory=dict)
+    status: str = "running"  # then 'finished', 'interrupted' or 'diverged'
+
+
+@dataclasses.dataclass
+class Run:
+    """One training run while it goes on."""
+
+    name: str
+    model: keras.Model  # the acoustic model
+    trainer: keras.Model  # with the CTC loss on top
+    evaluator: keras.Model  # loss and probabilities in one pass
+    generator: AudioGenerator
+    history_path: Path
+    weights_path: Path
+    checkpoint_path: Path
+    checkpoint_steps: int  # between checkpoints within an epoch
+    options: Options
+    learning_rate: float | None  # the optimiser's own; None when it has a schedule of its own
+    verbose: int
+    metadata: dict  # goes into the weights file
+    progress: Progress
+    stop_requested: bool = False  # by Ctrl-C
+
+    def say(self, text: str) -> None:
+        """Print unless the run is silent."""
+        if self.verbose:
+            print(text, flush=True)
+
+
+def model_output_length(model: keras.Model) -> Callable:
+    """Return the function from feature frames to output frames: the model's own, or derived from its layers."""
+    return getattr(model, "output_length", None) or (lambda input_length: output_length(model, input_length))
+
+
+def announce(run: Run) -> None:
+    """Time a few steps, put all weights back, and say how long the run will take."""
+    generator = run.generator
+    plan = generator.plan("train", 0)
+    size = [generator.num_frames("train")[batch].max() * len(batch) for batch in plan]
+    order = np.argsort(size)
+    probes = [plan[order[0]], plan[order[-1]], plan[order[len(order) // 2]], plan[order[len(order) // 2]]]
+    run.trainer.optimizer.build(run.trainer.trainable_variables)
+    variables = [*run.trainer.variables, *run.trainer.optimizer.variables]
+    before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    seconds = 0.0
+    for batch in probes:  # the first ones pay for compilation, the last one counts
+        inputs, outputs = generator.assemble("train", batch)
+        started = time.perf_counter()
+        run.trainer.train_on_batch(inputs, outputs)
+        seconds = time.perf_counter() - started
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
+    num_valid = len(generator.plan("validation"))
+    per_epoch = seconds * (sum(size) / size[order[len(order) // 2]] + VALIDATION_COST * num_valid)
+    run.say(
+        f"{run.name}: {run.model.count_params():,} parameters, {len(generator.train_texts)} training and "
+        f"{len(generator.valid_texts)} validation utterances, {len(plan)} steps an epoch. "
+        f"About {duration(per_epoch * run.options.epochs)} for {run.options.epochs} epochs here ({seconds:.2f} s a step)."
+    )
+
+
+def train(run: Run, callbacks: list[keras.callbacks.Callback], resume: bool) -> None:
+    """Run the epochs from wherever the run is; afterwards `run.progress` says how it ended.
+
+    Args:
+        run: the run.
+        callbacks: Keras callbacks; their counters are part of the checkpoints.
+        resume: begin with the checkpoint.
+    """
+    progress, every = run.progress, keras.callbacks.CallbackList(callbacks, model=run.trainer)
+    run.trainer.stop_training = False
+    every.on_train_begin()
+    if resume:
+        progress = run.progress = Progress(**load_checkpoint(run.checkpoint_path, run.trainer, callbacks))
+        run.say(f"Going on with epoch {progress.epoch + 1}, step {progress.step + 1}.")
+    progress.status = "running"
+    started, first = time.perf_counter(), progress.epoch
+    with _stop_after_batch(run):
+        while progress.epoch < run.options.epochs and progress.status == "running":
+            every.on_epoch_begin(progress.epoch)
+            _train_epoch(run, callbacks, every)
+            if progress.status == "interrupted":
+                break
+            logs = _close_epoch(run)
+            left = (time.perf_counter() - started) / (progress.epoch - first) * (run.options.epochs - progress.epoch)
+            run.say(_epoch_line(run, progress.epoch - 1, logs, left))
+            every.on_epoch_end(progress.epoch - 1, logs)
+            save_checkpoint(run.checkpoint_path, run.trainer, dataclasses.asdict(progress), callbacks)
+            if run.trainer.stop_training or run.stop_requested:
+                break
+    if progress.status == "running":
+        stopped = run.stop_requested and progress.epoch < run.options.epochs
+        progress.status = "interrupted" if stopped else "finished"
+    if progress.status == "interrupted":
+        run.say(
+            f"Stopped by hand in epoch {progress.epoch + 1} after {progress.step} steps. What there is was kept; the same "
+            "call with resume=True (vui.py train ... --resume) goes on from here."
+        )
+    every.on_train_end()
+
+
+def _train_epoch(run: Run, callbacks: list[keras.callbacks.Callback], every: keras.callbacks.CallbackList) -> None:
+    """Train the rest of the current epoch; stop at a loss that is no number, or by hand after a batch."""
+    progress = run.progress
+    plan = run.generator.plan("train", progress.epoch)
+    epoch_started = last_line = time.perf_counter()
+    before = progress.seconds
+    while progress.step < len(plan):
+        indices = plan[progress.step]
+        loss = _train_step(run, indices, len(plan), every)
+        progress.total += loss * len(indices)
+        progress.count += len(indices)
+        progress.step += 1
+        progress.seconds = before + time.perf_counter() - epoch_started
+        if not np.isfinite(loss):
+            progress.status = "diverged"
+            progress.total = float("nan")
+            names = [Path(run.generator.train_audio_paths[index]).stem for index in indices[:5]]
+            run.say(
+                f"The loss is {loss} at epoch {progress.epoch + 1}, step {progress.step} of {len(plan)} (utterances "
+                f"{', '.join(names)}, ...). Training stops here. A smaller learning rate or gradient clipping (clipnorm) "
+                "usually helps."
+            )
+            return
+        if run.stop_requested and progress.step < len(plan):
+            progress.status = "interrupted"
+            save_checkpoint(run.checkpoint_path, run.trainer, dataclasses.asdict(progress), callbacks)
+            return
+        if progress.step % run.checkpoint_steps == 0 and progress.step < len(plan):
+            save_checkpoint(run.checkpoint_path, run.trainer, dataclasses.asdict(progress), callbacks)
+        if time.perf_counter() - last_line > STEP_LINE_SECONDS:
+            last_line = time.perf_counter()
+            mean = progress.total / progress.count
+            run.say(f"  epoch {progress.epoch + 1}: step {progress.step} of {len(plan)}, loss {mean:.1f}")
+
+
+def _train_step(run: Run, indices: np.ndarray, num_steps: int, every: keras.callbacks.CallbackList) -> float:
+    """Train on one batch and return its mean loss in nats per utterance."""
+    epoch, step = run.progress.epoch, run.progress.step
+    inputs, outputs = run.generator.assemble("train", indices, run.generator.step_rng(epoch, step))
+    if run.learning_rate is not None and run.options.changes_learning_rate:
+        factor = run.options.learning_rate_factor(epoch + (step + 1) / num_steps)
+        run.trainer.optimizer.learning_rate = run.learning_rate * factor
+    every.on_train_batch_begin(step)
+    loss = float(run.trainer.train_on_batch(inputs, outputs))
+    every.on_train_batch_end(step, {"loss": loss})
+    return loss
+
+
+def _close_epoch(run: Run) -> dict[str, float]:
+    """Validate, write the history, and move on to the next epoch; return what the epoch gave."""
+    progress = run.progress
+    started = time.perf_counter()
+    run.history_path.with_suffix(".json").unlink(missing_ok=True)  # the record of a run whose files are replaced now
+    logs = {"loss": progress.total / progress.count, **_validate(run)}
+    logs["learning_rate"] = float(keras.ops.convert_to_numpy(run.trainer.optimizer.learning_rate))
+    logs["seconds"] = progress.seconds + time.perf_counter() - started
+    for key, value in logs.items():
+        progress.history.setdefault(key, []).append(value)
+    records.save_history(run.history_path, progress.history)
+    progress.epoch += 1
+    progress.step, progress.total, progress.count, progress.seconds = 0, 0.0, 0, 0.0
+    return logs
+
+
+def _validate(run: Run) -> dict[str, float]:
+    """Score the validation set in one pass, and keep the weights when they are the best so far."""
+    progress = run.progress
+    if progress.status == "diverged":
+        if progress.best_epoch < 0:
+            _keep(run, progress.epoch, {})
+        return dict.fromkeys(MONITORS, float("nan"))
+    utterances = run.generator.partitions["validation"].utterances
+    losses, texts = np.zeros(len(utterances)), [""] * len(utterances)
+    for indices in run.generator.plan("validation"):
+        inputs, _ = run.generator.assemble("validation", indices)
+        outputs = run.evaluator.predict_on_batch(inputs)
+        losses[indices] = np.asarray(outputs["ctc"])
+        lengths = model_output_length(run.model)(inputs["input_length"])
+        for index, row, length in zip(indices, np.asarray(outputs["probabilities"]), lengths, strict=True):
+            texts[index] = greedy_decode(row, int(length)) if np.isfinite(row).all() else ""
+    result = score([u.text for u in utterances], texts, [u.speaker for u in utterances])
+    logs = {"val_loss": float(losses.mean()), "val_cer": result.cer.rate, "val_wer": result.wer.rate}
+    if logs[run.options.monitor] < progress.best or progress.best_epoch < 0:
+        progress.best, progress.best_epoch = logs[run.options.monitor], progress.epoch
+        progress.best_scores = result.as_dict()
+        _keep(run, progress.epoch, logs)
+    return logs
+
+
+def _keep(run: Run, epoch: int, logs: dict[str, float]) -> None:
+    best = {"epoch": epoch + 1, **{key: value for key, value in logs.items() if np.isfinite(value)}}
+    records.save_weights(run.model, run.weights_path, {**run.metadata, "best": best})
+
+
+def _epoch_line(run: Run, epoch: int, logs: dict[str, float], left: float) -> str:
+    mark = " *" if epoch == run.progress.best_epoch else "  "
+    return (
+        f"epoch {epoch + 1:3d}/{run.options.epochs}  loss {logs['loss']:7.2f}  val_loss {logs['val_loss']:7.2f}  "
+        f"val_cer {100 * logs['val_cer']:5.1f} %  val_wer {100 * logs['val_wer']:5.1f} %{mark} {logs['seconds']:5.1f} s"
+        + (f"  ({duration(left)} left)" if epoch + 1 < run.options.epochs else "")
+    )
+
+
+@contextlib.contextmanager
+def _stop_after_batch(run: Run) -> Iterator[None]:
+    """Let the first Ctrl-C end training after the batch at work, and a second one at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread alone
+        return
+
+    def remember(signum: int, frame) -> None:
+        if run.stop_requested:
+            raise KeyboardInterrupt
+        run.stop_requested = True
+
+    previous = signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    except KeyboardInterrupt:
+        run.progress.status = "interrupted"
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the unit that a person would use."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
