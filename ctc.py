@@ -10,6 +10,8 @@ from keras import layers, ops
 
 from sample_models import output_length
 
+MAX_GAP = 80.0  # nats that a class may lie under the best one of its frame, on TensorFlow
+
 
 def ctc_loss(logits, labels, num_output_frames, label_length):
     """Return the CTC loss of each utterance in nats.
@@ -32,6 +34,10 @@ def ctc_loss(logits, labels, num_output_frames, label_length):
         return ops.ctc_loss(labels, logits, label_length, num_output_frames, mask_index=blank)
     import tensorflow as tf
 
+    # its kernel takes logarithms of probabilities, which are 0 in float32 from a gap of 87 on (loss infinite where it is 90):
+    # the gap to the best class is bounded, its gradient is not
+    lowest = tf.reduce_max(logits, axis=-1, keepdims=True) - MAX_GAP
+    logits = logits + tf.stop_gradient(tf.maximum(logits, lowest) - logits)
     used = tf.sequence_mask(label_length, maxlen=tf.shape(labels)[1])
     sparse = tf.SparseTensor(
         tf.where(used), tf.cast(tf.boolean_mask(labels, used), tf.int32), tf.shape(labels, out_type=tf.int64)

@@ -108,7 +108,7 @@ def run_notebook(path: str | Path, html: str | Path, environment: dict[str, str]
     clean_outputs(notebook)
     with atomic_path(html.with_suffix(".ipynb")) as partial:
         nbformat.write(notebook, partial)
-    export_html(notebook, html)
+    export_html(notebook, html, path.resolve().parent)
     print(f"Report: {html} ({html.stat().st_size / 1e6:.1f} MB, {_clock(time.perf_counter() - started)})", flush=True)
     return html
 
@@ -122,8 +122,14 @@ def clean_outputs(notebook: nbformat.NotebookNode) -> None:
             ]
 
 
-def export_html(notebook: nbformat.NotebookNode, html: str | Path) -> None:
-    """Write a notebook as one HTML file that loads nothing from elsewhere."""
+def export_html(notebook: nbformat.NotebookNode, html: str | Path, folder: str | Path = ".") -> None:
+    """Write a notebook as one HTML file that loads nothing from elsewhere.
+
+    Args:
+        notebook: executed.
+        html: the file to write.
+        folder: where the pictures are that its text names by relative paths.
+    """
     converted = nbformat.from_dict(notebook)
     formulas: list[str] = []
     for cell in converted.cells:
@@ -132,7 +138,7 @@ def export_html(notebook: nbformat.NotebookNode, html: str | Path) -> None:
     exporter = HTMLExporter(template_name="lab", embed_images=True, exclude_input_prompt=False)
     exporter.mathjax_url = exporter.require_js_url = exporter.mermaid_js_url = ""
     title = next((cell.source.splitlines()[0].lstrip("# ") for cell in converted.cells if cell.source), "Report")
-    body, _ = exporter.from_notebook_node(converted, resources={"metadata": {"name": title}})
+    body, _ = exporter.from_notebook_node(converted, resources={"metadata": {"name": title, "path": str(folder)}})
     with atomic_path(html) as partial:
         body = with_descriptions(without_remote_scripts(body), notebook)
         for number, formula in enumerate(formulas):

@@ -197,7 +197,8 @@ def train_model(
     _prepare_data(run)
     if verbose:
         announce(run)
-    started, environment = time.perf_counter(), records.environment()  # of the code that runs, whatever is edited meanwhile
+    started = time.perf_counter()
+    environment = records.environment()  # of the code that runs, whatever is edited meanwhile
     train(run, list(callbacks), resume)
     _finish(run, configuration, environment, time.perf_counter() - started)
     return run.progress.history

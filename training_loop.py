@@ -266,7 +266,8 @@ def _validate(run: Run) -> dict[str, float]:
     result = score([u.text for u in utterances], texts, [u.speaker for u in utterances])
     logs = {"val_loss": float(losses.mean()), "val_cer": result.cer.rate, "val_wer": result.wer.rate}
     if logs[run.options.monitor] < progress.best or progress.best_epoch < 0:
-        progress.best, progress.best_epoch = logs[run.options.monitor], progress.epoch
+        value = logs[run.options.monitor]
+        progress.best, progress.best_epoch = value if np.isfinite(value) else float("inf"), progress.epoch
         progress.best_scores = result.as_dict()
         _keep(run, progress.epoch, logs)
     return logs

@@ -32,7 +32,10 @@ def _loss_by_enumeration(logits: np.ndarray, label: list[int]) -> float:
 
 def _loss(logits, labels, num_output_frames, label_length) -> np.ndarray:
     result = ctc_loss(
-        np.asarray(logits, np.float32), np.asarray(labels, np.int32), np.array(num_output_frames), np.array(label_length)
+        np.asarray(logits, np.float32),
+        np.asarray(labels, np.int32),
+        np.array(num_output_frames),
+        np.array(label_length),
     )
     return keras.ops.convert_to_numpy(result)
 
@@ -41,7 +44,9 @@ def _loss(logits, labels, num_output_frames, label_length) -> np.ndarray:
 @pytest.mark.parametrize("label", [[0], [0, 1], [1, 1], [0, 1, 0], [0, 0, 1], [0, 1, 0, 1]], ids=str)
 def test_loss_is_that_of_all_paths_enumerated(label):
     logits = np.random.default_rng(len(label)).normal(0, 2, (4, 3))
-    assert _loss([logits], [label], [4], [len(label)])[0] == pytest.approx(_loss_by_enumeration(logits, label), rel=1e-5)
+    assert _loss([logits], [label], [4], [len(label)])[0] == pytest.approx(
+        _loss_by_enumeration(logits, label), rel=1e-5
+    )
 
 
 @pytest.mark.contract
@@ -79,6 +84,19 @@ def test_gradient_is_that_of_finite_differences_and_zero_in_the_padding():
     padded = np.concatenate([logits, np.full((2, 3), 7.0)]).astype(np.float32)[None]
     labels, lengths, label_lengths = np.array([[0, 0, 1]], np.int32), np.array([num_frames]), np.array([2])
     np.testing.assert_allclose(_gradient(padded, labels, lengths, label_lengths)[0], expected, atol=2e-4)
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("gap", [50.0, 100.0, 1000.0])
+def test_confidently_wrong_model_has_a_finite_loss_and_the_right_gradient(gap):
+    logits = np.zeros((1, 3, 3), np.float32)
+    logits[0, :, BLANK] = gap  # all frames say blank, the label is 0: the shortest way costs about one gap
+    arguments = np.array([[0]], np.int32), np.array([3]), np.array([1])
+    loss = float(np.asarray(ctc_loss(logits, *arguments))[0])
+    assert loss == pytest.approx(gap - np.log(3), rel=1e-4) if gap <= 80 else np.isfinite(loss) and loss > 75
+    expected = np.zeros((3, 3))
+    expected[:, 0], expected[:, BLANK] = -1 / 3, 1 / 3  # of three equally good paths each frame holds the letter in one
+    np.testing.assert_allclose(_gradient(logits, *arguments)[0], expected, atol=1e-3)
 
 
 def _gradient(logits, labels, lengths, label_lengths) -> np.ndarray:

@@ -357,7 +357,7 @@ def test_an_utterance_or_partition_that_is_not_there_is_refused(corpus, lively_m
         get_predictions(4, "validation", lively_model, "lively.h5")
     with pytest.raises(ValueError, match=r"partition must be one of .*Received: partition='valid'"):
         get_predictions(0, "valid", lively_model, "lively.h5")
-    with pytest.raises(FileNotFoundError, match="No weights at results/nothing.h5"):
+    with pytest.raises(FileNotFoundError, match=r"No weights at results/nothing.h5"):
         get_predictions(0, "validation", lively_model, "nothing.h5")
 
 

@@ -174,7 +174,9 @@ def test_weights_of_another_architecture_are_refused_and_the_model_stays_as_it_w
 
 def test_unknown_suffix_is_refused_before_anything_is_written(tmp_path, model):
     for name in ("model.pt", "model", "model.hdf5"):
-        with pytest.raises(ValueError, match=rf"ends in one of \('\.weights\.h5', '\.h5', '\.keras'\)\. Received: '{name}'"):
+        with pytest.raises(
+            ValueError, match=rf"ends in one of \('\.weights\.h5', '\.h5', '\.keras'\)\. Received: '{name}'"
+        ):
             records.save_weights(model, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -223,7 +225,11 @@ def _with_layer(metadata: dict, **keys) -> dict:
 
 FOREIGN = {
     "foreign module": {"module": "hostile_module", "class_name": "Layer", "registered_name": None},
-    "foreign module that claims to be ours": {"module": "hostile_module", "class_name": "Layer", "registered_name": "vui>X"},
+    "foreign module that claims to be ours": {
+        "module": "hostile_module",
+        "class_name": "Layer",
+        "registered_name": "vui>X",
+    },
     "foreign registered name": {"module": "hostile_module", "class_name": "Layer", "registered_name": "other>Layer"},
     "function": {"module": "hostile_module", "class_name": "function", "config": "run", "registered_name": "run"},
     "system call": {"module": "os", "class_name": "system", "registered_name": None},
@@ -246,7 +252,9 @@ def test_architecture_with_foreign_code_is_refused_without_import(name, suffix, 
     path = tmp_path / f"model{suffix}"
     records.save_weights(model, path)
     _replace_metadata(path, json.dumps(_with_layer(records.read_metadata(path), **FOREIGN[name])))
-    with pytest.raises(ValueError, match=r"The architecture in .* names .*, which is neither a layer of Keras nor of this"):
+    with pytest.raises(
+        ValueError, match=r"The architecture in .* names .*, which is neither a layer of Keras nor of this"
+    ):
         records.load_model(path)
     assert not marker.exists()
     assert not {"hostile_module", "keras_hostile"} & set(sys.modules)
@@ -255,7 +263,15 @@ def test_architecture_with_foreign_code_is_refused_without_import(name, suffix, 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", "{}", '{"architecture": null}', '{"architecture": {"class_name": "Dense", "module": "keras.layers"}}'],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"architecture": null}',
+        '{"architecture": {"class_name": "Dense", "module": "keras.layers"}}',
+    ],
 )
 def test_metadata_that_describe_no_model_are_a_clear_error(text, suffix, tmp_path, model):
     path = tmp_path / f"model{suffix}"
@@ -286,13 +302,17 @@ def test_damaged_weights_file_is_named_whatever_the_damage(suffix, tmp_path, mod
             assert str(path) in str(error)
             refused += 1
     assert refused >= 4
-    with pytest.raises(FileNotFoundError, match=r"No weights at .*none.*Train a model first: python vui\.py train MODEL"):
+    with pytest.raises(
+        FileNotFoundError, match=r"No weights at .*none.*Train a model first: python vui\.py train MODEL"
+    ):
         records.load_model(tmp_path / f"none{suffix}")
 
 
 def test_plain_keras_weights_are_told_from_ours(tmp_path, model):
     model.save_weights(tmp_path / "plain.weights.h5")
-    with pytest.raises(ValueError, match=r"is not a weights file of this project .*load plain Keras weights with model"):
+    with pytest.raises(
+        ValueError, match=r"is not a weights file of this project .*load plain Keras weights with model"
+    ):
         records.load_model(tmp_path / "plain.weights.h5")
 
 
@@ -300,12 +320,21 @@ def test_plain_keras_weights_are_told_from_ours(tmp_path, model):
 
 
 def test_record_and_ledger_hold_plain_json_without_nan(tmp_path):
-    record = {"name": "model_0", "scores": {"loss": np.float32(1.5), "bad": float("nan")}, "mean": np.arange(2), "n": np.int64(3)}
+    record = {
+        "name": "model_0",
+        "scores": {"loss": np.float32(1.5), "bad": float("nan")},
+        "mean": np.arange(2),
+        "n": np.int64(3),
+    }
     records.write_json(tmp_path / "model_0.json", record)
     records.append_to_ledger(tmp_path, record)
     records.append_to_ledger(tmp_path, record | {"name": "model_1"})
     expected = {"name": "model_0", "scores": {"loss": 1.5, "bad": None}, "mean": [0, 1], "n": 3}
-    assert json.loads((tmp_path / "model_0.json").read_text()) == expected == records.read_record(tmp_path / "model_0.json")
+    assert (
+        json.loads((tmp_path / "model_0.json").read_text())
+        == expected
+        == records.read_record(tmp_path / "model_0.json")
+    )
     lines = (tmp_path / "ledger.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in lines] == ["model_0", "model_1"]
 
