@@ -36,7 +36,12 @@ def result_block(folder: str | Path) -> str:
         f"{versions['keras']} on {record['backend']} {versions.get(record['backend'], '')}, {machine['cores']} cores. CER and "
         f"WER are at the epoch with the lowest validation loss, with 95 % intervals ({record['scores']['interval']})."
     )
-    sentences = " ".join(findings(runs))
+    stopped = [
+        f"{run.name} was stopped after {run.record['epochs']} of {run.record['configuration']['epochs']} epochs."
+        for run in runs
+        if (run.record or {}).get("status") == "interrupted"
+    ]
+    sentences = " ".join([*findings(runs), *stopped])
     return f"{conditions}\n\n{markdown_table(runs)}\n\n{sentences}\n"
 
 
