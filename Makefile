@@ -7,6 +7,7 @@ BIN := $(VENV)/Scripts
 endif
 RUN := $(BIN)/python
 SCALE := $(if $(QUICK),quick,full)
+PARALLEL := -n 2 --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
@@ -21,12 +22,12 @@ report: $(VENV)/.user  ## run vui_notebook.ipynb from the top and write results/
 	$(RUN) vui.py report vui_notebook.ipynb --scale $(SCALE)
 
 test: $(VENV)/.dev  ## the fast tests, on TensorFlow; the contract subset on JAX too
-	$(RUN) -m pytest -m "not slow and not gpu"
-	KERAS_BACKEND=jax $(RUN) -m pytest -m "contract and not slow and not gpu"
+	$(RUN) -m pytest $(PARALLEL) -m "not slow and not gpu"
+	KERAS_BACKEND=jax $(RUN) -m pytest $(PARALLEL) -m "contract and not slow and not gpu"
 
 test-all: $(VENV)/.dev  ## every test, on both backends
-	$(RUN) -m pytest -m "not gpu"
-	KERAS_BACKEND=jax $(RUN) -m pytest -m "not gpu"
+	$(RUN) -m pytest $(PARALLEL) -m "not gpu"
+	KERAS_BACKEND=jax $(RUN) -m pytest $(PARALLEL) -m "not gpu"
 
 lint: $(VENV)/.dev  ## style, formatting, and whether the README agrees with the records
 	$(BIN)/ruff check .

@@ -100,7 +100,7 @@ def peek(path: str | Path) -> dict[str, Any]:
 
 def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         content = json.loads(arrays.pop("text").tobytes().decode())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
