@@ -33,7 +33,8 @@ def result_block(folder: str | Path) -> str:
         f"Trained on {train['num_utterances']} utterances ({train['hours']:.2f} h, {train['num_speakers']} speakers), validated "
         f"on {valid['num_utterances']} ({valid['hours']:.2f} h, {valid['num_speakers']} other speakers), utterances up to "
         f"{record['configuration']['max_duration']:g} s, seed {record['configuration']['seed']}, greedy decoding, Keras "
-        f"{versions['keras']} on {record['backend']} {versions.get(record['backend'], '')}, {machine['cores']} cores. CER and "
+        f"{versions['keras']} on {record['backend']} {versions.get(record['backend'], '')}, {machine['cores']} "
+        f"core{'' if machine['cores'] == 1 else 's'}. CER and "
         f"WER are at the epoch with the lowest validation loss, with 95 % intervals ({record['scores']['interval']})."
     )
     stopped = [
