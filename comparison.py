@@ -159,7 +159,7 @@ def _label_ends(ax, ends: list[tuple[float, float, str, tuple]]) -> None:
         if not low <= y <= high:
             y = float(np.clip(y, low, high))
         position = max(y, position + gap)
-        arrow = {"arrowstyle": "-", "color": color, "linewidth": 0.6}
+        arrow = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "linestyle": ":"}  # unlike any curve
         right = ax.get_xlim()[1]
         ax.annotate(
             name, (x, y), (right + 0.02 * (right - 1), position), color=color, fontsize=8, va="center", arrowprops=arrow,
