@@ -148,7 +148,7 @@ def train_model(
         seed: of the order of the batches.
         force: train even when a finished run with the same settings and data is there.
         resume: go on with a run that was killed or stopped, from its last checkpoint; the result is the same as without
-            the interruption. Without a checkpoint the run begins anew.
+            the interruption (on TensorFlow up to rounding). Without a checkpoint the run begins anew.
         checkpoint_steps: within an epoch, a checkpoint after this many steps; there is one after every epoch anyway.
 
     Returns:
