@@ -9,6 +9,8 @@ RUN := $(BIN)/python
 SCALE := $(if $(QUICK),quick,full)
 PARALLEL := -n 2 --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# glibc then asks Linux for huge pages: fresh 30 MB arrays cost far fewer page faults (NOTES.md in benchmarks/ has the figures)
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .PHONY: report test test-all lint format lab clean help

@@ -15,11 +15,12 @@ import numpy as np
 from keras import layers
 
 from char_map import NUM_CLASSES
+from recurrent_layers import GRU, SimpleRNN
 
 # TensorFlow counts the first calls of each new model as "retracing" and warns; a laboratory builds many models.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
-CELLS = {"gru": layers.GRU, "lstm": layers.LSTM, "simple_rnn": layers.SimpleRNN}
+CELLS = {"gru": GRU, "lstm": layers.LSTM, "simple_rnn": SimpleRNN}
 
 
 def cnn_output_length(input_length, filter_size: int, border_mode: str, stride: int, dilation: int = 1):
