@@ -6,6 +6,7 @@ Curves differ by line style and marker as well as by colour, so that they can be
 
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,6 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from utils import SAMPLE_RATE
+
+if TYPE_CHECKING:  # IPython is loaded only where something is shown
+    from IPython.display import DisplayHandle
 
 DOTS_PER_INCH = 90
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 2)), (0, (3, 3, 1, 3)))
@@ -41,21 +45,28 @@ def curve_style(index: int) -> dict:
     }
 
 
-def show(figure: Figure, alt: str) -> None:
+def show(figure: Figure, alt: str, update: "DisplayHandle | None" = None) -> "DisplayHandle":
     """Display a figure in the notebook as a PNG with an alternative text, and close it.
 
     Args:
         figure: the figure.
         alt: one or two sentences for readers who cannot see it.
+        update: what an earlier call returned, to put this figure in the place of that one.
+
+    Returns:
+        The handle of the displayed picture.
     """
-    from IPython.display import Image, display
+    from IPython.display import DisplayHandle, Image
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
     plt.close(figure)
     small = io.BytesIO()  # 128 colours are enough for a figure and take a third of the room
     PIL.Image.open(buffer).convert("RGB").quantize(128, dither=PIL.Image.Dither.NONE).save(small, "PNG", optimize=True)
-    display(Image(small.getvalue()), metadata={"image/png": {"alt": alt}})
+    handle = update or DisplayHandle()
+    put = handle.update if update else handle.display
+    put(Image(small.getvalue()), metadata={"image/png": {"alt": alt}})
+    return handle
 
 
 def plot_raw_audio(raw_audio: np.ndarray, sample_rate: int = SAMPLE_RATE, ax: Axes | None = None) -> Figure:

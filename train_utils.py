@@ -6,7 +6,6 @@ is loaded instead of trained again.
 """
 
 import dataclasses
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from comparison import plot_comparison
 from corpora import MANIFESTS, summarize
 from ctc import add_ctc_loss, mean_loss
 from data_generator import AudioGenerator
+from devices import configure_gpu, prepare_optimizer
 from evaluation import get_predictions, print_predictions
 from training_loop import Options, Progress, Run, announce, model_output_length, train
 from utils import FeatureSettings, require_writable
@@ -34,66 +34,6 @@ __all__ = [
     "print_predictions",
     "train_model",
 ]
-
-
-def configure_gpu(memory_fraction: float | None = None, allow_growth: bool = True) -> str:
-    """Limit how much graphics memory is taken; call it before the first model is built.
-
-    Args:
-        memory_fraction: share of the memory that may be used, in 0..1; None: no limit.
-        allow_growth: take memory as it is needed instead of all at once (where no fraction is given).
-
-    Returns:
-        A sentence that says what was set, also when there is no GPU.
-
-    Raises:
-        ValueError: for a fraction outside 0..1.
-    """
-    if memory_fraction is not None and not 0 < memory_fraction <= 1:
-        raise ValueError(f"memory_fraction must be in 0..1, or None. Received: memory_fraction={memory_fraction}")
-    if keras.backend.backend() == "jax":
-        return _configure_jax(memory_fraction, allow_growth)
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return "No GPU was found; training runs on the processor."
-    try:
-        for gpu in gpus:
-            if memory_fraction is None:
-                tf.config.experimental.set_memory_growth(gpu, allow_growth)
-            else:
-                limit = memory_fraction * _gpu_megabytes(gpu)
-                tf.config.set_logical_device_configuration(
-                    gpu, [tf.config.LogicalDeviceConfiguration(memory_limit=limit)]
-                )
-    except RuntimeError:
-        return "The GPU is in use already; restart the kernel and call configure_gpu first to change its memory limit."
-    how = f"at most {memory_fraction:.0%} of its memory" if memory_fraction else f"memory growth {allow_growth}"
-    return f"{len(gpus)} GPU, {how}."
-
-
-def _gpu_megabytes(gpu) -> float:
-    """Ask the driver for the memory of a GPU in MB, since TensorFlow tells it only after taking it."""
-    import subprocess
-
-    index = gpu.name.rsplit(":", 1)[-1]
-    command = ["nvidia-smi", f"--id={index}", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-def _configure_jax(memory_fraction: float | None, allow_growth: bool) -> str:
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false" if allow_growth and memory_fraction is None else "true"
-    if memory_fraction is not None:
-        os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(memory_fraction)
-    import jax
-
-    cache = Path(os.environ.get("VUI_CACHE") or ".cache") / "jax"
-    jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
-    gpus = [device for device in jax.devices() if device.platform == "gpu"]
-    if not gpus:
-        return "No GPU was found; training runs on the processor."
-    return f"{len(gpus)} GPU through JAX, memory fraction {memory_fraction or 'free'}."
 
 
 def train_model(
@@ -115,6 +55,7 @@ def train_model(
     schedule: str = "constant",
     warmup_epochs: float = 0.0,
     augmentation: Augmentation | None = None,
+    ema: float | None = None,
     monitor: str = "val_loss",
     callbacks: Sequence[keras.callbacks.Callback] = (),
     seed: int = 0,
@@ -143,6 +84,8 @@ def train_model(
         schedule: 'constant', or 'cosine': the learning rate falls to 0 along half a cosine.
         warmup_epochs: the learning rate rises linearly from 0 during so many epochs.
         augmentation: changes the training features, anew in each epoch; None: no change.
+        ema: average the weights over the steps with this momentum, such as 0.999, and validate and keep the averages; the
+            training goes on with the weights themselves. None: no averaging.
         monitor: 'val_loss', 'val_cer' or 'val_wer': the lowest chooses the weights that are kept.
         callbacks: Keras callbacks, called with the same logs as the history.
         seed: of the order of the batches.
@@ -172,7 +115,7 @@ def train_model(
             f"The model takes {input_to_softmax.input_shape[-1]} features per frame and {settings.kind} features have "
             f"{settings.num_features}. Build the model with input_dim={settings.num_features}, or choose other features."
         )
-    optimizer = _fresh_optimizer(optimizer)
+    optimizer = _fresh_optimizer(optimizer, ema)
     generator = AudioGenerator(
         minibatch_size=minibatch_size,
         max_duration=max_duration,
@@ -204,13 +147,16 @@ def train_model(
     return run.progress.history
 
 
-def _fresh_optimizer(optimizer: keras.optimizers.Optimizer | None) -> keras.optimizers.Optimizer:
+def _fresh_optimizer(optimizer: keras.optimizers.Optimizer | None, ema: float | None) -> keras.optimizers.Optimizer:
     """Return a new optimiser: the contract's default, or a copy, since one instance serves one model only."""
+    if ema is not None and not 0 < ema < 1:
+        raise ValueError(f"ema is a momentum between 0 and 1, such as 0.999, or None. Received: ema={ema}")
     if optimizer is None:
-        return keras.optimizers.SGD(learning_rate=0.02, momentum=0.9, nesterov=True, clipnorm=5)
+        optimizer = keras.optimizers.SGD(learning_rate=0.02, momentum=0.9, nesterov=True, clipnorm=5)
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise ValueError(f"optimizer must be a keras.optimizers.Optimizer or None. Received: {optimizer!r}")
-    return optimizer.__class__.from_config(optimizer.get_config())
+    averaging = {} if ema is None else {"use_ema": True, "ema_momentum": ema, "ema_overwrite_frequency": None}
+    return optimizer.__class__.from_config({**optimizer.get_config(), **averaging})
 
 
 def _configuration(
@@ -271,6 +217,7 @@ def _start(
     """Build the training model and make sure that the folders can be written."""
     trainer = add_ctc_loss(model)
     # XLA around recurrent layers on TensorFlow's CPU build can end the process, and is no faster there
+    optimizer = prepare_optimizer(optimizer)
     trainer.compile(optimizer=optimizer, loss=mean_loss, jit_compile=keras.backend.backend() != "tensorflow")
     for folder in {history_path.parent, weights_path.parent}:
         require_writable(folder)

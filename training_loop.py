@@ -20,6 +20,7 @@ import records
 from checkpoint import load_checkpoint, save_checkpoint
 from data_generator import AudioGenerator
 from decoding import greedy_decode
+from devices import predict_step, train_step
 from evaluation import score
 from sample_models import output_length
 
@@ -130,7 +131,7 @@ def announce(run: Run) -> None:
     for batch in probes:  # the first ones pay for compilation, the last one counts
         inputs, outputs = generator.assemble("train", batch)
         started = time.perf_counter()
-        run.trainer.train_on_batch(inputs, outputs)
+        train_step(run.trainer, inputs, outputs)
         seconds = time.perf_counter() - started
     for variable, value in zip(variables, before, strict=True):
         variable.assign(value)
@@ -226,7 +227,7 @@ def _train_step(run: Run, indices: np.ndarray, num_steps: int, every: keras.call
         factor = run.options.learning_rate_factor(epoch + (step + 1) / num_steps)
         run.trainer.optimizer.learning_rate = run.learning_rate * factor
     every.on_train_batch_begin(step)
-    loss = float(run.trainer.train_on_batch(inputs, outputs))
+    loss = train_step(run.trainer, inputs, outputs)
     every.on_train_batch_end(step, {"loss": loss})
     return loss
 
@@ -236,7 +237,8 @@ def _close_epoch(run: Run) -> dict[str, float]:
     progress = run.progress
     started = time.perf_counter()
     run.history_path.with_suffix(".json").unlink(missing_ok=True)  # the record of a run whose files are replaced now
-    logs = {"loss": progress.total / progress.count, **_validate(run)}
+    with averaged_weights(run.trainer):
+        logs = {"loss": progress.total / progress.count, **_validate(run)}
     logs["learning_rate"] = float(keras.ops.convert_to_numpy(run.trainer.optimizer.learning_rate))
     logs["seconds"] = progress.seconds + time.perf_counter() - started
     for key, value in logs.items():
@@ -245,6 +247,28 @@ def _close_epoch(run: Run) -> dict[str, float]:
     progress.epoch += 1
     progress.step, progress.total, progress.count, progress.seconds = 0, 0.0, 0, 0.0
     return logs
+
+
+@contextlib.contextmanager
+def averaged_weights(trainer: keras.Model) -> Iterator[None]:
+    """Put the optimiser's running averages in the place of the weights for a while, where it keeps any (`use_ema`).
+
+    Weight averaging (Polyak and Juditsky, 1992) in the exponential form that Keras' optimisers keep: after each step
+    average = momentum * average + (1 - momentum) * weight.
+    """
+    optimizer = getattr(trainer.optimizer, "inner_optimizer", trainer.optimizer)
+    if not optimizer.use_ema or not int(optimizer.iterations):
+        yield
+        return
+    pairs = list(zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True))
+    weights = [np.array(keras.ops.convert_to_numpy(variable)) for variable, _ in pairs]
+    for variable, average in pairs:
+        variable.assign(np.array(keras.ops.convert_to_numpy(average)))  # a copy: JAX gives buffers away in each step
+    try:
+        yield
+    finally:
+        for (variable, _), weight in zip(pairs, weights, strict=True):
+            variable.assign(weight)
 
 
 def _validate(run: Run) -> dict[str, float]:
@@ -258,7 +282,7 @@ def _validate(run: Run) -> dict[str, float]:
     losses, texts = np.zeros(len(utterances)), [""] * len(utterances)
     for indices in run.generator.plan("validation"):
         inputs, _ = run.generator.assemble("validation", indices)
-        outputs = run.evaluator.predict_on_batch(inputs)
+        outputs = predict_step(run.evaluator, inputs)
         losses[indices] = np.asarray(outputs["ctc"])
         lengths = model_output_length(run.model)(inputs["input_length"])
         for index, row, length in zip(indices, np.asarray(outputs["probabilities"]), lengths, strict=True):

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 JSON_VERSION = 1  # of what --json prints
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,6 +99,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--augment", action="store_true", help="SpecAugment, and a random stretch of the frequency axis"
     )
     parser.add_argument("--monitor", choices=("val_loss", "val_cer", "val_wer"), default="val_loss")
+    parser.add_argument("--ema", type=float, default=None, metavar="MOMENTUM", help="average the weights, e.g. 0.999")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="of the layers; weights stay float32"
+    )
+    parser.add_argument("--devices", type=int, default=None, help="so many GPUs share each batch")
     parser.add_argument("--sort-by-duration", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--force", action="store_true", help="train even when the same run is finished")
@@ -179,7 +185,8 @@ def _train(options: argparse.Namespace) -> int:
     from sample_models import build
     from train_utils import configure_gpu, train_model
 
-    print(configure_gpu())
+    print(configure_gpu(devices=options.devices))
+    keras.config.set_dtype_policy(options.precision)
     keras.utils.set_random_seed(options.seed)
     settings = FeatureSettings(options.features, mfcc_dim=options.mfcc_dim)
     model = build(options.model, settings.num_features)
@@ -197,6 +204,7 @@ def _train(options: argparse.Namespace) -> int:
         schedule=options.schedule,
         warmup_epochs=options.warmup_epochs,
         augmentation=Augmentation(warp=0.0 if options.features == "mfcc" else 0.12) if options.augment else None,
+        ema=options.ema,
         monitor=options.monitor,
         seed=options.seed,
         force=options.force,

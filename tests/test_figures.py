@@ -87,7 +87,9 @@ def test_an_alignment_shares_the_time_axis_and_names_every_class(matrix):
 
 def test_show_displays_a_small_png_with_its_alternative_text_and_closes_the_figure(matrix, monkeypatch):
     shown = []
-    monkeypatch.setattr(IPython.display, "display", lambda image, metadata: shown.append((image, metadata)))
+    monkeypatch.setattr(
+        IPython.display.DisplayHandle, "display", lambda self, image, metadata: shown.append((image, metadata))
+    )
     figures.use_style()
     figure = plot_spectrogram_feature(matrix)
     show(figure, alt="A spectrogram of noise.")

@@ -1,0 +1,93 @@
+"""One batch shared by several devices: the same run as on one device. Each run has a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import devices
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = """
+import sys
+import keras, numpy as np
+from keras import layers
+import ctc, devices, sample_models
+
+num_devices, size = int(sys.argv[1]), int(sys.argv[2])
+devices.configure_gpu(devices=num_devices)
+assert devices.num_devices() == num_devices
+the_input = keras.Input((None, 5), name="the_input")
+x = layers.Conv1D(6, 3, padding="same", activation="relu", name="conv1d")(the_input)
+x = layers.BatchNormalization(name="bn")(x)
+x = sample_models.recurrent("gru", 6, "rnn")(x)
+model = sample_models.acoustic_model(the_input, layers.Dense(29, name="dense")(x), "small", print_summary=False)
+rng = np.random.default_rng(0)
+for weight in model.trainable_weights:
+    weight.assign(0.5 * rng.standard_normal(weight.shape))
+trainer = ctc.add_ctc_loss(model)
+optimizer = devices.prepare_optimizer(keras.optimizers.SGD(0.02, momentum=0.9, nesterov=True, clipnorm=5))
+trainer.compile(optimizer=optimizer, loss=ctc.mean_loss, jit_compile=keras.backend.backend() == "jax")
+for _ in range(20):
+    inputs = {
+        "the_input": rng.standard_normal((size, 20, 5)).astype("float32"),
+        "the_labels": rng.integers(0, 28, (size, 4)).astype("int32"),
+        "input_length": rng.integers(15, 21, size).astype("int32"),
+        "label_length": rng.integers(1, 5, size).astype("int32"),
+    }
+    print("loss", devices.train_step(trainer, inputs, {"ctc": np.zeros(size, "float32")}))
+evaluator = keras.Model(trainer.inputs, {"ctc": trainer.outputs[0]})
+print("scores", *np.asarray(devices.predict_step(evaluator, inputs)["ctc"]))
+"""
+
+
+def run(num_devices: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the losses of 20 steps and the losses of the last batch after them."""
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
+    }
+    command = [sys.executable, "-c", RUN, str(num_devices), str(size)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line.split() for line in done.stdout.splitlines()]
+    losses = [float(line[1]) for line in lines if line and line[0] == "loss"]
+    scores = next([float(value) for value in line[1:]] for line in lines if line and line[0] == "scores")
+    return np.array(losses), np.array(scores)
+
+
+@pytest.mark.slow
+def test_two_devices_give_the_losses_of_one():
+    one, two = run(1, 8), run(2, 8)
+    assert len(one[0]) == 20 and one[0][-1] < 0.8 * one[0][0]
+    np.testing.assert_allclose(two[0], one[0], rtol=1e-4)
+    np.testing.assert_allclose(two[1], one[1], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_batch_that_cannot_be_split_evenly_keeps_its_size_and_mean():
+    one, two = run(1, 5), run(2, 5)
+    assert two[1].shape == (5,)
+    assert two[0][0] == pytest.approx(one[0][0], rel=0.05)  # batch normalisation sees the filled-up row too
+    assert two[0][-1] == pytest.approx(one[0][-1], rel=0.1)
+
+
+def test_batches_are_filled_up_with_copies_of_the_last_row():
+    filled = devices._fill({"x": np.arange(5)[:, None]}, 4)
+    assert filled["x"][:, 0].tolist() == [0, 1, 2, 3, 4, 4, 4, 4]
+    assert devices._fill({"x": np.arange(4)}, 2)["x"].tolist() == [0, 1, 2, 3]
+
+
+def test_one_device_is_what_there_is_and_more_are_refused_with_the_way_out():
+    assert devices.num_devices() == 1
+    assert "Each batch" not in devices.configure_gpu(devices=1)
+    with pytest.raises(ValueError, match=r"at least 1, or None. Received: devices=0"):
+        devices.configure_gpu(devices=0)
+    keras.ops.convert_to_numpy(keras.ops.ones(1))  # the processor is in use from here on
+    with pytest.raises(ValueError, match=r"devices=64 was asked for"):
+        devices.configure_gpu(devices=64)

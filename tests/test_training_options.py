@@ -1,0 +1,97 @@
+"""Weight averages, lower precision and the live picture: what they do to a run, against their definitions."""
+
+import keras
+import numpy as np
+import pytest
+
+import records
+from corpora import set_active_corpus
+from sample_models import acoustic_model
+from train_utils import train_model
+
+TEXTS = ["a cat", "see it", "to be", "an oak", "i am", "we go", "no", "so it is"]
+
+
+@pytest.fixture
+def corpus(make_corpus, tmp_path, monkeypatch):
+    """Eight training and four validation clips of 0.4 s, active in an empty working folder."""
+    train = [(text, 0.4) for text in TEXTS]
+    folder = make_corpus({"train": train, "validation": train[:4]})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VUI_CORPUS", str(folder))
+    set_active_corpus(None)
+    return folder
+
+
+def build(seed: int = 0) -> keras.Model:
+    """Return a small convolutional model, which compiles quickly."""
+    keras.utils.set_random_seed(seed)
+    the_input = keras.Input(shape=(None, 13), name="the_input")
+    x = keras.layers.Conv1D(4, 3, padding="same", activation="tanh", name="conv1d")(the_input)
+    return acoustic_model(the_input, keras.layers.Dense(29, name="dense")(x), "tiny_model", print_summary=False)
+
+
+def train(model: keras.Model, **options) -> dict:
+    """Train on batches of two MFCC matrices, without a word."""
+    options = {"spectrogram": False, "minibatch_size": 2, "epochs": 1, "verbose": 0} | options
+    return train_model(model, "tiny.pickle", "tiny.h5", **options)
+
+
+class Watch(keras.callbacks.Callback):
+    """Keeps the weights after every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.weights.append([np.array(weight) for weight in self.model.get_weights()])
+
+
+def test_the_kept_weights_are_the_average_and_training_goes_on_with_the_others(corpus):
+    model, watch = build(), Watch()
+    train(model, ema=0.6, callbacks=[watch])
+    assert len(watch.weights) == 4
+    expected = watch.weights[0]  # the average begins with the weights after the first step
+    for weights in watch.weights[1:]:
+        expected = [0.6 * average + 0.4 * weight for average, weight in zip(expected, weights, strict=True)]
+    kept = build(seed=1)
+    records.load_weights(kept, "results/tiny.h5")
+    for found, average in zip(kept.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(found, average, rtol=1e-4, atol=1e-6)
+    for found, last in zip(model.get_weights(), watch.weights[-1], strict=True):
+        np.testing.assert_allclose(found, last, rtol=1e-6)
+
+
+def test_the_scores_are_those_of_the_average(corpus):
+    history = train(build(), ema=0.9, minibatch_size=2, epochs=2)
+    record = records.read_record("results/tiny.json")
+    plain = train(build(), force=True, epochs=2)
+    assert history["loss"] == pytest.approx(plain["loss"], rel=1e-5)  # the steps are the same
+    assert history["val_loss"] != pytest.approx(plain["val_loss"], rel=1e-3)
+    assert record["configuration"]["optimizer"]["config"]["use_ema"] is True
+
+
+@pytest.mark.parametrize("ema", [0, 1, 1.5, -0.1])
+def test_a_momentum_that_cannot_be_is_refused(corpus, ema):
+    with pytest.raises(ValueError, match=rf"between 0 and 1, such as 0.999, or None. Received: ema={ema}"):
+        train(build(), ema=ema)
+
+
+@pytest.fixture
+def bfloat16():
+    """Mixed precision for the models built in a test."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def test_mixed_precision_trains_float32_weights_to_about_the_same_loss(corpus, bfloat16):
+    model = build()
+    history = train(model, epochs=3)
+    assert {str(weight.dtype) for weight in model.weights} == {"float32"}
+    assert model.get_layer("conv1d").compute_dtype == "bfloat16"
+    keras.config.set_dtype_policy("float32")
+    expected = train(build(), epochs=3)  # another architecture, so it is trained and not loaded
+    assert history["loss"] == pytest.approx(expected["loss"], rel=0.03)
+    assert history["loss"] != expected["loss"]
