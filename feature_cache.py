@@ -181,9 +181,18 @@ def _write_header(out: BinaryIO, num_rows: int, num_features: int) -> None:
     np.lib.format.write_array_header_1_0(out, header)
 
 
+def cache_bytes(seconds: float, settings: FeatureSettings) -> float:
+    """Return how many bytes the cached features of so much audio take on disk."""
+    return seconds * (1000 / settings.step) * settings.num_features * np.dtype(CACHE_DTYPE).itemsize
+
+
+def is_cached(manifest: str | Path, settings: FeatureSettings) -> bool:
+    """Whether the features of a manifest are on disk already."""
+    return _complete(cache_folder(Path(manifest), settings))
+
+
 def _require_disk(folder: Path, utterances: list[Utterance], settings: FeatureSettings) -> None:
-    seconds = sum(utterance.duration for utterance in utterances)
-    needed = seconds * (1000 / settings.step) * settings.num_features * np.dtype(CACHE_DTYPE).itemsize
+    needed = cache_bytes(sum(utterance.duration for utterance in utterances), settings)
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OSError(

@@ -6,6 +6,7 @@ is loaded instead of trained again.
 """
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +24,11 @@ from ctc import add_ctc_loss, mean_loss
 from data_generator import AudioGenerator
 from devices import configure_gpu, prepare_optimizer
 from evaluation import get_predictions, print_predictions
+from feature_cache import cache_bytes, is_cached
 from training_loop import Options, Progress, Run, announce, model_output_length, train
 from utils import FeatureSettings, require_writable
+
+LARGE_CACHE = 1e8  # bytes; what takes less needs no word
 
 __all__ = [
     "add_ctc_loss",
@@ -255,6 +259,7 @@ def _can_resume(run: Run) -> bool:
 def _prepare_data(run: Run) -> None:
     """Leave out what cannot take part, measure the feature statistics, and collect what goes into the weights file."""
     generator = run.generator
+    _announce_features(run)
     for partition in ("train", "validation"):
         dropped = generator.drop_infeasible(partition, model_output_length(run.model))
         if dropped:
@@ -275,6 +280,19 @@ def _prepare_data(run: Run) -> None:
         "train_speakers": summarize(generator.partitions["train"].utterances)["speakers"],
         "fingerprint": run.progress.fingerprint,
     }
+
+
+def _announce_features(run: Run) -> None:
+    """Say how much disk the features will take, before they are computed (they are refused where the disk is short)."""
+    parts = [part for part in run.generator.partitions.values() if not is_cached(part.manifest, run.generator.settings)]
+    seconds = sum(utterance.duration for part in parts for utterance in part.everything)
+    needed = cache_bytes(seconds, run.generator.settings)
+    if needed > LARGE_CACHE:
+        free = shutil.disk_usage(parts[0].manifest.parent).free
+        run.say(
+            f"Features of {seconds / 3600:.1f} h of speech are computed once and take {needed / 1e9:.1f} GB of disk "
+            f"({free / 1e9:.0f} GB are free)."
+        )
 
 
 def _own_learning_rate(optimizer: keras.optimizers.Optimizer) -> float | None:

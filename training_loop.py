@@ -8,6 +8,7 @@ from the last checkpoint as if nothing had happened.
 import contextlib
 import dataclasses
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -118,7 +119,7 @@ def model_output_length(model: keras.Model) -> Callable:
 
 
 def announce(run: Run) -> None:
-    """Time a few steps, put all weights back, and say how long the run will take."""
+    """Time a few steps, put all weights back, and say how long the run will take and how much memory."""
     generator = run.generator
     plan = generator.plan("train", 0)
     size = [generator.num_frames("train")[batch].max() * len(batch) for batch in plan]
@@ -140,8 +141,19 @@ def announce(run: Run) -> None:
     run.say(
         f"{run.name}: {run.model.count_params():,} parameters, {len(generator.train_texts)} training and "
         f"{len(generator.valid_texts)} validation utterances, {len(plan)} steps an epoch. "
-        f"About {duration(per_epoch * run.options.epochs)} for {run.options.epochs} epochs here ({seconds:.2f} s a step)."
+        f"About {duration(per_epoch * run.options.epochs)} for {run.options.epochs} epochs here ({seconds:.2f} s a step"
+        f"{_memory_text()})."
     )
+
+
+def _memory_text() -> str:
+    """Return the peak memory of this process so far, or nothing on Windows; the longest batch has run by then."""
+    try:
+        import resource
+    except ImportError:
+        return ""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f", {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.1f} GB of memory"
 
 
 def train(run: Run, callbacks: list[keras.callbacks.Callback], resume: bool) -> None:

@@ -1,10 +1,13 @@
 """Weight averages, lower precision and the live picture: what they do to a run, against their definitions."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 
 import records
+import train_utils
 from corpora import set_active_corpus
 from sample_models import acoustic_model
 from train_utils import train_model
@@ -95,3 +98,13 @@ def test_mixed_precision_trains_float32_weights_to_about_the_same_loss(corpus, b
     expected = train(build(), epochs=3)  # another architecture, so it is trained and not loaded
     assert history["loss"] == pytest.approx(expected["loss"], rel=0.03)
     assert history["loss"] != expected["loss"]
+
+
+def test_a_large_feature_cache_and_the_memory_are_announced(corpus, monkeypatch, capsys):
+    monkeypatch.setattr(train_utils, "LARGE_CACHE", 1000)
+    train(build(), verbose=1)
+    first = capsys.readouterr().out
+    assert "Features of 0.0 h of speech are computed once and take 0.0 GB of disk" in first
+    assert re.search(r"\d s a step, \d+\.\d GB of memory\)", first)
+    train(build(), verbose=1, force=True)
+    assert "computed once" not in capsys.readouterr().out  # they are there now
