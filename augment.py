@@ -1,11 +1,13 @@
 """Changing training examples so that a model cannot learn them by heart.
 
-All functions take a seeded generator and leave their input as it is.
+What is random takes a seeded generator; all functions leave their input as it is.
 """
 
 import dataclasses
+import fractions
 
 import numpy as np
+import scipy.signal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +26,25 @@ class Augmentation:
             features = warp_frequency(features, rng.uniform(1 - self.warp, 1 + self.warp))
         longest = int(self.time_share * len(features))
         return spec_augment(features, rng, self.freq_masks, self.freq_width, self.time_masks, longest)
+
+
+def speed_perturb(samples: np.ndarray, factor: float) -> np.ndarray:
+    """Play a recording faster or slower, as a tape would: tempo and pitch change together (Ko et al., Interspeech 2015).
+
+    Args:
+        samples: waveform (num_samples,).
+        factor: 1.1 is a tenth faster and higher; between 0.5 and 2, in steps of a hundredth.
+
+    Returns:
+        Waveform of about num_samples / factor samples at the same rate, float32.
+
+    Raises:
+        ValueError: for a factor outside 0.5..2.
+    """
+    if not 0.5 <= factor <= 2:
+        raise ValueError(f"factor must be in 0.5..2. Received: factor={factor}")
+    ratio = fractions.Fraction(factor).limit_denominator(100)
+    return scipy.signal.resample_poly(samples, ratio.denominator, ratio.numerator).astype(np.float32)
 
 
 def spec_augment(

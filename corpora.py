@@ -29,6 +29,7 @@ class Utterance:
     text: str  # lower case, only characters of the alphabet
     speaker: str | None = None  # None when unknown
     extra: dict = field(default_factory=dict, compare=False)  # further keys of the manifest line
+    speed: float = 1.0  # as it is to be played; `duration` is that of the result
 
 
 # ------------------------------------------------------------------------------------------- active corpus

@@ -13,7 +13,7 @@ Batches are padded to one of at most eight lengths, because compilers make a new
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +70,7 @@ class AudioGenerator:
         sort_by_duration: shortest utterances first, in the first epoch of training.
         seed: of the order of the batches and of the augmentation.
         augmentation: changes training features, anew in each epoch; None: no change.
+        speeds: each training utterance takes part once at each of these speeds in every epoch; see `speed_perturb`.
         settings: a `FeatureSettings` to use instead of the arguments above.
 
     Raises:
@@ -90,6 +91,7 @@ class AudioGenerator:
         seed: int = 0,
         augmentation: Augmentation | None = None,
         settings: FeatureSettings | None = None,
+        speeds: Sequence[float] = (1.0,),
     ):
         if minibatch_size < 1:
             raise ValueError(f"minibatch_size must be at least 1. Received: minibatch_size={minibatch_size}")
@@ -102,6 +104,9 @@ class AudioGenerator:
         self.sort_by_duration = sort_by_duration
         self.seed = seed
         self.augmentation = augmentation
+        self.speeds = tuple(float(speed) for speed in speeds)
+        if not self.speeds or len(set(self.speeds)) < len(self.speeds) or not all(0.5 <= s <= 2 for s in self.speeds):
+            raise ValueError(f"speeds are different numbers in 0.5..2, such as (0.9, 1.0, 1.1). Received: {speeds!r}")
         self.feats_mean = np.zeros(self.settings.num_features, np.float32)
         self.feats_std = np.ones(self.settings.num_features, np.float32)
         self.partitions: dict[str, Partition] = {}
@@ -140,6 +145,12 @@ class AudioGenerator:
         _check_partition(partition)
         manifest = resolve_manifest(desc_file)
         everything = read_manifest(manifest)
+        if partition == "train" and self.speeds != (1.0,):
+            everything = [
+                dataclasses.replace(item, duration=item.duration / speed, speed=speed)
+                for speed in self.speeds
+                for item in everything
+            ]
         labels = []
         for utterance in everything:
             try:

@@ -13,13 +13,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import filelock
 import numpy as np
 
+from augment import speed_perturb
 from corpora import Utterance
 from utils import FeatureSettings, progress_bar, read_audio
 
@@ -49,8 +50,8 @@ class FeatureCache:
         return np.diff(self.offsets)
 
 
-def cache_folder(manifest: Path, settings: FeatureSettings) -> Path:
-    """Return the folder for this manifest and these settings (existing or not).
+def cache_folder(manifest: Path, settings: FeatureSettings, speeds: Sequence[float] = (1.0,)) -> Path:
+    """Return the folder for this manifest, these settings and these playing speeds (existing or not).
 
     It stands in `.features` beside the manifest, or in a folder for this corpus under the one that VUI_CACHE names.
     """
@@ -58,7 +59,8 @@ def cache_folder(manifest: Path, settings: FeatureSettings) -> Path:
     root = manifest.parent / ".features"
     if os.environ.get("VUI_CACHE"):  # shared by several corpora, whose manifests have the same names
         root = Path(os.environ["VUI_CACHE"]) / f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
-    text = json.dumps({"version": CACHE_VERSION, **settings.relevant()}, sort_keys=True)
+    perturbed = {} if tuple(speeds) == (1.0,) else {"speeds": list(speeds)}
+    text = json.dumps({"version": CACHE_VERSION, **settings.relevant(), **perturbed}, sort_keys=True)
     settings_hash = hashlib.sha256(text.encode()).hexdigest()[:8]
     manifest_hash = hashlib.sha256(str(folder).encode() + manifest.read_bytes()).hexdigest()[:12]
     return root / f"{manifest.stem}-{settings.kind}-{settings_hash}-{manifest_hash}"
@@ -71,7 +73,7 @@ def load_features(
 
     Args:
         manifest: the manifest file that `utterances` was read from.
-        utterances: all its utterances, in its order.
+        utterances: all its utterances, in its order; once for each speed where they are to be played at several.
         settings: the features.
         progress: show a progress bar while computing.
 
@@ -79,7 +81,7 @@ def load_features(
         ValueError: when audio files cannot be used; all of them are named, nothing is written.
         OSError: when the cache cannot be written (no permission, disk full); nothing half-written stays.
     """
-    folder = cache_folder(Path(manifest), settings)
+    folder = cache_folder(Path(manifest), settings, list(dict.fromkeys(item.speed for item in utterances)))
     if not _complete(folder):
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +161,9 @@ def _extract_all(
 
     def extract(utterance: Utterance) -> tuple[np.ndarray | None, str | None]:
         try:
-            return settings.extract(read_audio(utterance.path)).astype(CACHE_DTYPE), None
+            samples = read_audio(utterance.path)
+            samples = samples if utterance.speed == 1 else speed_perturb(samples, utterance.speed)
+            return settings.extract(samples).astype(CACHE_DTYPE), None
         except (ValueError, FileNotFoundError) as error:
             text = str(error)
             return None, text if str(utterance.path) in text else f"{utterance.path}: {text}"
@@ -186,9 +190,9 @@ def cache_bytes(seconds: float, settings: FeatureSettings) -> float:
     return seconds * (1000 / settings.step) * settings.num_features * np.dtype(CACHE_DTYPE).itemsize
 
 
-def is_cached(manifest: str | Path, settings: FeatureSettings) -> bool:
+def is_cached(manifest: str | Path, settings: FeatureSettings, speeds: Sequence[float] = (1.0,)) -> bool:
     """Whether the features of a manifest are on disk already."""
-    return _complete(cache_folder(Path(manifest), settings))
+    return _complete(cache_folder(Path(manifest), settings, speeds))
 
 
 def _require_disk(folder: Path, utterances: list[Utterance], settings: FeatureSettings) -> None:

@@ -59,6 +59,7 @@ def train_model(
     schedule: str = "constant",
     warmup_epochs: float = 0.0,
     augmentation: Augmentation | None = None,
+    speeds: Sequence[float] = (1.0,),
     ema: float | None = None,
     monitor: str = "val_loss",
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -88,6 +89,7 @@ def train_model(
         schedule: 'constant', or 'cosine': the learning rate falls to 0 along half a cosine.
         warmup_epochs: the learning rate rises linearly from 0 during so many epochs.
         augmentation: changes the training features, anew in each epoch; None: no change.
+        speeds: every epoch has each training utterance once at each of these speeds, such as (0.9, 1.0, 1.1).
         ema: average the weights over the steps with this momentum, such as 0.999, and validate and keep the averages; the
             training goes on with the weights themselves. None: no averaging.
         monitor: 'val_loss', 'val_cer' or 'val_wer': the lowest chooses the weights that are kept.
@@ -127,6 +129,7 @@ def train_model(
         seed=seed,
         augmentation=augmentation,
         settings=settings,
+        speeds=speeds,
     )
     generator.load_train_data(train_json)
     generator.load_validation_data(valid_json)
@@ -179,6 +182,7 @@ def _configuration(
         "sort_by_duration": generator.sort_by_duration,
         "seed": generator.seed,
         "augmentation": dataclasses.asdict(generator.augmentation) if generator.augmentation else None,
+        **({} if generator.speeds == (1.0,) else {"speeds": list(generator.speeds)}),
         **dataclasses.asdict(options),
         "backend": keras.backend.backend(),
     }
@@ -284,7 +288,11 @@ def _prepare_data(run: Run) -> None:
 
 def _announce_features(run: Run) -> None:
     """Say how much disk the features will take, before they are computed (they are refused where the disk is short)."""
-    parts = [part for part in run.generator.partitions.values() if not is_cached(part.manifest, run.generator.settings)]
+    parts = [
+        part
+        for part in run.generator.partitions.values()
+        if not is_cached(part.manifest, run.generator.settings, list(dict.fromkeys(u.speed for u in part.everything)))
+    ]
     seconds = sum(utterance.duration for part in parts for utterance in part.everything)
     needed = cache_bytes(seconds, run.generator.settings)
     if needed > LARGE_CACHE:

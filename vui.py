@@ -99,6 +99,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--augment", action="store_true", help="SpecAugment, and a random stretch of the frequency axis"
     )
     parser.add_argument("--monitor", choices=("val_loss", "val_cer", "val_wer"), default="val_loss")
+    parser.add_argument(
+        "--speeds", type=float, nargs="+", default=(1.0,), help="play each utterance so fast, e.g. 0.9 1 1.1"
+    )
     parser.add_argument("--ema", type=float, default=None, metavar="MOMENTUM", help="average the weights, e.g. 0.999")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32", help="of the layers; weights stay float32"
@@ -204,6 +207,7 @@ def _train(options: argparse.Namespace) -> int:
         schedule=options.schedule,
         warmup_epochs=options.warmup_epochs,
         augmentation=Augmentation(warp=0.0 if options.features == "mfcc" else 0.12) if options.augment else None,
+        speeds=options.speeds,
         ema=options.ema,
         monitor=options.monitor,
         seed=options.seed,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from augment import Augmentation, spec_augment, warp_frequency
+from augment import Augmentation, spec_augment, speed_perturb, warp_frequency
 
 
 @pytest.fixture
@@ -76,3 +76,29 @@ def test_warping_by_one_changes_nothing_and_keeps_the_type(features):
     np.testing.assert_array_equal(warp_frequency(features, 1.0), features)
     assert warp_frequency(features, 1.1).dtype == np.float32
     assert warp_frequency(features, 1.1).shape == features.shape
+
+
+# ------------------------------------------------------------------------------------------------ speed
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.0, 1.1, 1.25])
+def test_a_tone_gets_shorter_and_higher_by_the_factor_and_stays_as_loud(factor):
+    time = np.arange(16_000) / 16_000
+    tone = np.sin(2 * np.pi * 440 * time).astype(np.float32)
+    changed = speed_perturb(tone, factor)
+    assert changed.dtype == np.float32 and len(changed) == pytest.approx(16_000 / factor, abs=1)
+    spectrum = np.abs(np.fft.rfft(changed * np.hanning(len(changed))))
+    peak = np.argmax(spectrum) * 16_000 / len(changed)
+    assert peak == pytest.approx(440 * factor, abs=1.5)
+    assert np.std(changed[100:-100]) == pytest.approx(np.std(tone), rel=0.01)
+
+
+def test_what_would_lie_above_half_the_rate_is_removed_not_folded_back():
+    time = np.arange(16_000) / 16_000
+    assert np.std(speed_perturb(np.sin(2 * np.pi * 7600 * time), 1.25)[200:-200]) < 0.02  # 9500 Hz
+
+
+@pytest.mark.parametrize("factor", [0.4, 2.5, 0, -1])
+def test_a_speed_out_of_range_is_refused(factor):
+    with pytest.raises(ValueError, match=rf"0.5..2. Received: factor={factor}"):
+        speed_perturb(np.zeros(100), factor)

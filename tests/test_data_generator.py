@@ -395,3 +395,20 @@ def test_vis_train_features_gives_one_example_in_every_form(corpus, monkeypatch,
     assert vis_train_features(-2)[0] == "hello there"
     with pytest.raises(IndexError, match=r"There are 5 training examples. Received: index=5"):
         vis_train_features(5)
+
+
+def test_each_training_utterance_takes_part_once_at_each_speed_and_validation_as_it_is(tmp_path, monkeypatch):
+    generator = fake(
+        tmp_path, monkeypatch, [1.0, 2.0, 3.6], splits=("train", "validation"), speeds=(0.9, 1.0, 1.2), max_duration=3.6
+    )
+    durations = [round(item.duration, 3) for item in generator.partitions["train"].utterances]
+    assert durations == [1.111, 2.222, 1.0, 2.0, 3.6, 0.833, 1.667, 3.0]  # 3.6 / 0.9 = 4 s is too long
+    assert generator.left_out["train"] == 1
+    assert len(generator.valid_texts) == 3
+    assert sorted(np.concatenate(generator.plan("train", 0))) == list(range(8))
+
+
+@pytest.mark.parametrize("speeds", [(), (1.0, 1.0), (0.3,), (1.0, 3.0)])
+def test_speeds_that_cannot_be_are_refused(speeds):
+    with pytest.raises(ValueError, match=r"speeds are different numbers in 0.5..2"):
+        AudioGenerator(speeds=speeds)

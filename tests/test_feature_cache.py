@@ -1,6 +1,7 @@
 """The feature cache: what is in it, when it is made again, and what interruptions leave behind."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import resource
@@ -17,9 +18,10 @@ import pytest
 import soundfile
 
 import feature_cache
-from corpora import Utterance, read_manifest, write_manifest
+from augment import speed_perturb
+from corpora import MANIFESTS, Utterance, read_manifest, write_manifest
 from feature_cache import cache_folder, load_features
-from utils import FeatureSettings, spectrogram_from_file
+from utils import FeatureSettings, read_audio, spectrogram_from_file
 
 SPECTROGRAM = FeatureSettings()
 MFCC = FeatureSettings("mfcc")
@@ -338,3 +340,17 @@ def test_the_cache_says_what_it_holds(manifest):
     meta = json.loads((cache_folder(manifest, SPECTROGRAM) / "meta.json").read_text())
     assert meta["settings"] == {"kind": "spectrogram", "step": 10, "window": 20, "max_freq": 8000}
     assert meta["num_utterances"] == 5
+
+
+def test_features_at_several_speeds_are_those_of_the_changed_recordings_and_have_a_cache_of_their_own(make_corpus):
+    manifest = make_corpus({"train": [("a b", 1.0), ("c", 0.5)]}) / MANIFESTS["train"]
+    plain = read_manifest(manifest)
+    played = [dataclasses.replace(item, speed=speed) for speed in (0.9, 1.0) for item in plain]
+    cache = load_features(manifest, played, SPECTROGRAM, progress=False)
+    assert len(cache.num_frames) == 4
+    for index, item in enumerate(played):
+        expected = SPECTROGRAM.extract(speed_perturb(read_audio(item.path), item.speed))
+        np.testing.assert_allclose(cache[index], expected, rtol=2e-3, atol=2e-3)
+    assert len(load_features(manifest, plain, SPECTROGRAM, progress=False).num_frames) == 2
+    assert feature_cache.is_cached(manifest, SPECTROGRAM, (0.9, 1.0))
+    assert not feature_cache.is_cached(manifest, SPECTROGRAM, (1.0, 1.1))
