@@ -13,7 +13,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: report test test-all lint format lab clean help
+.PHONY: report test test-all lint format lab bench clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -44,6 +44,14 @@ lab: $(VENV)/.user  ## open the notebook in JupyterLab
 	$(RUN) -m ipykernel install --prefix $(VENV) --name python3 --display-name "VUI lab"
 	$(RUN) -m jupyterlab vui_notebook.ipynb
 
+bench: $(VENV)/.bench  ## speed against PyTorch and stock Keras, features, inference, scale (QUICK=1: tries the scripts out)
+	$(RUN) vui.py data demo
+	$(RUN) -m benchmarks.check_peers
+	$(RUN) -m benchmarks.bench_training $(if $(QUICK),--quick)
+	$(RUN) -m benchmarks.bench_epoch $(if $(QUICK),--quick)
+	$(RUN) -m benchmarks.bench_inference $(if $(QUICK),--quick)
+	$(RUN) -m benchmarks.bench_scale $(if $(QUICK),--quick)
+
 clean:  ## delete what can be made again: .venv, caches, the demo corpus, the report (trained models stay)
 	@echo "Deleting .venv, caches, LibriSpeech/demo and the report; trained models in results/ stay"
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache LibriSpeech/demo
@@ -64,4 +72,9 @@ $(VENV)/.user: $(VENV)/.created requirements.txt constraints.txt
 $(VENV)/.dev: $(VENV)/.user requirements-dev.txt
 	@echo "Installing the packages for tests"
 	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev benchmarks/requirements.txt
+	@echo "Installing PyTorch for the benchmarks"
+	$(PIP) -r benchmarks/requirements.txt
 	@touch $@

@@ -8,7 +8,7 @@ number of frames and characters of each utterance, so that padding costs nothing
 import keras
 from keras import layers, ops
 
-from sample_models import output_length
+from acoustic import output_length
 
 MAX_GAP = 80.0  # nats that a class may lie under the best one of its frame, on TensorFlow
 

@@ -27,7 +27,7 @@ import h5py
 import keras
 import numpy as np
 
-import sample_models  # noqa: F401  (registers the model class that weights files name)
+import acoustic  # noqa: F401  (registers the model class that weights files name)
 from utils import atomic_path, project_root
 
 RESULTS = Path("results")

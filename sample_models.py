@@ -8,167 +8,35 @@ here: Keras applies it to the last axis, which gives the same numbers much faste
 The number of parameters and the layer names follow the reference notebooks, so that their summaries can be compared.
 """
 
-import logging
-
 import keras
 import numpy as np
 from keras import layers
 
+from acoustic import AcousticModel, acoustic_model, cnn_output_length, output_length, recurrent
 from char_map import NUM_CLASSES
-from recurrent_layers import GRU, SimpleRNN
+from wavenet import wavenet_model
 
-# TensorFlow counts the first calls of each new model as "retracing" and warns; a laboratory builds many models.
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
-
-CELLS = {"gru": GRU, "lstm": layers.LSTM, "simple_rnn": SimpleRNN}
-
-
-def cnn_output_length(input_length, filter_size: int, border_mode: str, stride: int, dilation: int = 1):
-    """Return how many frames a one-dimensional convolution or pooling puts out.
-
-    Args:
-        input_length: input frames, an integer or an integer array.
-        filter_size: width of the kernel or pool.
-        border_mode: 'valid', 'same' or 'causal'.
-        stride: step of the kernel.
-        dilation: spacing of the kernel's taps.
-
-    Returns:
-        Output frames, of the same type as `input_length`; 0 where the input is shorter than the kernel.
-
-    Raises:
-        ValueError: for another border mode.
-
-    Example:
-        >>> cnn_output_length(381, 11, "valid", 2)
-        186
-    """
-    if input_length is None:
-        return None
-    if border_mode not in ("valid", "same", "causal"):
-        raise ValueError(f"border_mode must be 'valid', 'same' or 'causal'. Received: border_mode={border_mode!r}")
-    reach = (filter_size - 1) * dilation + 1
-    length = input_length - reach + 1 if border_mode == "valid" else input_length
-    output = (length + stride - 1) // stride
-    if isinstance(output, (int, np.integer, np.ndarray)):
-        return type(input_length)(max(output, 0)) if np.ndim(output) == 0 else np.maximum(output, 0)
-    return keras.ops.maximum(output, 0)  # inside the training model
-
-
-def output_length(model: keras.Model, input_length):
-    """Return the output frames of a model for a number of input frames, derived from its layers.
-
-    Walks from the output back to the input and lets each convolution, pooling, padding or cropping change the length;
-    other layers keep it.
-
-    Args:
-        model: a functional model with one time axis.
-        input_length: feature frames, an integer or an integer array.
-    """
-    for layer in _layers_that_change_length(model):
-        if isinstance(layer, layers.ZeroPadding1D):
-            input_length = input_length + sum(layer.padding)
-        elif isinstance(layer, layers.Cropping1D):
-            input_length = input_length - sum(layer.cropping)
-        elif isinstance(layer, layers.UpSampling1D):
-            input_length = input_length * layer.size
-        elif isinstance(layer, (layers.MaxPooling1D, layers.AveragePooling1D)):
-            size, stride = layer.pool_size[0], layer.strides[0]
-            input_length = cnn_output_length(input_length, size, layer.padding, stride)
-        else:
-            kernel, stride, dilation = layer.kernel_size[0], layer.strides[0], layer.dilation_rate[0]
-            input_length = cnn_output_length(input_length, kernel, layer.padding, stride, dilation)
-    return input_length
-
-
-def _layers_that_change_length(model: keras.Model) -> list[keras.Layer]:
-    kinds = (
-        layers.Conv1D,
-        layers.SeparableConv1D,
-        layers.DepthwiseConv1D,
-        layers.MaxPooling1D,
-        layers.AveragePooling1D,
-        layers.ZeroPadding1D,
-        layers.Cropping1D,
-        layers.UpSampling1D,
-    )
-    chain, tensor = [], model.outputs[0]
-    while tensor is not model.inputs[0]:
-        layer, node_index, _ = tensor._keras_history
-        if isinstance(layer, kinds):
-            chain.append(layer)
-        elif isinstance(layer, keras.Model):  # a model used as a layer
-            chain.extend(_layers_that_change_length(layer)[::-1])
-        # where branches join (skip connections, concatenation) all of them have the same length
-        tensor = layer._inbound_nodes[node_index].input_tensors[0]
-    return chain[::-1]
-
-
-@keras.saving.register_keras_serializable(package="vui")
-class AcousticModel(keras.Model):
-    """A functional model that knows how many frames it puts out, also after cloning and loading."""
-
-    def output_length(self, input_length):
-        """Return the output frames for this many feature frames (an integer or an integer array)."""
-        return output_length(self, input_length)
-
-
-def acoustic_model(the_input, logits, name: str, print_summary: bool = True) -> AcousticModel:
-    """Close a model: put the `softmax` layer on the logits, and print the summary.
-
-    This is what your own builder ends with: `return acoustic_model(the_input, logits, "my_model")`.
-
-    Args:
-        the_input: the tensor of `keras.Input(shape=(None, input_dim), name="the_input")`.
-        logits: tensor (batch, num_output_frames, num_classes) before softmax.
-        name: of the model.
-        print_summary: print the table of layers once.
-    """
-    probabilities = layers.Activation("softmax", name="softmax", dtype="float32")(logits)
-    model = AcousticModel(inputs=the_input, outputs=probabilities, name=name)
-    if print_summary:
-        model.summary(line_length=78)
-    return model
-
-
-def recurrent(
-    cell: str,
-    units: int,
-    name: str,
-    activation: str = "tanh",
-    reset_after: bool = True,
-    dropout: float = 0.0,
-    recurrent_dropout: float = 0.0,
-) -> keras.Layer:
-    """Return a recurrent layer that puts out its whole sequence.
-
-    Args:
-        cell: 'gru', 'lstm' or 'simple_rnn'.
-        units: width.
-        name: of the layer.
-        activation: of the candidate state. Only 'tanh' can run in cuDNN on a GPU.
-        reset_after: for GRU: True is the fast, cuDNN-compatible form with two bias vectors, False the form of the
-            original paper that the references used, with 3 x units parameters fewer.
-        dropout: share of the inputs dropped.
-        recurrent_dropout: share of the recurrent state dropped (rules out cuDNN).
-
-    Raises:
-        ValueError: for an unknown cell or a number of units under 1.
-    """
-    if cell not in CELLS:
-        raise ValueError(f"cell must be one of {list(CELLS)}. Received: cell={cell!r}")
-    if units < 1:
-        raise ValueError(f"units must be at least 1. Received: units={units}")
-    options = {"reset_after": reset_after} if cell == "gru" else {}
-    return CELLS[cell](
-        units,
-        activation=activation,
-        return_sequences=True,
-        dropout=dropout,
-        recurrent_dropout=recurrent_dropout,
-        name=name,
-        **options,
-    )
+__all__ = [
+    "ZOO",
+    "AcousticModel",
+    "acoustic_model",
+    "bidirectional_rnn_model",
+    "birnn_final_model",
+    "build",
+    "cnn_birnn_model",
+    "cnn_output_length",
+    "cnn_rnn_model",
+    "deep_rnn_model",
+    "final_model",
+    "highest_probability_of_tanh_logits",
+    "model_number5",
+    "model_number6",
+    "output_length",
+    "recurrent",
+    "rnn_model",
+    "simple_rnn_model",
+    "wavenet_model",
+]
 
 
 def simple_rnn_model(
@@ -357,15 +225,18 @@ def highest_probability_of_tanh_logits(num_classes: int = NUM_CLASSES) -> float:
     return float(np.e / (np.e + (num_classes - 1) / np.e))
 
 
-def birnn_final_model(
-    input_dim: int = 13,
+def model_number5(
+    input_dim: int = 161,
     units: int = 300,
     output_dim: int = NUM_CLASSES,
     *,
     cell: str = "gru",
     reset_after: bool = True,
+    dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+    name: str = "model_number5",
 ) -> AcousticModel:
-    """The final model of the BiRNN reference: two bidirectional layers on MFCCs, no normalisation.
+    """Model 5: two bidirectional recurrent layers on spectrograms, no normalisation.
 
     Args:
         input_dim: features per frame.
@@ -373,14 +244,29 @@ def birnn_final_model(
         output_dim: classes.
         cell: 'gru', 'lstm' or 'simple_rnn'.
         reset_after: see `recurrent`.
+        dropout: share of each layer's inputs dropped.
+        recurrent_dropout: share of the recurrent state dropped (slow; it rules out the fast forms).
+        name: of the model.
     """
     the_input = keras.Input(shape=(None, input_dim), name="the_input")
     x = the_input
     for number in (1, 2):
-        layer = recurrent(cell, units, f"rnn_{number}", reset_after=reset_after)
+        layer = recurrent(
+            cell, units, f"rnn_{number}", reset_after=reset_after, dropout=dropout, recurrent_dropout=recurrent_dropout
+        )
         x = layers.Bidirectional(layer, merge_mode="concat", name=f"bidir_rnn_{number}")(x)
     logits = layers.Dense(output_dim, name="time_distributed")(x)
-    return acoustic_model(the_input, logits, "birnn_final_model")
+    return acoustic_model(the_input, logits, name)
+
+
+def model_number6(input_dim: int = 13, units: int = 300, output_dim: int = NUM_CLASSES, **options) -> AcousticModel:
+    """Model 6: model 5 on MFCCs; see `model_number5` for the options."""
+    return model_number5(input_dim, units, output_dim, **{"name": "model_number6", **options})
+
+
+def birnn_final_model(input_dim: int = 13, units: int = 300, output_dim: int = NUM_CLASSES, **options) -> AcousticModel:
+    """The final model of the BiRNN reference, of the same shape as model 6; see `model_number5` for the options."""
+    return model_number5(input_dim, units, output_dim, **{"name": "birnn_final_model", **options})
 
 
 def final_model(*args, **kwargs) -> AcousticModel:
@@ -397,6 +283,10 @@ ZOO = {
     "model_2": lambda input_dim: cnn_rnn_model(input_dim, 200, 11, 2, "valid", units=200),
     "model_3": lambda input_dim: deep_rnn_model(input_dim, units=200, recur_layers=2),
     "model_4": lambda input_dim: bidirectional_rnn_model(input_dim, units=200),
+    "model_5": lambda input_dim: model_number5(input_dim),
+    "model_6": lambda input_dim: model_number6(input_dim),
+    "wavenet_model": lambda input_dim: wavenet_model(input_dim),
+    "wavenet_2x64": lambda input_dim: wavenet_model(input_dim, num_layer_grps=2, filters=64),
     "cnn_birnn_model": lambda input_dim: cnn_birnn_model(input_dim),
     "birnn_final_model": lambda input_dim: birnn_final_model(input_dim),
     "final_model": lambda input_dim: final_model(input_dim),

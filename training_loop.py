@@ -18,12 +18,12 @@ import keras
 import numpy as np
 
 import records
+from acoustic import output_length
 from checkpoint import load_checkpoint, save_checkpoint
 from data_generator import AudioGenerator
 from decoding import greedy_decode
 from devices import predict_step, train_step
 from evaluation import score
-from sample_models import output_length
 
 STEP_LINE_SECONDS = 20  # within a long epoch, a line of progress this often
 MONITORS = ("val_loss", "val_cer", "val_wer")

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 import records
+from acoustic import output_length
 from decoding import greedy_decode
 from evaluation import feature_settings_for
-from sample_models import output_length
 from utils import FeatureSettings, project_root, read_audio
 
 RELEASED = "released"  # folder of the released weights under results/

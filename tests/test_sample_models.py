@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 import sample_models
 from records import load_model, save_weights
@@ -17,9 +18,12 @@ from sample_models import (
     deep_rnn_model,
     final_model,
     highest_probability_of_tanh_logits,
+    model_number5,
+    model_number6,
     recurrent,
     rnn_model,
     simple_rnn_model,
+    wavenet_model,
 )
 
 # the parameter counts that the reference notebooks printed, and how many GRU units (over layers and directions)
@@ -32,6 +36,8 @@ REFERENCE = [
     ("model 3 GRU", deep_rnn_model, (161, 200, 2), {}, 465_229, 400),
     ("model 4 SimpleRNN", bidirectional_rnn_model, (161, 200), {"cell": "simple_rnn"}, 156_429, 0),
     ("model 4 GRU", bidirectional_rnn_model, (161, 200), {}, 446_029, 400),
+    ("model 5", model_number5, (), {}, 2_470_829, 1_200),
+    ("model 6", model_number6, (), {}, 2_204_429, 1_200),
     ("BiRNN final", birnn_final_model, (), {}, 2_204_429, 1_200),
 ]
 SMALL = {
@@ -41,7 +47,10 @@ SMALL = {
     "3": lambda: deep_rnn_model(5, 4, 2, 6),
     "4": lambda: bidirectional_rnn_model(5, 4, 6),
     "best": lambda: cnn_birnn_model(5, filters=3, kernel_size=4, conv_stride=3, units=4, output_dim=6),
+    "5": lambda: model_number5(5, units=4, output_dim=6, dropout=0.1),
+    "6": lambda: model_number6(5, units=4, output_dim=6),
     "final": lambda: final_model(5, units=4, output_dim=6),
+    "wavenet": lambda: wavenet_model(5, 1, 4, 6, dropout=0.1),
 }
 
 
@@ -53,6 +62,29 @@ def test_parameter_counts_are_those_of_the_references(label, builder, sizes, opt
     assert builder(*sizes, reset_after=False, **options).count_params() == expected
     assert builder(*sizes, reset_after=True, **options).count_params() == expected + 3 * gru_units
     assert builder(*sizes, **options).count_params() == expected + 3 * gru_units  # the fast form is the default
+
+
+def test_wavenet_parameter_counts_are_those_of_the_reference():
+    assert wavenet_model().count_params() == 3_738_269
+    assert wavenet_model(num_layer_grps=2, filters=64).count_params() == 631_453
+
+
+def test_wavenet_hears_186_frames_back_a_group_and_nothing_ahead():
+    model = wavenet_model(3, num_layer_grps=1, filters=4, output_dim=5)
+    rng = np.random.default_rng(0)
+    for weight in model.trainable_weights:
+        weight.assign(0.7 * rng.standard_normal(weight.shape))
+    quiet = np.zeros((1, 400, 3), np.float32)
+    click = quiet.copy()
+    click[0, 100] = 10
+    changed = np.flatnonzero(np.abs(model.predict_on_batch(click) - model.predict_on_batch(quiet)).max(axis=(0, 2)) > 0)
+    assert changed.min() == 100
+    assert 100 + 180 <= changed.max() <= 100 + 186  # the very last frames may be lost in rounding
+
+
+def test_wavenet_wants_at_least_one_group():
+    with pytest.raises(ValueError, match=r"at least 1. Received: num_layer_grps=0"):
+        wavenet_model(num_layer_grps=0)
 
 
 def test_lstm_cell_has_four_gates():
@@ -169,6 +201,36 @@ def test_output_length_is_that_of_the_real_output_also_after_cloning_and_loading
     for copy in copies:
         assert [copy.output_length(num_frames) for num_frames in lengths] == real
         np.testing.assert_array_equal(copy.output_length(np.array(lengths)), real)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Conv1DTranspose(4, 3, strides=2, name="strange"),
+        layers.Reshape((-1, 8), name="strange"),
+        layers.GlobalAveragePooling1D(keepdims=True, name="strange"),
+        layers.Permute((2, 1), name="strange"),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_layer_that_changes_the_time_axis_in_an_unknown_way_is_refused(layer):
+    the_input = keras.Input((None, 4) if not isinstance(layer, layers.Permute) else (6, 4), name="the_input")
+    model = acoustic_model(the_input, layers.Dense(5)(layer(the_input)), "odd", print_summary=False)
+    with pytest.raises(ValueError, match=r"Layer 'strange' \(\w+\) changes the time axis: 997 frames become"):
+        model.output_length(100)
+
+
+def test_layers_that_keep_the_time_axis_are_accepted():
+    the_input = keras.Input((None, 4), name="the_input")
+    x = layers.LayerNormalization()(the_input)
+    x = layers.Concatenate()([x, layers.TimeDistributed(layers.Dense(4))(x)])
+    x = layers.Add()([x, layers.Dropout(0.1)(x)])
+    x = layers.SpatialDropout1D(0.1)(layers.Masking()(layers.PReLU(shared_axes=[1])(x)))
+    x = layers.MultiHeadAttention(2, 3)(x, x)
+    model = acoustic_model(
+        the_input, layers.Bidirectional(layers.LSTM(3, return_sequences=True))(x), "x", print_summary=False
+    )
+    assert model.output_length(100) == 100
 
 
 # --------------------------------------------------------------------------------------- what model 0 cannot do

@@ -1,0 +1,192 @@
+"""What every acoustic model is made of: its recurrent cells, how it ends, and how many frames it puts out.
+
+`AcousticModel` is a functional `keras.Model` that knows its number of output frames; `acoustic_model` closes one. The
+builders themselves stand in `sample_models.py` and `wavenet.py`.
+"""
+
+import logging
+
+import keras
+import numpy as np
+from keras import layers
+
+from recurrent_layers import GRU, SimpleRNN
+
+# TensorFlow counts the first calls of each new model as "retracing" and warns; a laboratory builds many models.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+CELLS = {"gru": GRU, "lstm": layers.LSTM, "simple_rnn": SimpleRNN}
+PROBE_FRAMES = 997  # a length that no layer keeps by chance
+
+
+def cnn_output_length(input_length, filter_size: int, border_mode: str, stride: int, dilation: int = 1):
+    """Return how many frames a one-dimensional convolution or pooling puts out.
+
+    Args:
+        input_length: input frames, an integer or an integer array.
+        filter_size: width of the kernel or pool.
+        border_mode: 'valid', 'same' or 'causal'.
+        stride: step of the kernel.
+        dilation: spacing of the kernel's taps.
+
+    Returns:
+        Output frames, of the same type as `input_length`; 0 where the input is shorter than the kernel.
+
+    Raises:
+        ValueError: for another border mode.
+
+    Example:
+        >>> cnn_output_length(381, 11, "valid", 2)
+        186
+    """
+    if input_length is None:
+        return None
+    if border_mode not in ("valid", "same", "causal"):
+        raise ValueError(f"border_mode must be 'valid', 'same' or 'causal'. Received: border_mode={border_mode!r}")
+    reach = (filter_size - 1) * dilation + 1
+    length = input_length - reach + 1 if border_mode == "valid" else input_length
+    output = (length + stride - 1) // stride
+    if isinstance(output, (int, np.integer, np.ndarray)):
+        return type(input_length)(max(output, 0)) if np.ndim(output) == 0 else np.maximum(output, 0)
+    return keras.ops.maximum(output, 0)  # inside the training model
+
+
+def output_length(model: keras.Model, input_length):
+    """Return the output frames of a model for a number of input frames, derived from its layers.
+
+    Walks from the output back to the input and lets each convolution, pooling, padding or cropping change the length. Of
+    other layers it makes sure that they keep it.
+
+    Args:
+        model: a functional model with one time axis.
+        input_length: feature frames, an integer or an integer array.
+
+    Raises:
+        ValueError: when a layer changes the time axis in a way that is not known.
+    """
+    for layer in _layers_that_change_length(model):
+        if isinstance(layer, layers.ZeroPadding1D):
+            input_length = input_length + sum(layer.padding)
+        elif isinstance(layer, layers.Cropping1D):
+            input_length = input_length - sum(layer.cropping)
+        elif isinstance(layer, layers.UpSampling1D):
+            input_length = input_length * layer.size
+        elif isinstance(layer, (layers.MaxPooling1D, layers.AveragePooling1D)):
+            size, stride = layer.pool_size[0], layer.strides[0]
+            input_length = cnn_output_length(input_length, size, layer.padding, stride)
+        else:
+            kernel, stride, dilation = layer.kernel_size[0], layer.strides[0], layer.dilation_rate[0]
+            input_length = cnn_output_length(input_length, kernel, layer.padding, stride, dilation)
+    return input_length
+
+
+def _layers_that_change_length(model: keras.Model) -> list[keras.Layer]:
+    kinds = (
+        layers.Conv1D,
+        layers.SeparableConv1D,
+        layers.DepthwiseConv1D,
+        layers.MaxPooling1D,
+        layers.AveragePooling1D,
+        layers.ZeroPadding1D,
+        layers.Cropping1D,
+        layers.UpSampling1D,
+    )
+    chain, tensor = [], model.outputs[0]
+    while tensor is not model.inputs[0]:
+        layer, node_index, _ = tensor._keras_history
+        if isinstance(layer, kinds):
+            chain.append(layer)
+        elif isinstance(layer, keras.Model):  # a model used as a layer
+            chain.extend(_layers_that_change_length(layer)[::-1])
+        else:
+            _require_same_length(layer, layer._inbound_nodes[node_index].input_tensors)
+        # where branches join (skip connections, concatenation) all of them have the same length
+        tensor = layer._inbound_nodes[node_index].input_tensors[0]
+    return chain[::-1]
+
+
+def _require_same_length(layer: keras.Layer, tensors: list) -> None:
+    """Refuse a layer that changes the time axis, found by asking it for the shape that it makes of a probe."""
+    recurrent_layer = layer.forward_layer if isinstance(layer, layers.Bidirectional) else layer
+    if isinstance(recurrent_layer, layers.RNN) and recurrent_layer.return_sequences:
+        return
+    shapes = [(1, PROBE_FRAMES, *tensor.shape[2:]) for tensor in tensors]
+    try:
+        shape = tuple(layer.compute_output_shape(shapes[0] if len(shapes) == 1 else shapes))
+    except (NotImplementedError, TypeError):  # a layer of one's own that does not say
+        return
+    except ValueError:  # 997 frames do not fit into its shape
+        shape = (1, "another number")
+    if len(shape) < 3 or shape[1] != PROBE_FRAMES:
+        raise ValueError(
+            f"Layer {layer.name!r} ({type(layer).__name__}) changes the time axis: {PROBE_FRAMES} frames become {shape[1]}. "
+            "The number of output frames is known for Conv1D, SeparableConv1D, DepthwiseConv1D, pooling, zero padding, cropping "
+            "and upsampling; use those, or give the model an `output_length` method of its own."
+        )
+
+
+@keras.saving.register_keras_serializable(package="vui")
+class AcousticModel(keras.Model):
+    """A functional model that knows how many frames it puts out, also after cloning and loading."""
+
+    def output_length(self, input_length):
+        """Return the output frames for this many feature frames (an integer or an integer array)."""
+        return output_length(self, input_length)
+
+
+def acoustic_model(the_input, logits, name: str, print_summary: bool = True) -> AcousticModel:
+    """Close a model: put the `softmax` layer on the logits, and print the summary.
+
+    This is what your own builder ends with: `return acoustic_model(the_input, logits, "my_model")`.
+
+    Args:
+        the_input: the tensor of `keras.Input(shape=(None, input_dim), name="the_input")`.
+        logits: tensor (batch, num_output_frames, num_classes) before softmax.
+        name: of the model.
+        print_summary: print the table of layers once.
+    """
+    probabilities = layers.Activation("softmax", name="softmax", dtype="float32")(logits)
+    model = AcousticModel(inputs=the_input, outputs=probabilities, name=name)
+    if print_summary:
+        model.summary(line_length=78)
+    return model
+
+
+def recurrent(
+    cell: str,
+    units: int,
+    name: str,
+    activation: str = "tanh",
+    reset_after: bool = True,
+    dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
+) -> keras.Layer:
+    """Return a recurrent layer that puts out its whole sequence.
+
+    Args:
+        cell: 'gru', 'lstm' or 'simple_rnn'.
+        units: width.
+        name: of the layer.
+        activation: of the candidate state. Only 'tanh' can run in cuDNN on a GPU.
+        reset_after: for GRU: True is the fast, cuDNN-compatible form with two bias vectors, False the form of the
+            original paper that the references used, with 3 x units parameters fewer.
+        dropout: share of the inputs dropped.
+        recurrent_dropout: share of the recurrent state dropped (rules out cuDNN).
+
+    Raises:
+        ValueError: for an unknown cell or a number of units under 1.
+    """
+    if cell not in CELLS:
+        raise ValueError(f"cell must be one of {list(CELLS)}. Received: cell={cell!r}")
+    if units < 1:
+        raise ValueError(f"units must be at least 1. Received: units={units}")
+    options = {"reset_after": reset_after} if cell == "gru" else {}
+    return CELLS[cell](
+        units,
+        activation=activation,
+        return_sequences=True,
+        dropout=dropout,
+        recurrent_dropout=recurrent_dropout,
+        name=name,
+        **options,
+    )
