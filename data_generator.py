@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from augment import Augmentation
+from buckets import bucket_boundaries, plan_batches
 from corpora import MANIFESTS, Utterance, read_manifest, resolve_manifest
 from feature_cache import FeatureCache, load_features
 from figures import plot_mfcc_feature, plot_raw_audio, plot_spectrogram_feature
@@ -26,7 +27,6 @@ from utils import FeatureSettings, int_sequence_to_text, read_audio, text_to_int
 
 __all__ = [
     "AudioGenerator",
-    "bucket_boundaries",
     "int_sequence_to_text",
     "plot_mfcc_feature",
     "plot_raw_audio",
@@ -34,7 +34,6 @@ __all__ = [
     "vis_train_features",
 ]
 
-MAX_BUCKETS = 8
 STATISTICS_SEED = 2017  # which utterances the mean and deviation are measured on
 STD_FLOOR = 1e-3  # of a feature that (almost) never changes, such as in digital silence
 
@@ -48,6 +47,7 @@ class Partition:
     kept: np.ndarray  # indices into `everything`
     labels: list[np.ndarray]  # class indices of each utterance of `everything`
     cache: FeatureCache | None = None  # loaded at the first batch
+    buckets: tuple[np.ndarray, np.ndarray] | None = None  # padded lengths and label widths, chosen at the first batch
 
     @property
     def utterances(self) -> list[Utterance]:
@@ -111,7 +111,6 @@ class AudioGenerator:
         self.feats_std = np.ones(self.settings.num_features, np.float32)
         self.partitions: dict[str, Partition] = {}
         self.left_out: dict[str, int] = {}
-        self._buckets: tuple[np.ndarray, np.ndarray] | None = None
         self._iterators: dict[str, Iterator] = {}
         if desc_file is not None:
             self.load_train_data(desc_file)
@@ -169,7 +168,6 @@ class AudioGenerator:
                 f"{shortest:.1f} s). Raise max_duration or set it to None."
             )
         self.partitions[partition] = Partition(manifest, everything, kept, labels)
-        self._buckets = None
         self._iterators.pop(partition, None)
 
     def drop_infeasible(self, partition: str, output_length: Callable[[int], int]) -> list[str]:
@@ -204,7 +202,7 @@ class AudioGenerator:
                 f"{lines[0]}. Use a smaller stride, or check that transcripts belong to their audio."
             )
         part.kept = np.delete(part.kept, wrong)
-        self._buckets = None
+        part.buckets = None
         self._iterators.pop(partition, None)
         return lines
 
@@ -269,29 +267,16 @@ class AudioGenerator:
     def plan(self, partition: str, epoch: int | None = None) -> list[np.ndarray]:
         """Return the batches of one epoch as arrays of utterance numbers.
 
-        Every utterance stands in exactly one batch. Utterances of one length bucket are shuffled together; what does not
-        fill a batch moves up into the next bucket, so that only the last batch can be smaller.
+        Every utterance stands in exactly one batch and only the last batch can be smaller; see `buckets.plan_batches`.
 
         Args:
             partition: 'train', 'validation' or 'test'.
             epoch: 0, 1, ...: the order depends on it and on the seed alone. None: shortest first, no shuffling.
         """
-        num_frames = self.num_frames(partition)
-        boundaries, _ = self._bucket_shapes()
-        bucket = np.searchsorted(boundaries[:-1], num_frames)
         ascending = epoch is None or (epoch == 0 and self.sort_by_duration)
-        rng = np.random.default_rng([self.seed, epoch or 0])
-        batches, waiting = [], np.empty(0, np.int64)
-        for number in range(len(boundaries)):
-            members = np.flatnonzero(bucket == number)
-            members = members[np.argsort(num_frames[members], kind="stable")] if ascending else rng.permutation(members)
-            members = np.concatenate([waiting, members])
-            full = len(members) // self.minibatch_size * self.minibatch_size
-            batches.extend(members[:full].reshape(-1, self.minibatch_size))
-            waiting = members[full:]
-        if not ascending:
-            batches = [batches[index] for index in rng.permutation(len(batches))]
-        return batches + ([waiting] if len(waiting) else [])
+        rng = None if ascending else np.random.default_rng([self.seed, epoch])
+        boundaries, _ = self._bucket_shapes(partition)
+        return plan_batches(self.num_frames(partition), boundaries, self.minibatch_size, rng)
 
     def assemble(
         self, partition: str, indices: np.ndarray, rng: np.random.Generator | None = None
@@ -304,7 +289,7 @@ class AudioGenerator:
         where = part.kept[np.asarray(indices)]
         input_length = cache.num_frames[where].astype(np.int32)
         label_length = np.array([len(part.labels[index]) for index in where], np.int32)
-        boundaries, widths = self._bucket_shapes()
+        boundaries, widths = self._bucket_shapes(partition)
         bucket = min(int(np.searchsorted(boundaries, input_length.max())), len(boundaries) - 1)
         num_frames = max(int(boundaries[bucket]), int(input_length.max()))
         the_input = np.zeros((len(where), num_frames, self.settings.num_features), np.float32)
@@ -367,58 +352,16 @@ class AudioGenerator:
             part.cache = load_features(part.manifest, part.everything, self.settings)
         return part.cache
 
-    def _bucket_shapes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the padded frame counts of the buckets and the label width that goes with each."""
-        if self._buckets is None:
-            parts = [part for part in ("train", "validation", "test") if part in self.partitions]
-            num_frames = np.concatenate([self.num_frames(part) for part in parts])
-            label_length = np.concatenate(
-                [[len(self.partitions[part].labels[i]) for i in self.partitions[part].kept] for part in parts]
-            )
-            boundaries = bucket_boundaries(num_frames, MAX_BUCKETS)
+    def _bucket_shapes(self, partition: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the padded frame counts of a partition's buckets and the label width that goes with each."""
+        part = self._part(partition)
+        if part.buckets is None:
+            num_frames = self.num_frames(partition)
+            label_length = np.array([len(part.labels[index]) for index in part.kept])
+            boundaries = bucket_boundaries(num_frames, batch_size=self.minibatch_size)
             widths = np.array([label_length[num_frames <= boundary].max() for boundary in boundaries])
-            self._buckets = boundaries, widths
-        return self._buckets
-
-
-def bucket_boundaries(num_frames: np.ndarray, num_buckets: int = MAX_BUCKETS, resolution: int = 200) -> np.ndarray:
-    """Choose padded lengths that waste the fewest frames (exact dynamic programme over candidate lengths).
-
-    Args:
-        num_frames: frames of each utterance.
-        num_buckets: how many lengths at most.
-        resolution: how many candidate lengths at most (quantiles when there are more distinct ones).
-
-    Returns:
-        Ascending integer array of at most `num_buckets` lengths; the last is the longest utterance.
-
-    Example:
-        >>> bucket_boundaries(np.array([10, 10, 11, 50, 52]), num_buckets=2)
-        array([11, 52])
-    """
-    lengths = np.sort(np.asarray(num_frames))
-    candidates = np.unique(lengths)
-    if len(candidates) > resolution:
-        candidates = np.unique(np.quantile(lengths, np.linspace(0, 1, resolution), method="higher"))
-    counts = np.searchsorted(lengths, candidates, side="right")  # utterances up to each candidate
-    num_candidates = len(candidates)
-    # frames after padding when the utterances behind candidate i and up to candidate j are padded to candidate j
-    cost = candidates[None, :] * (counts[None, :] - np.concatenate([[0], counts])[:, None])
-    best = cost[0].astype(np.float64)  # with one bucket, by last candidate
-    choices = []
-    for _ in range(min(num_buckets, num_candidates) - 1):
-        total = best[:, None] + cost[1:]
-        total[np.tril_indices(num_candidates)] = np.inf
-        choice = np.concatenate([total.argmin(axis=0)])
-        better = np.minimum(best, total.min(axis=0))
-        choices.append(np.where(total.min(axis=0) < best, choice, -1))
-        best = better
-    boundaries, last = [num_candidates - 1], num_candidates - 1
-    for choice in reversed(choices):
-        if choice[last] >= 0:
-            last = int(choice[last])
-            boundaries.append(last)
-    return candidates[boundaries[::-1]].astype(np.int64)
+            part.buckets = boundaries, widths
+        return part.buckets
 
 
 def vis_train_features(index: int = 0, mfcc_dim: int = 13) -> tuple[str, np.ndarray, np.ndarray, np.ndarray, str]:

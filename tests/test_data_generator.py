@@ -1,6 +1,5 @@
 """Batches: complete, in a known order, padded with zeros to few lengths, and right against the files."""
 
-import itertools
 import json
 
 import numpy as np
@@ -12,7 +11,7 @@ import data_generator
 from augment import Augmentation
 from char_map import ALPHABET
 from corpora import Utterance, write_manifest
-from data_generator import AudioGenerator, bucket_boundaries, vis_train_features
+from data_generator import AudioGenerator, vis_train_features
 from feature_cache import FeatureCache
 from utils import FeatureSettings
 
@@ -63,15 +62,16 @@ def test_every_utterance_stands_once_in_an_epoch_and_only_the_last_batch_is_smal
     assert sizes[-1] == (num_utterances % 20 or 20)
 
 
-def test_a_train_batch_has_one_of_at_most_eight_padded_shapes_for_all_partitions_together(tmp_path, monkeypatch):
+def test_a_batch_has_one_of_at_most_eight_padded_shapes_of_its_partition(tmp_path, monkeypatch):
     generator = fake(tmp_path, monkeypatch, library_lengths(400), splits=("train", "validation"))
-    shapes = set()
+    shapes = {"train": set(), "validation": set()}
     for partition, epoch in (("train", 0), ("train", 1), ("validation", None)):
         for indices in generator.plan(partition, epoch):
             inputs, _ = generator.assemble(partition, indices)
-            shapes.add((inputs["the_input"].shape[1], inputs["the_labels"].shape[1]))
-    assert 2 <= len({num_frames for num_frames, _ in shapes}) <= 8
-    assert len(shapes) <= 8
+            shapes[partition].add((inputs["the_input"].shape[1], inputs["the_labels"].shape[1]))
+    for pairs in shapes.values():
+        assert 2 <= len({num_frames for num_frames, _ in pairs}) <= 8
+        assert len(pairs) <= 8
 
 
 def padding_share(generator, epoch):
@@ -87,15 +87,6 @@ def padding_share(generator, epoch):
 @pytest.mark.parametrize("epoch", [None, 0, 1])
 def test_padding_is_under_8_percent_of_the_frames_on_lengths_like_librispeech_s(tmp_path, monkeypatch, epoch):
     assert padding_share(fake(tmp_path, monkeypatch, library_lengths(1500)), epoch) < 0.08
-
-
-def test_full_batches_cost_at_most_two_points_of_padding_more_than_eight_lengths_must(tmp_path, monkeypatch):
-    # like the 778 utterances of dev-clean under 10 s: so few and so evenly spread that eight lengths alone cost 8 %
-    seconds = np.interp(np.linspace(0, 1, 600), np.linspace(0, 1, 6), [1.5, 3.1, 4.4, 5.6, 7.5, 10])
-    generator = fake(tmp_path, monkeypatch, seconds)
-    lengths = generator.num_frames("train")
-    least = 1 - lengths.sum() / padded_frames(lengths, bucket_boundaries(lengths, 8))
-    assert least < padding_share(generator, 0) < least + 0.02
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(tmp_path, monkeypatch):
@@ -144,40 +135,6 @@ def test_get_batch_and_next_train_go_on_into_the_next_epoch(tmp_path, monkeypatc
     for indices in expected:
         assert list(next(batches)[0]["input_length"]) == list(lengths[indices])
         assert list(generator.get_batch("train")[0]["input_length"]) == list(lengths[indices])
-
-
-# -------------------------------------------------------------------------------------------- bucket boundaries
-
-
-def padded_frames(lengths, boundaries):
-    return sum(min(boundary for boundary in boundaries if boundary >= length) for length in lengths)
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_bucket_boundaries_waste_as_little_as_the_best_of_all_choices(seed):
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(1, 60, rng.integers(1, 14))
-    for num_buckets in (1, 2, 3, 4):
-        candidates = sorted({int(length) for length in lengths})
-        best = min(
-            padded_frames(lengths, (*choice, candidates[-1]))
-            for size in range(num_buckets)
-            for choice in itertools.combinations(candidates[:-1], size)
-        )
-        boundaries = bucket_boundaries(lengths, num_buckets)
-        assert len(boundaries) <= num_buckets
-        assert list(boundaries) == sorted(set(boundaries)) and boundaries[-1] == max(lengths)
-        assert padded_frames(lengths, boundaries) == best
-
-
-def test_bucket_boundaries_of_many_lengths_end_in_the_longest():
-    lengths = np.random.default_rng(0).integers(1, 5000, 4000)
-    boundaries = bucket_boundaries(lengths, resolution=50)
-    assert len(boundaries) == 8 and boundaries[-1] == lengths.max()
-
-
-def test_equal_lengths_need_one_bucket():
-    assert list(bucket_boundaries(np.full(10, 77))) == [77]
 
 
 # ------------------------------------------------------------------------------------------------ batch contents
