@@ -6,7 +6,9 @@ diverged run changes the words.
 
 import dataclasses
 import fnmatch
+import html
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from matplotlib.figure import Figure
 import records
 from figures import curve_style
 
+WORD = re.compile(
+    r"(?<!\S)(?:(?:relu|BN|DO\(\S+\))(?: (?=relu|BN|DO\())?)+(?!\S)|(?:[^\s(]|\((?:[^()]|\([^()]*\))*\))+"
+)
 TIE = 0.02  # relative difference of two losses under which the text speaks of a tie (one seed each)
 
 
@@ -76,32 +81,61 @@ class RunResult:
 def load_runs(model_names: Sequence[str] | None = None, folder: str | Path = records.RESULTS) -> list[RunResult]:
     """Read the pickled histories in a folder.
 
+    A run is called by the full name in its record, where it has one (the study's runs do), else by its file.
+
     Args:
-        model_names: names or patterns such as 'model_*', in the order to show; None: all, sorted.
+        model_names: names or patterns such as 'model_*', of files or full names, in the order to show; None: all, sorted.
         folder: where they are.
 
     Raises:
         FileNotFoundError: when there are none, or one of the names matches nothing.
         ValueError: when a pickle is no plain history.
     """
-    available = sorted(path.stem for path in Path(folder).glob("*.pickle"))
+    stems = sorted(path.stem for path in Path(folder).glob("*.pickle"))
+    records_of = {stem: _record_beside(Path(folder) / f"{stem}.pickle") for stem in stems}
+    full_name = {stem: (records_of[stem] or {}).get("full_name", stem) for stem in stems}
     if model_names is None:
-        chosen = available
+        chosen = stems
     else:
-        matches = {pattern: fnmatch.filter(available, pattern) for pattern in model_names}
-        missing = [pattern for pattern, names in matches.items() if not names]
-        chosen = [] if missing else [name for names in matches.values() for name in names]
+        matches = {
+            pattern: [stem for stem in stems if _matches(stem, pattern) or _matches(full_name[stem], pattern)]
+            for pattern in model_names
+        }
+        missing = [pattern for pattern, found in matches.items() if not found]
+        chosen = [] if missing else [stem for found in matches.values() for stem in found]
     if not chosen:
         raise FileNotFoundError(
-            f"No history in {folder} matches {missing if model_names else 'anything'}; there are: {available}. "
-            "Train that model first, or check the name."
+            f"No history in {folder} matches {missing if model_names else 'anything'}; there are: "
+            f"{sorted(set(full_name.values()))}. Train that model first, or check the name."
         )
     runs = []
-    for name in dict.fromkeys(chosen):
-        record_path = Path(folder) / f"{name}.json"
-        record = records.read_record(record_path) if record_path.is_file() else None
-        runs.append(RunResult(name, records.load_history(Path(folder) / f"{name}.pickle"), record))
+    for stem in dict.fromkeys(chosen):
+        alike = [other for other in stems if full_name[other] == full_name[stem]]
+        name = full_name[stem] if len(alike) == 1 else f"{full_name[stem]} [{alike.index(stem) + 1}]"
+        runs.append(RunResult(name, records.load_history(Path(folder) / f"{stem}.pickle"), records_of[stem]))
     return runs
+
+
+def _record_beside(history: Path) -> dict | None:
+    path = history.with_suffix(".json")
+    return records.read_record(path) if path.is_file() else None
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)
+
+
+def short_labels(names: Sequence[str]) -> list[str]:
+    """Return what tells names apart: the words that all of them share are left out.
+
+    Example:
+        >>> short_labels(["Spec BD(sum) GRU(200 x1) TD(D)", "Spec BD(mul) GRU(200 x1) TD(D)"])
+        ['BD(sum)', 'BD(mul)']
+    """
+    words = [[match[0] for match in WORD.finditer(name)] for name in names]
+    shared = set.intersection(*map(set, words)) if len(names) > 1 else set()
+    short = [" ".join(word for word in row if word not in shared) for row in words]
+    return short if len(set(short)) == len(set(names)) and all(short) else list(names)
 
 
 def plot_comparison(
@@ -132,17 +166,18 @@ def plot_comparison(
     if any(len(run.series("val_cer")) for run in runs):
         panels.append(("val_cer", "validation character error rate (%)"))
     figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.6), layout="constrained")
+    run_labels = short_labels([run.name for run in runs])
     longest = max_epoch or max(len(run.series("loss")) for run in runs)
     for ax, (key, label) in zip(axes, panels, strict=True):
         ends = []
-        for number, run in enumerate(runs):
+        for number, (run, run_label) in enumerate(zip(runs, run_labels, strict=True)):
             values = run.series(key)[:longest] * (100 if key == "val_cer" else 1)
             if not np.isfinite(values).any():
                 continue
             style = {**curve_style(number), "markevery": max(1, longest // 10)}
             ax.plot(np.arange(1, len(values) + 1), values, **style)
             last = np.flatnonzero(np.isfinite(values))[-1]
-            ends.append((last + 1, values[last], run.name, style["color"]))
+            ends.append((last + 1, values[last], run_label, style["color"]))
         ax.set(xlabel="epoch", ylabel=label, xlim=(1, max(longest, 2)))
         if key != "val_cer":
             ax.set_ylim(bottom=min_loss, top=max_loss)
@@ -213,6 +248,40 @@ def text_table(runs: Sequence[RunResult]) -> str:
         )
         for row in rows
     )
+
+
+def html_table(runs: Sequence[RunResult]) -> str:
+    """Return the results table as HTML whose columns sort at a click on their heading; it loads nothing."""
+    head = "".join(f'<th scope="col"><button type="button">{html.escape(column)}</button></th>' for column in COLUMNS)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table_rows(runs)
+    )
+    return f'<table class="vui-sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{SORT_SCRIPT}'
+
+
+SORT_SCRIPT = """<style>
+.vui-sortable button { all: unset; cursor: pointer; font-weight: bold }
+.vui-sortable button:focus-visible { outline: 2px solid }
+.vui-sortable th[aria-sort=ascending] button::after { content: " \\25B2" }
+.vui-sortable th[aria-sort=descending] button::after { content: " \\25BC" }
+</style><script>(function () {
+const table = [...document.querySelectorAll("table.vui-sortable:not([data-ready])")].pop();
+if (!table) return;
+table.dataset.ready = 1;
+const value = cell => {
+  const number = parseFloat(cell.textContent.replace(/,/g, ""));
+  return isNaN(number) ? cell.textContent : number;
+};
+const compare = (a, b) => typeof a !== typeof b ? (typeof a === "number" ? -1 : 1) : a < b ? -1 : a > b ? 1 : 0;
+table.querySelectorAll("th").forEach((th, column) => th.querySelector("button").addEventListener("click", () => {
+  const sign = th.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+  table.querySelectorAll("th").forEach(other => other.removeAttribute("aria-sort"));
+  th.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+  [...table.tBodies[0].rows]
+    .sort((a, b) => sign * compare(value(a.cells[column]), value(b.cells[column])))
+    .forEach(row => table.tBodies[0].appendChild(row));
+}));
+})();</script>"""
 
 
 # ------------------------------------------------------------------------------------------------ findings

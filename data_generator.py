@@ -12,9 +12,13 @@ A batch is `(inputs, outputs)` as the training model of `ctc.py` wants it:
 Batches are padded to one of at most eight lengths, because compilers make a new program for each new shape.
 """
 
+import copy
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,6 +31,7 @@ from utils import FeatureSettings, int_sequence_to_text, read_audio, text_to_int
 
 __all__ = [
     "AudioGenerator",
+    "AudioGeneratorCached",
     "int_sequence_to_text",
     "plot_mfcc_feature",
     "plot_raw_audio",
@@ -43,6 +48,7 @@ class Partition:
     """One split of a corpus, reduced to the utterances that take part."""
 
     manifest: Path
+    manifest_hash: str  # of its contents when it was read
     everything: list[Utterance]  # the whole manifest, in its order
     kept: np.ndarray  # indices into `everything`
     labels: list[np.ndarray]  # class indices of each utterance of `everything`
@@ -109,11 +115,24 @@ class AudioGenerator:
             raise ValueError(f"speeds are different numbers in 0.5..2, such as (0.9, 1.0, 1.1). Received: {speeds!r}")
         self.feats_mean = np.zeros(self.settings.num_features, np.float32)
         self.feats_std = np.ones(self.settings.num_features, np.float32)
+        self.has_statistics = False  # measured or set
         self.partitions: dict[str, Partition] = {}
         self.left_out: dict[str, int] = {}
         self._iterators: dict[str, Iterator] = {}
         if desc_file is not None:
             self.load_train_data(desc_file)
+
+    def copy(self, seed: int | None = None) -> "AudioGenerator":
+        """Return a generator over the same data, features and statistics, whose choice of utterances is its own.
+
+        Args:
+            seed: of the copy's order of batches and augmentation; None: this one's.
+        """
+        other = copy.copy(self)
+        other.partitions = {name: dataclasses.replace(part) for name, part in self.partitions.items()}
+        other.left_out, other._iterators = dict(self.left_out), {}
+        other.seed = self.seed if seed is None else seed
+        return other
 
     # ------------------------------------------------------------------------------------------- loading
 
@@ -144,6 +163,7 @@ class AudioGenerator:
         _check_partition(partition)
         manifest = resolve_manifest(desc_file)
         everything = read_manifest(manifest)
+        manifest_hash = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
         if partition == "train" and self.speeds != (1.0,):
             everything = [
                 dataclasses.replace(item, duration=item.duration / speed, speed=speed)
@@ -167,7 +187,7 @@ class AudioGenerator:
                 f"No utterance of {manifest} is at most max_duration={self.max_duration} s long (the shortest has "
                 f"{shortest:.1f} s). Raise max_duration or set it to None."
             )
-        self.partitions[partition] = Partition(manifest, everything, kept, labels)
+        self.partitions[partition] = Partition(manifest, manifest_hash, everything, kept, labels)
         self._iterators.pop(partition, None)
 
     def drop_infeasible(self, partition: str, output_length: Callable[[int], int]) -> list[str]:
@@ -248,6 +268,7 @@ class AudioGenerator:
         """Use these statistics, for example those saved with a model: two arrays (num_features,)."""
         self.feats_mean = np.asarray(mean, np.float32)
         self.feats_std = np.maximum(np.asarray(std, np.float32), STD_FLOOR)
+        self.has_statistics = True
 
     def normalize(self, feature: np.ndarray) -> np.ndarray:
         """Subtract the training mean and divide by the training deviation: float32, same shape."""
@@ -362,6 +383,60 @@ class AudioGenerator:
             widths = np.array([label_length[num_frames <= boundary].max() for boundary in boundaries])
             part.buckets = boundaries, widths
         return part.buckets
+
+
+class AudioGeneratorCached(AudioGenerator):
+    """A generator for the study: all generators of a session with the same features share caches and statistics.
+
+    Args:
+        spectrogram: True for spectrograms, False for MFCCs.
+        raw: the waveform itself, (num_samples, 1), whatever `spectrogram` says.
+        minibatch_size: utterances per batch.
+        shuffle_data: False: training batches come shortest first too, in every epoch.
+        mfcc_dim: number of MFCCs.
+        max_duration: seconds; longer utterances take no part.
+        seed: of the order of the batches.
+    """
+
+    _shared: ClassVar[dict[tuple, object]] = {}
+
+    def __init__(
+        self,
+        spectrogram: bool = True,
+        raw: bool = False,
+        minibatch_size: int = 32,
+        shuffle_data: bool = True,
+        *,
+        mfcc_dim: int = 26,
+        max_duration: float | None = 10.0,
+        seed: int = 0,
+    ):
+        kind = "raw" if raw else "spectrogram" if spectrogram else "mfcc"
+        settings = FeatureSettings(kind, mfcc_dim=mfcc_dim)
+        super().__init__(minibatch_size=minibatch_size, max_duration=max_duration, seed=seed, settings=settings)
+        self.shuffle_data = shuffle_data
+
+    def plan(self, partition: str, epoch: int | None = None) -> list[np.ndarray]:
+        """Return the batches of one epoch; see `AudioGenerator.plan`."""
+        return super().plan(partition, epoch if self.shuffle_data else None)
+
+    def fit_train(self, k_samples: int = 100) -> None:
+        """Measure the statistics of the training data, once in a session."""
+        key = (*self._key("train"), self.max_duration, k_samples)
+        if key not in self._shared:
+            super().fit_train(k_samples)
+            self._shared[key] = (self.feats_mean, self.feats_std)
+        self.set_statistics(*self._shared[key])
+
+    def _cache(self, partition: str) -> FeatureCache:
+        key = self._key(partition)
+        if key not in self._shared:
+            self._shared[key] = super()._cache(partition)
+        return self._shared[key]
+
+    def _key(self, partition: str) -> tuple:
+        part = self._part(partition)
+        return str(part.manifest.resolve()), part.manifest_hash, json.dumps(self.settings.relevant(), sort_keys=True)
 
 
 def vis_train_features(index: int = 0, mfcc_dim: int = 13) -> tuple[str, np.ndarray, np.ndarray, np.ndarray, str]:

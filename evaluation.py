@@ -274,10 +274,12 @@ def feature_settings_for(width: int, metadata: dict | None = None) -> FeatureSet
         return FeatureSettings(**metadata["features"])
     if width == 161:
         return FeatureSettings("spectrogram")
+    if width == 1:
+        return FeatureSettings("raw")
     if width <= 26:
         return FeatureSettings("mfcc", mfcc_dim=width)
     raise ValueError(
-        f"No features are {width} wide: a spectrogram has 161, MFCCs up to 26. Save the settings with the weights."
+        f"No features are {width} wide: a spectrogram has 161, MFCCs up to 26, raw audio 1. Save the settings with the weights."
     )
 
 

@@ -187,7 +187,7 @@ def _write_header(out: BinaryIO, num_rows: int, num_features: int) -> None:
 
 def cache_bytes(seconds: float, settings: FeatureSettings) -> float:
     """Return how many bytes the cached features of so much audio take on disk."""
-    return seconds * (1000 / settings.step) * settings.num_features * np.dtype(CACHE_DTYPE).itemsize
+    return seconds * settings.frames_per_second * settings.num_features * np.dtype(CACHE_DTYPE).itemsize
 
 
 def is_cached(manifest: str | Path, settings: FeatureSettings, speeds: Sequence[float] = (1.0,)) -> bool:

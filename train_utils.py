@@ -67,6 +67,8 @@ def train_model(
     force: bool = False,
     resume: bool = False,
     checkpoint_steps: int = 200,
+    generator: AudioGenerator | None = None,
+    notes: dict | None = None,
 ) -> dict[str, list[float]]:
     """Train an acoustic model with CTC and leave its history, best weights and run record on disk.
 
@@ -99,6 +101,9 @@ def train_model(
         resume: go on with a run that was killed or stopped, from its last checkpoint; the result is the same as without
             the interruption (on TensorFlow up to rounding). Without a checkpoint the run begins anew.
         checkpoint_steps: within an epoch, a checkpoint after this many steps; there is one after every epoch anyway.
+        generator: one with training and validation data loaded, which several models may share; what it decides (data, batch
+            size, features, durations, augmentation, speeds) is then its own, and the arguments for that are not looked at.
+        notes: plain data that go into the run record, such as {"full_name": ...}.
 
     Returns:
         The history: lists 'loss', 'val_loss' (nats per utterance), 'val_cer', 'val_wer' (shares), 'learning_rate' and
@@ -115,24 +120,23 @@ def train_model(
         raise ValueError(
             f"save_model_path must end in one of {records.WEIGHT_SUFFIXES}. Received: {str(save_model_path)!r}"
         )
-    settings = features or FeatureSettings("spectrogram" if spectrogram else "mfcc", mfcc_dim=mfcc_dim)
-    if input_to_softmax.input_shape[-1] != settings.num_features:
-        raise ValueError(
-            f"The model takes {input_to_softmax.input_shape[-1]} features per frame and {settings.kind} features have "
-            f"{settings.num_features}. Build the model with input_dim={settings.num_features}, or choose other features."
+    if generator is None:
+        generator = AudioGenerator(
+            minibatch_size=minibatch_size,
+            max_duration=max_duration,
+            sort_by_duration=sort_by_duration,
+            seed=seed,
+            augmentation=augmentation,
+            settings=features or FeatureSettings("spectrogram" if spectrogram else "mfcc", mfcc_dim=mfcc_dim),
+            speeds=speeds,
         )
+        _require_width(input_to_softmax, generator.settings)
+        generator.load_train_data(train_json)
+        generator.load_validation_data(valid_json)
+    else:
+        generator = generator.copy(seed)
+        _require_width(input_to_softmax, generator.settings)
     optimizer = _fresh_optimizer(optimizer, ema)
-    generator = AudioGenerator(
-        minibatch_size=minibatch_size,
-        max_duration=max_duration,
-        sort_by_duration=sort_by_duration,
-        seed=seed,
-        augmentation=augmentation,
-        settings=settings,
-        speeds=speeds,
-    )
-    generator.load_train_data(train_json)
-    generator.load_validation_data(valid_json)
     configuration = _configuration(generator, input_to_softmax, optimizer, options)
     history_path, weights_path = records.results_path(pickle_path), records.results_path(save_model_path)
     if not force:
@@ -142,7 +146,7 @@ def train_model(
     run = _start(
         input_to_softmax, optimizer, generator, options, history_path, weights_path, records.fingerprint(configuration)
     )
-    run.verbose, run.checkpoint_steps = verbose, checkpoint_steps
+    run.verbose, run.checkpoint_steps, run.notes = verbose, checkpoint_steps, dict(notes or {})
     resume = resume and _can_resume(run)
     _prepare_data(run)
     if verbose:
@@ -152,6 +156,14 @@ def train_model(
     train(run, list(callbacks), resume)
     _finish(run, configuration, environment, time.perf_counter() - started)
     return run.progress.history
+
+
+def _require_width(model: keras.Model, settings: FeatureSettings) -> None:
+    if model.input_shape[-1] != settings.num_features:
+        raise ValueError(
+            f"The model takes {model.input_shape[-1]} features per frame and {settings.kind} features have "
+            f"{settings.num_features}. Build the model with input_dim={settings.num_features}, or choose other features."
+        )
 
 
 def _fresh_optimizer(optimizer: keras.optimizers.Optimizer | None, ema: float | None) -> keras.optimizers.Optimizer:
@@ -274,7 +286,8 @@ def _prepare_data(run: Run) -> None:
                 f"{generator.left_out[partition]} {partition} utterances are longer than {generator.max_duration} s and take "
                 "no part." + (" (vui.py evaluate scores all of them.)" if partition == "validation" else "")
             )
-    generator.fit_train()
+    if not generator.has_statistics:
+        generator.fit_train()
     run.metadata = {
         "name": run.name,
         "alphabet": ALPHABET,
@@ -283,6 +296,7 @@ def _prepare_data(run: Run) -> None:
         "std": generator.feats_std.tolist(),
         "train_speakers": summarize(generator.partitions["train"].utterances)["speakers"],
         "fingerprint": run.progress.fingerprint,
+        **run.notes,
     }
 
 
@@ -320,6 +334,7 @@ def _finish(run: Run, configuration: dict, environment: dict, wall_seconds: floa
         return
     parts = run.generator.partitions
     record = {
+        **run.notes,
         "name": run.name,
         "status": progress.status,
         "model": run.model.name,

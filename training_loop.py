@@ -105,6 +105,7 @@ class Run:
     verbose: int
     metadata: dict  # goes into the weights file
     progress: Progress
+    notes: dict = dataclasses.field(default_factory=dict)  # of the caller, for the run record
     stop_requested: bool = False  # by Ctrl-C
 
     def say(self, text: str) -> None:

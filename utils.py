@@ -23,7 +23,7 @@ SAMPLE_RATE = 16_000  # Hz; every file is brought to this rate when it is read
 LOG_FLOOR = 1e-14  # added to the power density before the logarithm, so that digital silence stays finite
 UNKNOWN_LENGTH = 2**48  # libsndfile gives the largest integer as the length of a file that does not know its own
 MFCC_WINDOW = 0.025  # seconds, the default of python_speech_features
-FEATURE_KINDS = ("spectrogram", "mfcc", "logmel")
+FEATURE_KINDS = ("spectrogram", "mfcc", "logmel", "raw")
 
 
 def project_root() -> Path:
@@ -308,7 +308,7 @@ class FeatureSettings:
         ValueError: at construction, for an unknown kind or times that are not positive.
     """
 
-    kind: str = "spectrogram"  # 'spectrogram', 'mfcc' or 'logmel'
+    kind: str = "spectrogram"  # 'spectrogram', 'mfcc', 'logmel' or 'raw': the samples themselves, one feature wide
     step: float = 10  # milliseconds between frames
     window: float = 20  # milliseconds per frame (MFCCs always use 25)
     max_freq: float = 8000  # Hz
@@ -325,10 +325,17 @@ class FeatureSettings:
     def num_features(self) -> int:
         """Width of a feature frame."""
         bins = int(self.max_freq * _samples(self.window, SAMPLE_RATE) / SAMPLE_RATE + 1e-6) + 1
-        return {"spectrogram": bins, "mfcc": self.mfcc_dim, "logmel": self.num_mels}[self.kind]
+        return {"spectrogram": bins, "mfcc": self.mfcc_dim, "logmel": self.num_mels, "raw": 1}[self.kind]
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames of a second of speech; of raw audio the samples."""
+        return SAMPLE_RATE if self.kind == "raw" else 1000 / self.step
 
     def extract(self, samples: np.ndarray) -> np.ndarray:
         """Compute the features of a 16 kHz waveform: float32 (num_frames, num_features)."""
+        if self.kind == "raw":
+            return np.asarray(samples, np.float32)[:, None]
         if self.kind == "mfcc":
             return mfcc(samples, self.step, self.mfcc_dim)
         if self.kind == "logmel":
@@ -341,6 +348,7 @@ class FeatureSettings:
             "spectrogram": ("kind", "step", "window", "max_freq"),
             "mfcc": ("kind", "step", "mfcc_dim"),
             "logmel": ("kind", "step", "window", "max_freq", "num_mels"),
+            "raw": ("kind",),
         }[self.kind]
         return {field: getattr(self, field) for field in fields}
 

@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands.add_parser("train", help="train a model of the zoo"))
     _add_evaluate(commands.add_parser("evaluate", help="error rates of a model on a manifest"))
     _add_transcribe(commands.add_parser("transcribe", help="text of audio files"))
+    _add_study(commands.add_parser("study", help="train what a question of the study compares, and say what comes out"))
     _add_compare(commands.add_parser("compare", help="table of the runs on disk"))
     _add_report(commands.add_parser("report", help="run a notebook and export HTML"))
     return parser
@@ -87,7 +88,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default=None, help="of the files (default: the model's name)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for the files")
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--features", choices=("spectrogram", "mfcc", "logmel"), default="spectrogram")
+    parser.add_argument("--features", choices=("spectrogram", "mfcc", "logmel", "raw"), default="spectrogram")
     parser.add_argument("--mfcc-dim", type=int, default=13)
     parser.add_argument("--batch-size", type=int, default=20)
     parser.add_argument("--max-duration", type=float, default=10.0, help="seconds")
@@ -128,6 +129,18 @@ def _add_transcribe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=None, metavar="WEIGHTS", help="default: the released weights")
     parser.add_argument("--format", choices=("text", "json"), default="text")
     parser.set_defaults(run=_transcribe)
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("questions", nargs="*", metavar="QUESTION", help="keys (default: list them)")
+    parser.add_argument("--scale", choices=("tiny", "evidence", "full"), default="tiny", help="which networks")
+    parser.add_argument("--corpus", type=Path, default=None, help="folder with manifests (default: the active corpus)")
+    parser.add_argument("--results", type=Path, default=Path("results/study"), help="folder for the files")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=(0,))
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--patience", type=int, default=None, help="stop after so many epochs without a lower loss")
+    parser.set_defaults(run=_study)
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
@@ -286,6 +299,40 @@ def _transcribe(options: argparse.Namespace) -> int:
     for item in skipped:
         print(f"Skipped {item['file']}: {item['reason']}", file=sys.stderr)
     return 0 if results else 1
+
+
+def _study(options: argparse.Namespace) -> int:
+    from study_claims import conclusions
+    from study_questions import QUESTIONS, question
+
+    if not options.questions:
+        for item in QUESTIONS:
+            print(f"{item.key:18} {item.title}")
+        return 0
+    chosen = [question(key) for key in options.questions]
+    if options.corpus is not None:
+        from corpora import set_active_corpus
+
+        set_active_corpus(options.corpus)
+    from study import best_losses, train_settings
+
+    failures = []
+    for item in chosen:
+        print(f"== {item.title}")
+        settings = item.at_scale(options.scale)
+        if not settings:
+            print(f"There is nothing to run at scale {options.scale!r}.")
+            continue
+        failures += train_settings(
+            settings,
+            options.epochs,
+            options.seeds,
+            folder=options.results,
+            minibatch_size=options.batch_size,
+            patience=options.patience,
+        )
+        print("\n".join(conclusions(item, best_losses(settings, options.results))))
+    return 1 if failures else 0
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -1,0 +1,330 @@
+"""The study in a session: train models of `model_builder.py` side by side, load them again, and compare them by name.
+
+A run is named after its network, in the notation of `model_builder.py`. Its files stand in `results/study/` under a short form of
+that name and a number that depends on the settings and the data, so that two runs of one network (another seed, another
+learning rate) do not meet, and the same call finds its own run again: finished runs are loaded, interrupted ones go on.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+import comparison
+import records
+from checkpoint import checkpoint_path
+from data_generator import AudioGenerator, AudioGeneratorCached
+from figures import curve_style
+from model_builder import RNNModel
+from study_claims import Setting
+from train_utils import train_model as train_in_files
+
+__all__ = [
+    "LossLimit",
+    "best_losses",
+    "figure_of",
+    "get_generator",
+    "load_model",
+    "plot_comparison",
+    "session_runs",
+    "train_model",
+    "train_settings",
+]
+
+STUDY = records.RESULTS / "study"
+LIMIT_EPOCHS = 3  # after so many epochs a loss must be under the limit
+LONGEST_SLUG = 100  # characters
+
+_session: dict[Path, str] = {}  # file of a history -> full name, in the order of training
+
+
+class LossLimit(keras.callbacks.Callback):
+    """Stop a run whose training loss is still above a limit after the first epochs: it does not learn.
+
+    Args:
+        limit: nats per utterance.
+        epochs: how many epochs it has.
+    """
+
+    def __init__(self, limit: float, epochs: int = LIMIT_EPOCHS):
+        super().__init__()
+        self.limit, self.epochs = limit, epochs
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Look at the loss of this epoch."""
+        loss = (logs or {}).get("loss", float("nan"))
+        if epoch + 1 == self.epochs and loss > self.limit:
+            print(f"Stopped: the loss is {loss:.0f} after {self.epochs} epochs, above loss_limit={self.limit:g}.")
+            self.model.stop_training = True
+
+
+def get_generator(
+    spectrogram: bool = True, raw: bool = False, minibatch_size: int = 32, shuffle_data: bool = True, **options
+) -> AudioGeneratorCached:
+    """Return a generator with the active corpus loaded; features and statistics are shared within the session."""
+    generator = AudioGeneratorCached(spectrogram, raw, minibatch_size, shuffle_data, **options)
+    generator.load_train_data()
+    generator.load_validation_data()
+    generator.fit_train()
+    return generator
+
+
+def train_model(
+    builder: RNNModel,
+    spectrogram: bool = True,
+    raw: bool = False,
+    epochs: int = 50,
+    loss_limit: float | None = 500.0,
+    *,
+    generator: AudioGenerator | None = None,
+    optimizer: keras.optimizers.Optimizer | None = None,
+    patience: int | None = None,
+    seed: int = 0,
+    folder: str | Path = STUDY,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 1,
+    force: bool = False,
+) -> str:
+    """Train a network of the study, or load its run when it is finished, or go on with it when it was interrupted.
+
+    Args:
+        builder: the network.
+        spectrogram: True for spectrograms, False for 26 MFCCs.
+        raw: the waveform itself.
+        epochs: passes over the training data.
+        loss_limit: stop when the training loss is above this after three epochs; None: never.
+        generator: other data or features than `spectrogram` and `raw` say; see `get_generator`.
+        optimizer: None: the default of `train_utils.train_model`.
+        patience: stop when the validation loss has not fallen for so many epochs; None: never.
+        seed: of the first weights, dropout and the order of the batches.
+        folder: for the files.
+        callbacks: further Keras callbacks.
+        verbose: 0 silent, 1 a line per epoch.
+        force: train even when the run is finished.
+
+    Returns:
+        The full name, which `plot_comparison` knows.
+    """
+    generator = generator or get_generator(spectrogram, raw)
+    name = builder.name(generator.settings.kind)
+    stopping = [] if loss_limit is None else [LossLimit(loss_limit)]
+    if patience is not None:
+        stopping.append(keras.callbacks.EarlyStopping("val_loss", patience=patience))
+    key = records.fingerprint(
+        {
+            "name": name,
+            "features": generator.settings.relevant(),
+            "data": [generator.partitions[part].manifest_hash for part in ("train", "validation")],
+            "minibatch_size": generator.minibatch_size,
+            "max_duration": generator.max_duration,
+            "optimizer": None if optimizer is None else keras.optimizers.serialize(optimizer),
+            "epochs": epochs,
+            "loss_limit": loss_limit,
+            "patience": patience,
+            "seed": seed,
+            "backend": keras.backend.backend(),
+        }
+    )
+    stem = run_stem(name, key)
+    history = Path(folder) / f"{stem}.pickle"
+    if verbose:
+        print(f"{name}  (seed {seed}; files {stem}.*)")
+    keras.utils.set_random_seed(seed)
+    train_in_files(
+        builder.build(generator.settings.num_features, print_summary=False),
+        history,
+        Path(folder) / f"{stem}.h5",
+        optimizer=optimizer,
+        epochs=epochs,
+        verbose=verbose,
+        callbacks=[*stopping, *callbacks],
+        seed=seed,
+        force=force,
+        resume=checkpoint_path(history).is_file(),
+        generator=generator,
+        notes={"full_name": name, "loss_limit": loss_limit, "patience": patience},
+    )
+    _session[history] = name
+    return name
+
+
+def run_stem(name: str, key: str) -> str:
+    """Return the file name of a run: its name in plain characters, and a number for its settings.
+
+    Args:
+        name: the full name.
+        key: hexadecimal hash of all settings.
+
+    Example:
+        >>> run_stem("Spec GRU(200 x1) BN relu TD(D)", "00000000000000ff")
+        'spec-gru-200x1-bn-relu-td-000255'
+    """
+    plain = re.sub(r"\bTD\(D\)", "td", name).replace(" x", "x").lower()
+    slug = re.sub(r"[^a-z0-9._]+", "-", plain).strip("-")
+    return f"{slug[:LONGEST_SLUG].rstrip('-')}-{int(key, 16) % 1_000_000:06d}"
+
+
+def session_runs() -> list[str]:
+    """Return the full names of the runs of this session, in the order of training."""
+    return list(dict.fromkeys(_session.values()))
+
+
+def load_model(generator: AudioGenerator, builder: RNNModel, folder: str | Path = STUDY) -> tuple[keras.Model, Path]:
+    """Build a network and load the best weights of its run; of several runs (seeds) those with the lowest validation loss.
+
+    Args:
+        generator: tells the features, and gets the statistics that the weights were trained with.
+        builder: the network.
+        folder: where the runs are.
+
+    Returns:
+        (model, path of its weights), the pair that `evaluation.print_predictions` takes.
+
+    Raises:
+        FileNotFoundError: when there is no run of this network.
+    """
+    name = builder.name(generator.settings.kind)
+    found = [
+        (record["scores"]["val_loss"], Path(folder) / record["weights"])
+        for record in records.read_records(folder)
+        if record.get("full_name") == name and (Path(folder) / record["weights"]).is_file()
+    ]
+    if not found:
+        raise FileNotFoundError(f"{folder} has no weights of {name!r}. Train it first: study.train_model(builder).")
+    _, weights = min(found)
+    model = builder.build(generator.settings.num_features, print_summary=False)
+    metadata = records.load_weights(model, weights)
+    generator.set_statistics(metadata["mean"], metadata["std"])
+    return model, weights
+
+
+def plot_comparison(
+    model_names: Sequence[str] | None = None,
+    min_loss: float | None = None,
+    max_loss: float | None = None,
+    max_epoch: int | None = None,
+    *,
+    folder: str | Path = STUDY,
+) -> Figure:
+    """Plot runs of the study against each other; see `comparison.plot_comparison`.
+
+    Args:
+        model_names: full names, file names or patterns such as 'MFCC *'; None: the runs of this session.
+        min_loss: lower limit of the loss axes.
+        max_loss: upper limit of the loss axes.
+        max_epoch: right limit of the epoch axes.
+        folder: where the runs are.
+
+    Raises:
+        ValueError: without names, when nothing was trained in this session.
+    """
+    if model_names is None:
+        model_names = [history.stem for history in _session if history.parent == Path(folder)]
+        if not model_names:
+            raise ValueError("No run in this session. Train one, or name runs: plot_comparison(['Spec *']).")
+    return comparison.plot_comparison(model_names, min_loss, max_loss, max_epoch, folder=folder)
+
+
+# ------------------------------------------------------------------------------------------------- questions
+
+
+def train_settings(
+    settings: Mapping[str, Setting],
+    epochs: int,
+    seeds: Sequence[int] = (0,),
+    *,
+    folder: str | Path = STUDY,
+    minibatch_size: int = 32,
+    **options,
+) -> list[str]:
+    """Train everything that a question compares, seed by seed; finished runs are loaded.
+
+    Args:
+        settings: label -> what is trained, from `Question.at_scale`.
+        epochs: passes over the training data.
+        seeds: one run each.
+        folder: for the files.
+        minibatch_size: utterances per batch.
+        options: further arguments of `train_model`.
+
+    Returns:
+        The labels whose runs failed, with the reason; one that cannot be trained does not stop the others.
+    """
+    failures = []
+    for seed in seeds:
+        for label, setting in settings.items():
+            try:
+                generator = get_generator(setting.features == "spectrogram", setting.features == "raw", minibatch_size)
+                train_model(
+                    setting.model,
+                    epochs=epochs,
+                    generator=generator,
+                    optimizer=setting.optimizer(),
+                    seed=seed,
+                    folder=folder,
+                    **options,
+                )
+            except (ValueError, RuntimeError) as error:
+                failures.append(f"{label} (seed {seed}): {error}")
+                print(f"Failed: {failures[-1]}")
+    return failures
+
+
+def best_losses(settings: Mapping[str, Setting], folder: str | Path = STUDY) -> dict[str, list[float]]:
+    """Return the lowest validation loss of every run in a folder that belongs to one of these settings.
+
+    Returns:
+        label -> one loss per seed, in the order of the seeds; infinite for a run that never had a finite one. Labels without
+        runs are absent.
+    """
+    return {label: [run.best_loss for run in runs] for label, runs in _runs_of(settings, folder).items()}
+
+
+def _runs_of(settings: Mapping[str, Setting], folder: str | Path) -> dict[str, list[comparison.RunResult]]:
+    found: dict[str, list[comparison.RunResult]] = {}
+    everything = comparison.load_runs(None, folder) if any(Path(folder).glob("*.pickle")) else []
+    for label, setting in settings.items():
+        mine = {
+            run.record["configuration"]["seed"]: run
+            for run in everything
+            if run.record and run.record.get("full_name") == setting.name and run.record["status"] != "interrupted"
+        }
+        if mine:
+            found[label] = [mine[seed] for seed in sorted(mine)]
+    return found
+
+
+def figure_of(settings: Mapping[str, Setting], folder: str | Path = STUDY) -> Figure | None:
+    """Plot what a question compares: validation loss over the epochs (mean over seeds), and the lowest loss of each run.
+
+    Returns:
+        The figure, or None when there are no runs.
+    """
+    found = _runs_of(settings, folder)
+    if not found:
+        return None
+    figure, (curves, dots) = plt.subplots(1, 2, figsize=(10.4, 3.6), layout="constrained")
+    for number, (label, runs) in enumerate(found.items()):
+        longest = max(len(run.series("val_loss")) for run in runs)
+        rows = [
+            np.pad(run.series("val_loss"), (0, longest - len(run.series("val_loss"))), constant_values=np.nan)
+            for run in runs
+        ]
+        known = np.isfinite(rows).any(axis=0)
+        mean = np.nanmean(np.where(np.isfinite(rows), rows, np.nan)[:, known], axis=0)
+        style = {**curve_style(number), "markevery": max(1, longest // 8)}
+        curves.plot(np.flatnonzero(known) + 1, mean, label=label, **style)
+        losses = [run.best_loss for run in runs]
+        dots.plot([number] * len(losses), losses, color=style["color"], marker=style["marker"], linestyle="none")
+        dots.plot([number - 0.25, number + 0.25], [np.mean(losses)] * 2, color=style["color"])
+    curves.set(xlabel="epoch", ylabel="validation loss (nats per utterance)")
+    curves.legend(fontsize=8)
+    dots.set(ylabel="lowest validation loss (nats)", xlim=(-0.6, len(found) - 0.4))
+    dots.set_xticks(
+        range(len(found)), list(found), rotation=20 if len(found) > 4 else 0, ha="right" if len(found) > 4 else "center"
+    )
+    return figure
