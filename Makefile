@@ -7,13 +7,14 @@ BIN := $(VENV)/Scripts
 endif
 RUN := $(BIN)/python
 SCALE := $(if $(QUICK),quick,full)
+STUDY_SCALE ?= quick
 PARALLEL := -n 2 --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # glibc then asks Linux for huge pages: fresh 30 MB arrays cost far fewer page faults (NOTES.md in benchmarks/ has the figures)
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: report test test-all lint format lab bench clean help
+.PHONY: report study test test-all lint format lab bench clean help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -22,6 +23,9 @@ help:  ## this list
 report: $(VENV)/.user  ## run vui_notebook.ipynb from the top and write results/vui_notebook.html (QUICK=1: shorter)
 	$(RUN) vui.py data demo
 	$(RUN) vui.py report vui_notebook.ipynb --scale $(SCALE)
+
+study: $(VENV)/.user  ## run model_study_notebook.ipynb with small networks (its machinery; STUDY_SCALE=full: all of it)
+	$(RUN) vui.py report model_study_notebook.ipynb --scale $(STUDY_SCALE)
 
 test: $(VENV)/.dev  ## the fast tests, on TensorFlow; the contract subset on JAX too
 	$(RUN) -m pytest $(PARALLEL) -m "not slow and not gpu"
@@ -52,12 +56,12 @@ bench: $(VENV)/.bench  ## speed against PyTorch and stock Keras, features, infer
 	$(RUN) -m benchmarks.bench_inference $(if $(QUICK),--quick)
 	$(RUN) -m benchmarks.bench_scale $(if $(QUICK),--quick)
 
-clean:  ## delete what can be made again: .venv, caches, the demo corpus, the report (trained models stay)
-	@echo "Deleting .venv, caches, LibriSpeech/demo and the report; trained models in results/ stay"
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache LibriSpeech/demo
+clean:  ## delete what can be made again: .venv, caches, the demo corpora, the reports (trained models stay)
+	@echo "Deleting .venv, caches, LibriSpeech/demo* and the reports; trained models in results/ stay"
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache LibriSpeech/demo LibriSpeech/demo-tiny
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	find LibriSpeech -name .features -prune -exec rm -rf {} +
-	rm -f results/vui_notebook.html results/vui_notebook.ipynb
+	rm -f results/*_notebook.html results/*_notebook.ipynb
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3,11) <= sys.version_info[:2] <= (3,13) else "Python 3.11, 3.12 or 3.13 is needed; this is %d.%d. Try: make PYTHON=python3.12" % sys.version_info[:2])'

@@ -23,7 +23,7 @@ from typing import ClassVar
 import numpy as np
 
 from augment import Augmentation
-from buckets import bucket_boundaries, plan_batches
+from buckets import MAX_BUCKETS, bucket_boundaries, plan_batches
 from corpora import MANIFESTS, Utterance, read_manifest, resolve_manifest
 from feature_cache import FeatureCache, load_features
 from figures import plot_mfcc_feature, plot_raw_audio, plot_spectrogram_feature
@@ -39,6 +39,7 @@ __all__ = [
     "vis_train_features",
 ]
 
+BATCHES_PER_BUCKET = 3  # at least, on average; else the same utterances would meet in every epoch
 STATISTICS_SEED = 2017  # which utterances the mean and deviation are measured on
 STD_FLOOR = 1e-3  # of a feature that (almost) never changes, such as in digital silence
 
@@ -116,6 +117,7 @@ class AudioGenerator:
         self.feats_mean = np.zeros(self.settings.num_features, np.float32)
         self.feats_std = np.ones(self.settings.num_features, np.float32)
         self.has_statistics = False  # measured or set
+        self.progress = True  # show a bar while features are computed
         self.partitions: dict[str, Partition] = {}
         self.left_out: dict[str, int] = {}
         self._iterators: dict[str, Iterator] = {}
@@ -370,7 +372,7 @@ class AudioGenerator:
     def _cache(self, partition: str) -> FeatureCache:
         part = self._part(partition)
         if part.cache is None:
-            part.cache = load_features(part.manifest, part.everything, self.settings)
+            part.cache = load_features(part.manifest, part.everything, self.settings, self.progress)
         return part.cache
 
     def _bucket_shapes(self, partition: str) -> tuple[np.ndarray, np.ndarray]:
@@ -379,7 +381,11 @@ class AudioGenerator:
         if part.buckets is None:
             num_frames = self.num_frames(partition)
             label_length = np.array([len(part.labels[index]) for index in part.kept])
-            boundaries = bucket_boundaries(num_frames, batch_size=self.minibatch_size)
+            num_buckets = MAX_BUCKETS
+            if partition == "train":  # several batches share a length, so that they can be shuffled
+                num_batches = -(-len(num_frames) // self.minibatch_size)
+                num_buckets = min(MAX_BUCKETS, max(1, num_batches // BATCHES_PER_BUCKET))
+            boundaries = bucket_boundaries(num_frames, num_buckets, self.minibatch_size)
             widths = np.array([label_length[num_frames <= boundary].max() for boundary in boundaries])
             part.buckets = boundaries, widths
         return part.buckets

@@ -3,6 +3,10 @@
 `configure_gpu` is called once, before the first model is built. With `devices=2` or more every training step splits its
 batch over so many devices, each with a copy of the weights, and sums the gradients: `keras.distribution.DataParallel` on
 JAX, `tf.distribute.MirroredStrategy` on TensorFlow. Batch normalisation then takes its statistics over the whole batch.
+
+On JAX the devices may belong to several processes, on one machine or several. Each process runs the same command, with the
+environment variables of `keras.distribution.initialize` set: KERAS_DISTRIBUTION_JOB_ADDRESSES (host:port of the first process),
+KERAS_DISTRIBUTION_NUM_PROCESSES and KERAS_DISTRIBUTION_PROCESS_ID. The first one prints and writes the files.
 """
 
 import contextlib
@@ -73,6 +77,8 @@ def _gpu_megabytes(gpu) -> float:
 
 def _configure_jax(memory_fraction: float | None, allow_growth: bool) -> str:
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false" if allow_growth and memory_fraction is None else "true"
+    if os.environ.get("KERAS_DISTRIBUTION_JOB_ADDRESSES") and num_processes() == 1:
+        keras.distribution.initialize()
     if memory_fraction is not None:
         os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(memory_fraction)
     import jax
@@ -94,6 +100,8 @@ def _share_on_jax(devices: int) -> None:
             f"devices={devices} was asked for and JAX has {len(found)} ({found[0].platform}). To try it on a processor, set "
             f"XLA_FLAGS=--xla_force_host_platform_device_count={devices} before Python starts."
         )
+    if devices % num_processes():
+        raise ValueError(f"devices={devices} cannot be shared evenly by {num_processes()} processes.")
     names = [f"{device.platform}:{device.id}" for device in found[:devices]]
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=names))
 
@@ -126,6 +134,24 @@ def num_devices() -> int:
     import tensorflow as tf
 
     return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def num_processes() -> int:
+    """Return how many processes train together."""
+    if keras.backend.backend() != "jax":
+        return 1
+    from jax._src import distributed  # asking JAX itself would start its backend, which must come after `initialize`
+
+    return distributed.global_state.num_processes or 1
+
+
+def is_chief() -> bool:
+    """Return whether this process is the one that prints and writes files."""
+    if num_processes() == 1:
+        return True
+    import jax
+
+    return jax.process_index() == 0
 
 
 def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
@@ -161,7 +187,7 @@ def train_step(trainer: keras.Model, inputs: dict[str, np.ndarray], outputs: dic
     filled = len(outputs["ctc"])
     weights = (np.arange(filled) < size).astype(np.float32) * (filled / size)
     if keras.backend.backend() == "jax":
-        return float(trainer.train_on_batch(inputs, outputs, weights))
+        return float(trainer.train_on_batch(_own_rows(inputs), _own_rows(outputs), _own_rows({"": weights})[""]))
     trainer._maybe_symbolic_build(data_batch=(inputs, outputs, weights))
     trainer.make_train_function()
     trainer.reset_metrics()
@@ -181,7 +207,38 @@ def predict_step(model: keras.Model, inputs: dict[str, np.ndarray]) -> dict[str,
         model.make_predict_function()
         outputs = model.predict_function([_split((inputs,))])
         return {name: np.asarray(value)[:size] for name, value in outputs.items()}
-    return {name: np.asarray(value)[:size] for name, value in model.predict_on_batch(inputs).items()}
+    outputs = _predict_across_processes(model, inputs) if num_processes() > 1 else model.predict_on_batch(inputs)
+    return {name: np.asarray(value)[:size] for name, value in outputs.items()}
+
+
+def _own_rows(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return this process's share of the rows; Keras joins the shares into one batch."""
+    if num_processes() == 1:
+        return arrays
+    import jax
+
+    return {name: np.split(array, num_processes())[jax.process_index()] for name, array in arrays.items()}
+
+
+def _predict_across_processes(model: keras.Model, inputs: dict[str, np.ndarray]) -> dict:
+    """Compute each process's share of the rows and give all of them to all (Keras itself cannot read what others hold)."""
+    import jax
+
+    distribution = keras.distribution.distribution()
+    if not hasattr(model, "_vui_predict"):
+        everywhere = jax.sharding.NamedSharding(distribution.device_mesh.backend_mesh, jax.sharding.PartitionSpec())
+
+        def predict(trainable, non_trainable, batch):
+            return model.stateless_call(trainable, non_trainable, batch, training=False)[0]
+
+        model._vui_predict = jax.jit(predict, out_shardings=everywhere)
+    batch = {
+        name: jax.make_array_from_process_local_data(distribution.get_data_layout(array.shape).backend_layout, rows)
+        for (name, array), rows in zip(inputs.items(), _own_rows(inputs).values(), strict=True)
+    }
+    trainable = [variable.value for variable in model.trainable_variables]
+    non_trainable = [variable.value for variable in model.non_trainable_variables]
+    return model._vui_predict(trainable, non_trainable, batch)
 
 
 @contextlib.contextmanager

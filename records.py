@@ -23,6 +23,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import filelock
 import h5py
 import keras
 import numpy as np
@@ -304,7 +305,7 @@ def append_to_ledger(folder: str | Path, record: dict) -> None:
     """Add a run as one line of `ledger.jsonl` in this folder."""
     path = Path(folder) / "ledger.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with filelock.FileLock(path.with_name(".ledger.lock")), path.open("a") as file:  # several trials may end at once
         file.write(json.dumps(_plain(record), allow_nan=False) + "\n")
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "get_generator",
     "load_model",
     "plot_comparison",
+    "run_files",
     "session_runs",
     "train_model",
     "train_settings",
@@ -112,8 +113,6 @@ def train_model(
     generator = generator or get_generator(spectrogram, raw)
     name = builder.name(generator.settings.kind)
     stopping = [] if loss_limit is None else [LossLimit(loss_limit)]
-    if patience is not None:
-        stopping.append(keras.callbacks.EarlyStopping("val_loss", patience=patience))
     key = records.fingerprint(
         {
             "name": name,
@@ -146,7 +145,8 @@ def train_model(
         force=force,
         resume=checkpoint_path(history).is_file(),
         generator=generator,
-        notes={"full_name": name, "loss_limit": loss_limit, "patience": patience},
+        patience=patience,
+        notes={"full_name": name, "loss_limit": loss_limit},
     )
     _session[history] = name
     return name
@@ -270,7 +270,7 @@ def train_settings(
                 )
             except (ValueError, RuntimeError) as error:
                 failures.append(f"{label} (seed {seed}): {error}")
-                print(f"Failed: {failures[-1]}")
+                print(f"{label} (seed {seed}) cannot be trained; going on with the others.")
     return failures
 
 
@@ -296,6 +296,12 @@ def _runs_of(settings: Mapping[str, Setting], folder: str | Path) -> dict[str, l
         if mine:
             found[label] = [mine[seed] for seed in sorted(mine)]
     return found
+
+
+def run_files(settings: Mapping[str, Setting], folder: str | Path = STUDY) -> list[Path]:
+    """Return the history files of the runs that belong to these settings."""
+    runs = [run for row in _runs_of(settings, folder).values() for run in row]
+    return [Path(folder) / f"{run.record['name']}.pickle" for run in runs]
 
 
 def figure_of(settings: Mapping[str, Setting], folder: str | Path = STUDY) -> Figure | None:

@@ -22,7 +22,7 @@ from comparison import plot_comparison
 from corpora import MANIFESTS, summarize
 from ctc import add_ctc_loss, mean_loss
 from data_generator import AudioGenerator
-from devices import configure_gpu, prepare_optimizer
+from devices import configure_gpu, is_chief, prepare_optimizer
 from evaluation import get_predictions, print_predictions
 from feature_cache import cache_bytes, is_cached
 from training_loop import Options, Progress, Run, announce, model_output_length, train
@@ -62,6 +62,7 @@ def train_model(
     speeds: Sequence[float] = (1.0,),
     ema: float | None = None,
     monitor: str = "val_loss",
+    patience: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     seed: int = 0,
     force: bool = False,
@@ -95,6 +96,7 @@ def train_model(
         ema: average the weights over the steps with this momentum, such as 0.999, and validate and keep the averages; the
             training goes on with the weights themselves. None: no averaging.
         monitor: 'val_loss', 'val_cer' or 'val_wer': the lowest chooses the weights that are kept.
+        patience: stop when `monitor` has not fallen for so many epochs (early stopping); None: never.
         callbacks: Keras callbacks, called with the same logs as the history.
         seed: of the order of the batches.
         force: train even when a finished run with the same settings and data is there.
@@ -113,7 +115,7 @@ def train_model(
         ValueError: for arguments out of range, features that do not fit the model, or data that cannot be used.
         FileNotFoundError: when a manifest is missing.
     """
-    options = Options(epochs, monitor, schedule, warmup_epochs)
+    options = Options(epochs, monitor, schedule, warmup_epochs, patience)
     if checkpoint_steps < 1:
         raise ValueError(f"checkpoint_steps must be at least 1. Received: checkpoint_steps={checkpoint_steps}")
     if not str(save_model_path).endswith(records.WEIGHT_SUFFIXES):
@@ -136,6 +138,7 @@ def train_model(
     else:
         generator = generator.copy(seed)
         _require_width(input_to_softmax, generator.settings)
+    generator.progress = verbose > 0
     optimizer = _fresh_optimizer(optimizer, ema)
     configuration = _configuration(generator, input_to_softmax, optimizer, options)
     history_path, weights_path = records.results_path(pickle_path), records.results_path(save_model_path)
@@ -153,9 +156,15 @@ def train_model(
         announce(run)
     started = time.perf_counter()
     environment = records.environment()  # of the code that runs, whatever is edited meanwhile
-    train(run, list(callbacks), resume)
+    train(run, [*callbacks, *_early_stopping(options)], resume)
     _finish(run, configuration, environment, time.perf_counter() - started)
     return run.progress.history
+
+
+def _early_stopping(options: Options) -> list[keras.callbacks.Callback]:
+    if options.patience is None:
+        return []
+    return [keras.callbacks.EarlyStopping(options.monitor, mode="min", patience=options.patience)]
 
 
 def _require_width(model: keras.Model, settings: FeatureSettings) -> None:
@@ -195,7 +204,7 @@ def _configuration(
         "seed": generator.seed,
         "augmentation": dataclasses.asdict(generator.augmentation) if generator.augmentation else None,
         **({} if generator.speeds == (1.0,) else {"speeds": list(generator.speeds)}),
-        **dataclasses.asdict(options),
+        **{key: value for key, value in dataclasses.asdict(options).items() if value is not None},
         "backend": keras.backend.backend(),
     }
 
@@ -326,6 +335,8 @@ def _own_learning_rate(optimizer: keras.optimizers.Optimizer) -> float | None:
 def _finish(run: Run, configuration: dict, environment: dict, wall_seconds: float) -> None:
     """Write the run record beside the history and add it to the ledger; a run that ended needs no checkpoint."""
     progress = run.progress
+    if not is_chief():
+        return
     if progress.status != "interrupted":
         run.checkpoint_path.unlink(missing_ok=True)
     if not progress.history:  # interrupted within the first epoch

@@ -5,6 +5,7 @@ transcripts. What the loop knows is in `Run`; a checkpoint holds all of it, so t
 from the last checkpoint as if nothing had happened.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import signal
@@ -22,7 +23,7 @@ from acoustic import output_length
 from checkpoint import load_checkpoint, save_checkpoint
 from data_generator import AudioGenerator
 from decoding import greedy_decode
-from devices import predict_step, train_step
+from devices import is_chief, predict_step, train_step
 from evaluation import score
 
 STEP_LINE_SECONDS = 20  # within a long epoch, a line of progress this often
@@ -43,6 +44,7 @@ class Options:
     monitor: str = "val_loss"  # the lowest value of this chooses the weights that are kept
     schedule: str = "constant"  # of the learning rate after the warm-up; or 'cosine'
     warmup_epochs: float = 0.0  # the learning rate rises linearly so long
+    patience: int | None = None  # epochs without a better value before the run stops
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -51,6 +53,8 @@ class Options:
             raise ValueError(f"monitor must be one of {MONITORS}. Received: monitor={self.monitor!r}")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule must be one of {SCHEDULES}. Received: schedule={self.schedule!r}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be at least 1, or None. Received: patience={self.patience}")
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise ValueError(
                 f"warmup_epochs must be in 0..epochs ({self.epochs}). Received: warmup_epochs={self.warmup_epochs}"
@@ -109,8 +113,8 @@ class Run:
     stop_requested: bool = False  # by Ctrl-C
 
     def say(self, text: str) -> None:
-        """Print unless the run is silent."""
-        if self.verbose:
+        """Print unless the run is silent; of several processes one speaks."""
+        if self.verbose and is_chief():
             print(text, flush=True)
 
 
@@ -183,7 +187,7 @@ def train(run: Run, callbacks: list[keras.callbacks.Callback], resume: bool) -> 
             left = (time.perf_counter() - started) / (progress.epoch - first) * (run.options.epochs - progress.epoch)
             run.say(_epoch_line(run, progress.epoch - 1, logs, left))
             every.on_epoch_end(progress.epoch - 1, logs)
-            save_checkpoint(run.checkpoint_path, run.trainer, dataclasses.asdict(progress), callbacks)
+            _save(run, callbacks)
             if run.trainer.stop_training or run.stop_requested:
                 break
     if progress.status == "running":
@@ -197,15 +201,19 @@ def train(run: Run, callbacks: list[keras.callbacks.Callback], resume: bool) -> 
     every.on_train_end()
 
 
+def _save(run: Run, callbacks: list[keras.callbacks.Callback]) -> None:
+    if is_chief():
+        save_checkpoint(run.checkpoint_path, run.trainer, dataclasses.asdict(run.progress), callbacks)
+
+
 def _train_epoch(run: Run, callbacks: list[keras.callbacks.Callback], every: keras.callbacks.CallbackList) -> None:
     """Train the rest of the current epoch; stop at a loss that is no number, or by hand after a batch."""
     progress = run.progress
     plan = run.generator.plan("train", progress.epoch)
     epoch_started = last_line = time.perf_counter()
     before = progress.seconds
-    while progress.step < len(plan):
-        indices = plan[progress.step]
-        loss = _train_step(run, indices, len(plan), every)
+    for indices, batch in _batches_ahead(run.generator, progress.epoch, plan, progress.step):
+        loss = _train_step(run, batch, len(plan), every)
         progress.total += loss * len(indices)
         progress.count += len(indices)
         progress.step += 1
@@ -222,20 +230,37 @@ def _train_epoch(run: Run, callbacks: list[keras.callbacks.Callback], every: ker
             return
         if run.stop_requested and progress.step < len(plan):
             progress.status = "interrupted"
-            save_checkpoint(run.checkpoint_path, run.trainer, dataclasses.asdict(progress), callbacks)
+            _save(run, callbacks)
             return
         if progress.step % run.checkpoint_steps == 0 and progress.step < len(plan):
-            save_checkpoint(run.checkpoint_path, run.trainer, dataclasses.asdict(progress), callbacks)
+            _save(run, callbacks)
         if time.perf_counter() - last_line > STEP_LINE_SECONDS:
             last_line = time.perf_counter()
             mean = progress.total / progress.count
             run.say(f"  epoch {progress.epoch + 1}: step {progress.step} of {len(plan)}, loss {mean:.1f}")
 
 
-def _train_step(run: Run, indices: np.ndarray, num_steps: int, every: keras.callbacks.CallbackList) -> float:
+def _batches_ahead(
+    generator: AudioGenerator, epoch: int, plan: list[np.ndarray], first: int
+) -> Iterator[tuple[np.ndarray, tuple[dict, dict]]]:
+    """Yield the utterance numbers and arrays of each step of an epoch; the next batch is put together while one trains."""
+
+    def assemble(step: int) -> tuple[dict, dict]:
+        return generator.assemble("train", plan[step], generator.step_rng(epoch, step))
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(assemble, first)
+        for step in range(first, len(plan)):
+            batch = coming.result()
+            if step + 1 < len(plan):
+                coming = pool.submit(assemble, step + 1)
+            yield plan[step], batch
+
+
+def _train_step(run: Run, batch: tuple[dict, dict], num_steps: int, every: keras.callbacks.CallbackList) -> float:
     """Train on one batch and return its mean loss in nats per utterance."""
     epoch, step = run.progress.epoch, run.progress.step
-    inputs, outputs = run.generator.assemble("train", indices, run.generator.step_rng(epoch, step))
+    inputs, outputs = batch
     if run.learning_rate is not None and run.options.changes_learning_rate:
         factor = run.options.learning_rate_factor(epoch + (step + 1) / num_steps)
         run.trainer.optimizer.learning_rate = run.learning_rate * factor
@@ -249,14 +274,16 @@ def _close_epoch(run: Run) -> dict[str, float]:
     """Validate, write the history, and move on to the next epoch; return what the epoch gave."""
     progress = run.progress
     started = time.perf_counter()
-    run.history_path.with_suffix(".json").unlink(missing_ok=True)  # the record of a run whose files are replaced now
+    if is_chief():  # the record of a run whose files are replaced now
+        run.history_path.with_suffix(".json").unlink(missing_ok=True)
     with averaged_weights(run.trainer):
         logs = {"loss": progress.total / progress.count, **_validate(run)}
     logs["learning_rate"] = float(keras.ops.convert_to_numpy(run.trainer.optimizer.learning_rate))
     logs["seconds"] = progress.seconds + time.perf_counter() - started
     for key, value in logs.items():
         progress.history.setdefault(key, []).append(value)
-    records.save_history(run.history_path, progress.history)
+    if is_chief():
+        records.save_history(run.history_path, progress.history)
     progress.epoch += 1
     progress.step, progress.total, progress.count, progress.seconds = 0, 0.0, 0, 0.0
     return logs
@@ -311,6 +338,8 @@ def _validate(run: Run) -> dict[str, float]:
 
 
 def _keep(run: Run, epoch: int, logs: dict[str, float]) -> None:
+    if not is_chief():
+        return
     best = {"epoch": epoch + 1, **{key: value for key, value in logs.items() if np.isfinite(value)}}
     records.save_weights(run.model, run.weights_path, {**run.metadata, "best": best})
 

@@ -5,6 +5,7 @@ data        make, fetch or index a corpus
 train       train a model of the zoo
 evaluate    word and character error rates of a model on a manifest
 transcribe  text of audio files
+study       train what a question of the model study compares, and say what comes out
 compare     table of the runs on disk; keep the README's table true
 report      run a notebook from the top and export it as self-contained HTML
 """
@@ -14,7 +15,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 JSON_VERSION = 1  # of what --json prints
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands.add_parser("train", help="train a model of the zoo"))
     _add_evaluate(commands.add_parser("evaluate", help="error rates of a model on a manifest"))
     _add_transcribe(commands.add_parser("transcribe", help="text of audio files"))
-    _add_study(commands.add_parser("study", help="train what a question of the study compares, and say what comes out"))
+    _add_study(commands.add_parser("study", help="runs and answers of the model study"))
     _add_compare(commands.add_parser("compare", help="table of the runs on disk"))
     _add_report(commands.add_parser("report", help="run a notebook and export HTML"))
     return parser
@@ -83,7 +84,9 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="model_0 ... model_4, cnn_birnn_model, birnn_final_model, final_model")
+    parser.add_argument(
+        "model", help="model_0 ... model_6, wavenet_model, final_model, ..., or a run name of the study"
+    )
     parser.add_argument("--corpus", type=Path, default=None, help="folder with manifests (default: the active corpus)")
     parser.add_argument("--name", default=None, help="of the files (default: the model's name)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for the files")
@@ -100,6 +103,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--augment", action="store_true", help="SpecAugment, and a random stretch of the frequency axis"
     )
     parser.add_argument("--monitor", choices=("val_loss", "val_cer", "val_wer"), default="val_loss")
+    parser.add_argument("--patience", type=int, default=None, help="stop after so many epochs without a better value")
     parser.add_argument(
         "--speeds", type=float, nargs="+", default=(1.0,), help="play each utterance so fast, e.g. 0.9 1 1.1"
     )
@@ -140,6 +144,10 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=(0,))
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--patience", type=int, default=None, help="stop after so many epochs without a lower loss")
+    parser.add_argument("--parallel", action="store_true", help="as many runs at a time as fit (needs Ray)")
+    parser.add_argument("--address", default=None, help="of a Ray cluster that makes the runs")
+    parser.add_argument("--cpus-per-trial", type=float, default=1)
+    parser.add_argument("--gpus-per-trial", type=float, default=0)
     parser.set_defaults(run=_study)
 
 
@@ -190,22 +198,19 @@ def _train(options: argparse.Namespace) -> int:
         from corpora import set_active_corpus
 
         set_active_corpus(options.corpus)
-    from sample_models import ZOO
     from utils import FeatureSettings
 
-    if options.model not in ZOO:
-        raise ValueError(f"Unknown model {options.model!r}. Expected one of: {', '.join(ZOO)}")
+    build, notes = _look_up_model(options)
     import keras
 
     from augment import Augmentation
-    from sample_models import build
     from train_utils import configure_gpu, train_model
 
     print(configure_gpu(devices=options.devices))
     keras.config.set_dtype_policy(options.precision)
     keras.utils.set_random_seed(options.seed)
     settings = FeatureSettings(options.features, mfcc_dim=options.mfcc_dim)
-    model = build(options.model, settings.num_features)
+    model = build(settings.num_features)
     name = options.name or options.model
     train_model(
         model,
@@ -226,9 +231,30 @@ def _train(options: argparse.Namespace) -> int:
         seed=options.seed,
         force=options.force,
         resume=options.resume,
+        patience=options.patience,
+        notes=notes,
     )
     print(f"Weights: {options.results / name}.h5   record: {options.results / name}.json")
     return 0
+
+
+def _look_up_model(options: argparse.Namespace) -> tuple[Callable, dict | None]:
+    """Return what builds the model from a number of features, and what its record says more.
+
+    A run name of the study tells the features too, which then stand in the options.
+    """
+    from sample_models import ZOO
+
+    if " " not in options.model:
+        if options.model not in ZOO:
+            raise ValueError(f"Unknown model {options.model!r}. Expected one of: {', '.join(ZOO)}")
+        return ZOO[options.model], None
+    from model_builder import RNNModel
+
+    model, options.features = RNNModel.parse(options.model)
+    if options.name is None:
+        raise ValueError("A network of the study needs a --name for its files.")
+    return model.build, {"full_name": options.model}
 
 
 def _optimizer(options: argparse.Namespace):
@@ -316,6 +342,12 @@ def _study(options: argparse.Namespace) -> int:
         set_active_corpus(options.corpus)
     from study import best_losses, train_settings
 
+    more = {"folder": options.results, "minibatch_size": options.batch_size, "patience": options.patience}
+    if options.parallel or options.address:
+        from sweeps import sweep as train_settings
+
+        more |= {"cpus_per_trial": options.cpus_per_trial, "gpus_per_trial": options.gpus_per_trial}
+        more["address"] = options.address
     failures = []
     for item in chosen:
         print(f"== {item.title}")
@@ -323,15 +355,10 @@ def _study(options: argparse.Namespace) -> int:
         if not settings:
             print(f"There is nothing to run at scale {options.scale!r}.")
             continue
-        failures += train_settings(
-            settings,
-            options.epochs,
-            options.seeds,
-            folder=options.results,
-            minibatch_size=options.batch_size,
-            patience=options.patience,
-        )
+        failures += train_settings(settings, options.epochs, options.seeds, **more)
         print("\n".join(conclusions(item, best_losses(settings, options.results))))
+    for failure in failures:
+        print(f"Failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -11,6 +11,10 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# JAX compiles each new model; tests build the same ones again and again
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "jax-tests"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 matplotlib.use("agg")
 
 
@@ -64,6 +68,54 @@ def make_corpus(tmp_path):
         return folder
 
     return make
+
+
+@pytest.fixture
+def without_compiling(request):
+    """Run without compiling, which takes most of the time of tiny runs; contract tests run as users do."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow" or request.node.get_closest_marker("contract"):
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def use_corpus(make_corpus, tmp_path, monkeypatch):
+    """A function that makes clips of noise the active corpus of an empty working folder."""
+
+    def use(train: list[tuple[str, float]], validation: list[tuple[str, float]]) -> Path:
+        folder = make_corpus({"train": train, "validation": validation})
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("VUI_CORPUS", str(folder))
+        from corpora import set_active_corpus
+
+        set_active_corpus(None)
+        return folder
+
+    return use
+
+
+@pytest.fixture
+def corpus(use_corpus) -> Path:
+    """Ten training clips of 0.4 or 0.5 s, four for validation."""
+    from tiny_training import TEXTS
+
+    train = [(text, 0.4 if number % 2 else 0.5) for number, text in enumerate(TEXTS)]
+    return use_corpus(train, [(text, 0.4) for text in TEXTS[:4]])
+
+
+@pytest.fixture
+def even_corpus(use_corpus) -> Path:
+    """Eight training and four validation clips of 0.4 s, for which a compiler makes one program."""
+    from tiny_training import TEXTS
+
+    return use_corpus([(text, 0.4) for text in TEXTS[:8]], [(text, 0.4) for text in TEXTS[:4]])
 
 
 @pytest.fixture

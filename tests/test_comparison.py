@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 import records
-from comparison import RunResult, findings, load_runs, markdown_table, plot_comparison, table_rows, text_table
+from comparison import (
+    RunResult,
+    findings,
+    html_table,
+    load_runs,
+    markdown_table,
+    plot_comparison,
+    short_labels,
+    table_rows,
+    text_table,
+)
+from records import save_history, write_json
 
 NAN = math.nan
 
@@ -269,3 +280,58 @@ def test_histories_without_cer_make_two_panels_and_names_do_not_overlap(tmp_path
     heights = sorted(ax.transData.transform(annotation.xyann)[1] for annotation in ax.texts)
     text_height = ax.texts[0].get_fontsize() * figure.dpi / 72
     assert min(np.diff(heights)) > text_height
+
+
+# ------------------------------------------------------------------------------------------------- full names
+
+
+def study_run(folder, stem, full_name, seed=0, losses=(30.0, 20.0)):
+    save_history(folder / f"{stem}.pickle", {"loss": list(losses), "val_loss": list(losses), "seconds": [1.0, 1.0]})
+    write_json(folder / f"{stem}.json", {"name": stem, "full_name": full_name, "configuration": {"seed": seed}})
+
+
+def test_runs_are_found_and_called_by_their_full_name(tmp_path):
+    study_run(tmp_path, "spec-sum-1", "Spec BD(sum) GRU(8 x1) TD(D)")
+    study_run(tmp_path, "spec-mul-2", "Spec BD(mul) GRU(8 x1) TD(D)")
+    study_run(tmp_path, "mfcc-mul-3", "MFCC BD(mul) GRU(8 x1) TD(D)")
+    assert [run.name for run in load_runs(["MFCC *", "spec-sum*"], tmp_path)] == [
+        "MFCC BD(mul) GRU(8 x1) TD(D)",
+        "Spec BD(sum) GRU(8 x1) TD(D)",
+    ]
+    assert [run.name for run in load_runs(["Spec BD(mul) GRU(8 x1) TD(D)"], tmp_path)] == [
+        "Spec BD(mul) GRU(8 x1) TD(D)"
+    ]
+
+
+def test_runs_that_share_a_full_name_are_numbered(tmp_path):
+    study_run(tmp_path, "a-1", "Spec GRU(8 x1)", seed=0)
+    study_run(tmp_path, "a-2", "Spec GRU(8 x1)", seed=1)
+    assert [run.name for run in load_runs(None, tmp_path)] == ["Spec GRU(8 x1) [1]", "Spec GRU(8 x1) [2]"]
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["model_1", "model_2"], ["model_1", "model_2"]),
+        (["Spec GRU(8 x1) BN relu TD(D)"], ["Spec GRU(8 x1) BN relu TD(D)"]),
+        (["Spec GRU(8 x1) BN relu TD(D)", "Spec GRU(8 x1) relu BN TD(D)"], ["BN relu", "relu BN"]),
+        (
+            [
+                "Spec CNN(9 (3,1) relu BN) GRU(8 x2 BN relu DO(0.2)(:-1)) TD(D)",
+                "Spec CNN(9 (3,1) relu BN)x3 TD(D) Final",
+            ],
+            ["CNN(9 (3,1) relu BN) GRU(8 x2 BN relu DO(0.2)(:-1))", "CNN(9 (3,1) relu BN)x3 Final"],
+        ),
+        (["Spec TD(D)", "Spec TD(D) Final"], ["Spec TD(D)", "Spec TD(D) Final"]),  # nothing would be left of the first
+    ],
+)
+def test_labels_keep_what_tells_names_apart(names, labels):
+    assert short_labels(names) == labels
+
+
+def test_the_html_table_sorts_numbers_as_numbers_and_loads_nothing(tmp_path):
+    study_run(tmp_path, "a", "Spec <b>")
+    study_run(tmp_path, "b", "Spec b", losses=(9.0, 100.0))
+    html = html_table(load_runs(None, tmp_path))
+    assert html.count("<tr>") == 3 and "Spec &lt;b&gt;" in html
+    assert "src=" not in html and "http" not in html

@@ -27,7 +27,7 @@ def fake(tmp_path, monkeypatch, seconds, texts=None, splits=("train",), **option
     """A generator over utterances of these durations; its 13 features are all ones and no audio is read."""
     settings = FeatureSettings("mfcc")
 
-    def load_features(manifest, utterances, settings):
+    def load_features(manifest, utterances, settings, progress):
         lengths = [round(utterance.duration * 100) for utterance in utterances]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         return FeatureCache(np.broadcast_to(np.float16(1), (offsets[-1], 13)), offsets)

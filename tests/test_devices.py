@@ -1,6 +1,7 @@
 """One batch shared by several devices: the same run as on one device. Each run has a process of its own."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -47,15 +48,19 @@ print("scores", *np.asarray(devices.predict_step(evaluator, inputs)["ctc"]))
 
 def run(num_devices: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the losses of 20 steps and the losses of the last batch after them."""
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={num_devices}",
-    }
+    return finish(start(num_devices, size, f"--xla_force_host_platform_device_count={num_devices}"))
+
+
+def start(num_devices: int, size: int, flags: str = "", **variables: str) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "XLA_FLAGS": flags} | variables
     command = [sys.executable, "-c", RUN, str(num_devices), str(size)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    lines = [line.split() for line in done.stdout.splitlines()]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen) -> tuple[np.ndarray, np.ndarray]:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err[-2000:]
+    lines = [line.split() for line in out.splitlines()]
     losses = [float(line[1]) for line in lines if line and line[0] == "loss"]
     scores = next([float(value) for value in line[1:]] for line in lines if line and line[0] == "scores")
     return np.array(losses), np.array(scores)
@@ -67,6 +72,29 @@ def test_two_devices_give_the_losses_of_one():
     assert len(one[0]) == 20 and one[0][-1] < 0.8 * one[0][0]
     np.testing.assert_allclose(two[0], one[0], rtol=1e-4)
     np.testing.assert_allclose(two[1], one[1], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_on_jax_give_the_losses_of_one():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    processes = [
+        start(
+            2,
+            8,
+            KERAS_BACKEND="jax",
+            KERAS_DISTRIBUTION_JOB_ADDRESSES=address,
+            KERAS_DISTRIBUTION_NUM_PROCESSES="2",
+            KERAS_DISTRIBUTION_PROCESS_ID=str(number),
+        )
+        for number in (0, 1)
+    ]
+    both = [finish(process) for process in processes]
+    one = finish(start(1, 8, KERAS_BACKEND="jax"))
+    for losses, scores in both:  # each process knows the losses of the whole batch
+        np.testing.assert_allclose(losses, one[0], rtol=1e-4)
+        np.testing.assert_allclose(scores, one[1], rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -108,3 +108,18 @@ def test_a_large_feature_cache_and_the_memory_are_announced(corpus, monkeypatch,
     assert re.search(r"\d s a step, \d+\.\d GB of memory\)", first)
     train(build(), verbose=1, force=True)
     assert "computed once" not in capsys.readouterr().out  # they are there now
+
+
+def test_tensorboard_logs_hold_the_history(corpus, tmp_path):
+    import tensorflow as tf
+
+    logs = tmp_path / "logs"
+    history = train(build(), epochs=2, callbacks=[keras.callbacks.TensorBoard(logs, write_graph=False)])
+    found = {}
+    for path in logs.rglob("events.*"):  # TensorBoard shows training and validation as two runs of one curve
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                found.setdefault((path.parent.name, value.tag), []).append(float(tf.make_ndarray(value.tensor)))
+    assert found["train", "epoch_loss"] == pytest.approx(history["loss"])
+    assert found["validation", "epoch_loss"] == pytest.approx(history["val_loss"])
+    assert found["validation", "epoch_cer"] == pytest.approx(history["val_cer"])

@@ -15,7 +15,7 @@ import vui
 from corpora import MANIFESTS, read_manifest, set_active_corpus, write_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["data", "train", "evaluate", "transcribe", "compare", "report"]
+COMMANDS = ["data", "train", "evaluate", "transcribe", "study", "compare", "report"]
 
 
 @pytest.fixture(autouse=True)
@@ -157,6 +157,55 @@ def test_train_again_loads_the_finished_run(trained, tiny_corpus, tmp_path, monk
     assert "Weights: results/tiny.h5   record: results/tiny.json" in printed
 
 
+def test_train_passes_every_option_on(project, monkeypatch):
+    import train_utils
+
+    passed = {}
+    monkeypatch.setattr(
+        train_utils, "train_model", lambda model, *paths, **options: passed.update(options, paths=paths)
+    )
+    command = (
+        "train model_2 --name try --epochs 7 --features mfcc --mfcc-dim 20 --batch-size 9 --max-duration 4 --optimizer adamw "
+        "--learning-rate 0.003 --schedule cosine --warmup-epochs 0.5 --augment --monitor val_cer --speeds 0.9 1.1 --ema 0.99 "
+        "--sort-by-duration --seed 3 --force --resume --patience 5"
+    )
+    assert vui.main(command.split()) == 0
+    assert [path.as_posix() for path in passed.pop("paths")] == ["results/try.pickle", "results/try.h5"]
+    optimizer, augmentation, settings = (passed.pop(name) for name in ("optimizer", "augmentation", "features"))
+    assert type(optimizer).__name__ == "AdamW" and float(optimizer.learning_rate) == pytest.approx(0.003)
+    assert augmentation.warp == 0  # of cepstral coefficients there is no frequency axis to stretch
+    assert (settings.kind, settings.mfcc_dim) == ("mfcc", 20)
+    assert passed == {
+        "minibatch_size": 9,
+        "epochs": 7,
+        "sort_by_duration": True,
+        "max_duration": 4.0,
+        "schedule": "cosine",
+        "warmup_epochs": 0.5,
+        "speeds": [0.9, 1.1],
+        "ema": 0.99,
+        "monitor": "val_cer",
+        "seed": 3,
+        "force": True,
+        "resume": True,
+        "patience": 5,
+        "notes": None,
+    }
+
+
+def test_train_takes_a_run_name_of_the_study(project, monkeypatch, capsys):
+    import train_utils
+
+    seen = []
+    monkeypatch.setattr(train_utils, "train_model", lambda model, *paths, **options: seen.append((model, options)))
+    name = "MFCC GRU(30 x1) BN relu DO(0.2) TD(D)"
+    assert vui.main(["train", name]) == 1 and "--name" in capsys.readouterr().err
+    assert vui.main(["train", name, "--name", "mine", "--mfcc-dim", "26"]) == 0
+    model, options = seen[0]
+    assert model.input_shape[-1] == 26 and options["features"].kind == "mfcc"
+    assert options["notes"] == {"full_name": name}
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -164,6 +213,7 @@ def test_train_again_loads_the_finished_run(trained, tiny_corpus, tmp_path, monk
         ("train model_0 --corpus nowhere", r"No manifest at nowhere/train_corpus\.json\. Make the demo corpus"),
         ("train model_0 --epochs 0", r"epochs must be at least 1"),
         ("train model_0 --learning-rate 0", r"--learning-rate must be positive\. Received: 0\.0"),
+        ("train model_0 --patience 0", r"patience must be at least 1, or None"),
         ("train model_0 --batch-size 0", r"minibatch_size must be at least 1"),
     ],
 )
@@ -311,3 +361,21 @@ def test_ctrl_c_ends_with_the_status_of_a_signal(monkeypatch, capsys):
     monkeypatch.setattr(vui, "_compare", interrupted)
     assert vui.main(["compare"]) == 130
     assert capsys.readouterr().err == "Stopped by hand.\n"
+
+
+# ------------------------------------------------------------------------------------------------------------ study
+
+
+def test_study_lists_its_questions_and_refuses_others(capsys):
+    assert vui.main(["study"]) == 0
+    assert "merge              How should the two directions be merged?" in capsys.readouterr().out
+    assert vui.main(["study", "colour"]) == 1
+    assert "Unknown question 'colour'. Expected one of: dense" in capsys.readouterr().err
+
+
+def test_study_trains_what_a_question_compares_and_concludes(project, tiny_corpus, capsys):
+    command = ["study", "dense", "--corpus", str(tiny_corpus), "--results", "runs", "--batch-size", "20"]
+    assert vui.main(command) == 0
+    printed = capsys.readouterr().out
+    assert "== Does the dense layer at each frame matter?" in printed and "undecided (one seed each" in printed
+    assert len(list((project / "runs").glob("*.pickle"))) == 2

@@ -1,0 +1,390 @@
+"""CTC prefix beam search with a word n-gram model.
+
+Many frame-by-frame paths read as the same text. The search (Graves and Jaitly, ICML 2014; Hannun et al., arXiv:1408.2873) keeps
+the most promising texts and, for each, the probability of its paths that end in a blank and of those that do not. A text
+is ranked by
+
+    ln p(text | audio) + alpha ln p(words) + beta (number of words) + bonuses of hot words
+
+where the second term comes from a language model, word by word as words end. A word that has only begun is ranked by the best
+word that it can become, so that texts of unequal state are compared fairly; that guess is replaced when the word ends.
+"""
+
+import concurrent.futures
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numba
+import numpy as np
+
+from char_map import ALPHABET
+from ngram_model import END, NGramModel, score_word
+from utils import int_sequence_to_text, text_to_int_sequence
+
+SPACE = ALPHABET.index(" ")
+FLOOR = -1e30  # a logarithm that stands for probability zero
+OUTSIDE = -1  # trie node of a word that is none of the vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class Hypothesis:
+    """A text with its score."""
+
+    text: str
+    score: float  # acoustic + language
+    acoustic: float  # natural logarithm of the probability of the paths that were kept
+    language: float  # alpha ln p(words) + beta (number of words) + bonuses
+
+
+@dataclasses.dataclass(frozen=True)
+class BeamSettings:
+    """How the search runs.
+
+    Raises:
+        ValueError: at construction, for values out of range.
+    """
+
+    beam_width: int = 100  # texts that are kept
+    token_margin: float = 8.0  # nats; characters that much less probable than the frame's best are not tried
+    score_margin: float = 14.0  # nats; texts that far behind the best are dropped
+    blank_skip: float = 0.999  # a frame with a more probable blank only moves paths to "ends in a blank"
+    alpha: float = 0.8  # weight of the language model
+    beta: float = 1.0  # per word; longer texts have lower probability, which this balances
+    unknown_penalty: float = 0.0  # added for a word outside the vocabulary, besides its probability as <unk>
+
+    def __post_init__(self) -> None:
+        if self.beam_width < 1:
+            raise ValueError(f"beam_width must be at least 1. Received: beam_width={self.beam_width}")
+        if self.token_margin <= 0 or self.score_margin <= 0:
+            raise ValueError(f"Margins are positive nats. Received: {self.token_margin}, {self.score_margin}")
+        if not 0 < self.blank_skip <= 1:
+            raise ValueError(f"blank_skip is a probability in 0..1. Received: blank_skip={self.blank_skip}")
+        if self.alpha < 0:
+            raise ValueError(f"alpha is not negative. Received: alpha={self.alpha}")
+
+    def unpruned(self) -> "BeamSettings":
+        """Return the same search without margins and skipping: slower, and the measure of what pruning costs."""
+        return dataclasses.replace(self, token_margin=math.inf, score_margin=math.inf, blank_skip=1.0)
+
+
+class BeamDecoder:
+    """Decodes probabilities with a beam search; one decoder serves many utterances, also from several threads.
+
+    Args:
+        language_model: None: the acoustic probabilities alone.
+        settings: of the search.
+        hot_words: word -> bonus in nats, for names and terms that are likely here; words outside the vocabulary are allowed.
+
+    Raises:
+        ValueError: for hot words outside the alphabet.
+    """
+
+    def __init__(
+        self,
+        language_model: NGramModel | None = None,
+        settings: BeamSettings | None = None,
+        hot_words: Mapping[str, float] | None = None,
+    ):
+        self.language_model = language_model
+        self.settings = settings or BeamSettings()
+        self._lexicon = _Lexicon(language_model, self.settings, dict(hot_words or {}))
+
+    def decode(self, probabilities: np.ndarray, num_frames: int | None = None, n_best: int = 1) -> list[Hypothesis]:
+        """Return the best texts of one utterance, best first.
+
+        Args:
+            probabilities: (num_output_frames, num_classes); the blank is the last class.
+            num_frames: true frames, when the rest is padding.
+            n_best: how many texts at most.
+
+        Raises:
+            ValueError: when the probabilities are no finite matrix, or `n_best` is under 1.
+        """
+        if n_best < 1:
+            raise ValueError(f"n_best must be at least 1. Received: n_best={n_best}")
+        probabilities = np.asarray(probabilities)[:num_frames]
+        if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
+            raise ValueError(
+                "Expected probabilities (num_output_frames, num_classes) without NaN. Received: shape "
+                f"{probabilities.shape}. A model whose training diverged gives NaN; train it again with clipping."
+            )
+        if not len(probabilities):
+            return [Hypothesis("", 0.0, 0.0, 0.0)]
+        log_probs = np.log(np.maximum(probabilities, 1e-37)).astype(np.float32)
+        config, lexicon = self.settings, self._lexicon
+        texts, lengths, acoustic, language = search(
+            log_probs,
+            config.beam_width,
+            min(config.token_margin, -2 * FLOOR),
+            min(config.score_margin, -2 * FLOOR),
+            math.log(config.blank_skip) if config.blank_skip < 1 else math.inf,
+            config.alpha,
+            config.beta if self.language_model is not None else 0.0,
+            SPACE,
+            lexicon.use,
+            *lexicon.arrays,
+            *lexicon.model_arrays,
+        )
+        order = np.argsort(-(acoustic + language), kind="stable")
+        found: dict[str, Hypothesis] = {}
+        for row in order:
+            text = " ".join(int_sequence_to_text(texts[row, : lengths[row]].tolist()).split())
+            if text not in found and len(found) < n_best:
+                scores = float(acoustic[row]), float(language[row])
+                found[text] = Hypothesis(text, sum(scores), *scores)
+        return list(found.values())
+
+    def decode_batch(
+        self,
+        batch: Sequence[np.ndarray],
+        num_frames: Sequence[int] | None = None,
+        n_best: int = 1,
+        workers: int | None = None,
+    ) -> list[list[Hypothesis]]:
+        """Decode several utterances in parallel; each comes out as it would alone.
+
+        Args:
+            batch: probabilities of each utterance.
+            num_frames: true frames of each.
+            n_best: how many texts for each.
+            workers: threads; None: one for each core. The search releases Python's lock.
+        """
+        frames = [None] * len(batch) if num_frames is None else [int(number) for number in num_frames]
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(lambda pair: self.decode(*pair, n_best=n_best), zip(batch, frames, strict=True)))
+
+
+class _Lexicon:
+    """The vocabulary as a trie of characters, with the best score that each beginning of a word can still reach."""
+
+    def __init__(self, model: NGramModel | None, settings: BeamSettings, hot_words: dict[str, float]):
+        words = {} if model is None else {word: number for word, number in model.index.items() if number > 2}
+        bonus = dict.fromkeys(words, 0.0) | hot_words
+        self.use = bool(bonus)
+        num_letters = len(ALPHABET)
+        children: list[list[int]] = [[OUTSIDE] * num_letters]
+        word_of, bonus_of, parents = [OUTSIDE], [0.0], [0]
+        for word, value in bonus.items():
+            if not word or " " in word:
+                raise ValueError(f"A hot word is one word; pass the words of a phrase one by one. Received: {word!r}")
+            node = 0
+            for letter in text_to_int_sequence(word):
+                if children[node][letter] == OUTSIDE:
+                    children[node][letter] = len(children)
+                    children.append([OUTSIDE] * num_letters)
+                    word_of.append(OUTSIDE)
+                    bonus_of.append(0.0)
+                    parents.append(node)
+                node = children[node][letter]
+            word_of[node] = words.get(word, 0)
+            bonus_of[node] = value
+        self.children = np.array(children, np.int32)
+        self.word_of = np.array(word_of, np.int32)
+        self.bonus_of = np.array(bonus_of, np.float64)
+        self.model_arrays = _no_model() if model is None else (*model.arrays, model.begin_state, model.word_id(END))
+        unigrams = np.zeros(1) if model is None else model.log_prob[1 : 1 + len(model.words)].astype(np.float64)
+        self.penalty = settings.unknown_penalty if model is not None else 0.0
+        self.unknown = settings.alpha * float(unigrams[0]) + self.penalty
+        ends = self.word_of >= 0
+        best = np.full(len(children), FLOOR)
+        best[ends] = settings.alpha * unigrams[self.word_of[ends]] + self.bonus_of[ends]
+        best[ends & (self.word_of == 0)] += self.penalty
+        for node in range(len(children) - 1, 0, -1):  # children come after their parents
+            best[parents[node]] = max(best[parents[node]], best[node])
+        if model is None:  # only hot words are known: any other word is as good as none of them
+            best = np.maximum(best, 0.0)
+        self.best = best
+
+    @property
+    def arrays(self) -> tuple:
+        """What `search` needs."""
+        return self.children, self.word_of, self.bonus_of, self.best, self.unknown, self.penalty
+
+
+def _no_model() -> tuple:
+    """A language model in which every word has probability 1."""
+    return (
+        np.array([-1, 0], np.int32),
+        np.array([1, 2, 2], np.int32),
+        np.zeros(2, np.float32),
+        np.zeros(2, np.float32),
+        np.zeros(2, np.int32),
+        0,
+        0,
+    )
+
+
+# ------------------------------------------------------------------------------------------------- the search
+
+
+@numba.njit(cache=True)
+def log_add(a, b):
+    """Return ln(exp a + exp b)."""
+    if a < b:
+        a, b = b, a
+    return a if b < a - 40.0 else a + math.log1p(math.exp(b - a))
+
+
+@numba.njit(cache=True)
+def end_word(state, trie_node, alpha, beta, word_of, bonus_of, penalty, model):
+    """Return (what the language adds when a word ends, next state)."""
+    word, first_child, log_prob, backoff, suffix = model
+    word_id = 0
+    extra = penalty
+    if trie_node >= 0 and word_of[trie_node] >= 0:
+        word_id = word_of[trie_node]
+        extra = bonus_of[trie_node] + (penalty if word_id == 0 else 0.0)
+    value, state = score_word(state, word_id, word, first_child, log_prob, backoff, suffix)
+    return alpha * value + beta + extra, state
+
+
+@numba.njit(cache=True, nogil=True)
+def search(
+    log_probs, beam_width, token_margin, score_margin, blank_skip, alpha, beta, space, use_lexicon,
+    children, word_of, bonus_of, best_of, unknown, penalty,
+    word, first_child, log_prob, backoff, suffix, begin_state, end_word_id,
+):  # fmt: skip
+    """Search one utterance; see `BeamDecoder.decode` for what goes in.
+
+    Returns:
+        texts (num, longest), lengths (num,), acoustic (num,) and language (num,) scores of the texts in the last beam.
+    """
+    num_frames, num_classes = log_probs.shape
+    blank = num_classes - 1
+    model = (word, first_child, log_prob, backoff, suffix)
+    capacity = num_frames * beam_width + 1
+    # of each text that ever stood in the beam
+    parent = np.empty(capacity, np.int32)
+    last = np.empty(capacity, np.int32)
+    state = np.empty(capacity, np.int32)  # of the language model after its last whole word
+    trie = np.empty(capacity, np.int32)  # where its unfinished word stands
+    settled = np.empty(capacity, np.float64)  # language score of its whole words
+    guess = np.empty(capacity, np.float64)  # of its unfinished word
+    extension = np.full((capacity, num_classes), -1, np.int32)
+    slot = np.full(capacity, -1, np.int32)  # place in the beam
+    parent[0], last[0], state[0], trie[0], settled[0], guess[0] = -1, -1, begin_state, 0, 0.0, 0.0
+    num_nodes = 1
+
+    beam = np.zeros(beam_width, np.int32)
+    with_blank = np.full(beam_width, FLOOR)  # log probability of the paths that end in a blank
+    without = np.full(beam_width, FLOOR)
+    with_blank[0] = 0.0
+    slot[0] = 0
+    size = 1
+    most = beam_width * (num_classes + 1)
+    c_node = np.empty(most, np.int32)  # candidates: a text of the beam, or its extension by a character
+    c_char = np.empty(most, np.int32)
+    c_blank = np.empty(most)
+    c_without = np.empty(most)
+    c_score = np.empty(most)
+    c_state = np.empty(most, np.int32)
+    c_trie = np.empty(most, np.int32)
+    c_settled = np.empty(most)
+    c_guess = np.empty(most)
+
+    for t in range(num_frames):
+        frame = log_probs[t]
+        if frame[blank] > blank_skip:
+            for i in range(size):
+                with_blank[i] = log_add(with_blank[i], without[i]) + frame[blank]
+                without[i] = FLOOR
+            continue
+        limit = frame.max() - token_margin
+        count = size
+        for i in range(size):  # the same texts again
+            node = beam[i]
+            c_node[i], c_char[i] = node, -1
+            c_blank[i] = log_add(with_blank[i], without[i]) + frame[blank]
+            c_without[i] = without[i] + frame[last[node]] if last[node] >= 0 else FLOOR
+        for i in range(size):  # and one character more
+            node = beam[i]
+            total = log_add(with_blank[i], without[i])
+            for char in range(blank):
+                if frame[char] < limit:
+                    continue
+                value = frame[char] + (with_blank[i] if char == last[node] else total)
+                longer = extension[node, char]
+                if longer >= 0 and slot[longer] >= 0:
+                    place = slot[longer]
+                    c_without[place] = log_add(c_without[place], value)
+                    continue
+                c_node[count], c_char[count] = node, char
+                c_blank[count], c_without[count] = FLOOR, value
+                count += 1
+        best = FLOOR
+        for k in range(count):
+            node = c_node[k]
+            char = c_char[k]
+            if char < 0:
+                c_state[k], c_trie[k], c_settled[k], c_guess[k] = state[node], trie[node], settled[node], guess[node]
+            else:
+                c_state[k], c_trie[k], c_settled[k], c_guess[k] = state[node], trie[node], settled[node], 0.0
+                if use_lexicon:
+                    if char == space:
+                        if last[node] != space and last[node] >= 0:
+                            gain, after = end_word(
+                                state[node], trie[node], alpha, beta, word_of, bonus_of, penalty, model
+                            )
+                            c_settled[k] += gain
+                            c_state[k] = after
+                        c_trie[k] = 0
+                    else:
+                        if trie[node] >= 0 and char < children.shape[1]:
+                            c_trie[k] = children[trie[node], char]
+                        else:
+                            c_trie[k] = OUTSIDE
+                        c_guess[k] = (best_of[c_trie[k]] if c_trie[k] >= 0 else unknown) + beta
+            c_score[k] = log_add(c_blank[k], c_without[k]) + c_settled[k] + c_guess[k]
+            if c_score[k] > best:
+                best = c_score[k]
+        threshold = best - score_margin
+        if count > beam_width:
+            kth = np.partition(c_score[:count], count - beam_width)[count - beam_width]
+            threshold = max(threshold, kth)
+        for i in range(size):
+            slot[beam[i]] = -1
+        size = 0
+        for k in range(count):
+            if c_score[k] < threshold or size == beam_width:
+                continue
+            node = c_node[k]
+            if c_char[k] >= 0:
+                longer = extension[node, c_char[k]]
+                if longer < 0:
+                    longer = num_nodes
+                    num_nodes += 1
+                    extension[node, c_char[k]] = longer
+                    parent[longer], last[longer] = node, c_char[k]
+                    state[longer], trie[longer] = c_state[k], c_trie[k]
+                    settled[longer], guess[longer] = c_settled[k], c_guess[k]
+                node = longer
+            beam[size], with_blank[size], without[size] = node, c_blank[k], c_without[k]
+            slot[node] = size
+            size += 1
+
+    acoustic = np.empty(size)
+    language = np.empty(size)
+    lengths = np.zeros(size, np.int32)
+    for i in range(size):
+        node = beam[i]
+        acoustic[i] = log_add(with_blank[i], without[i])
+        language[i] = settled[node]
+        after = state[node]
+        if use_lexicon:
+            if last[node] != space and last[node] >= 0:
+                gain, after = end_word(state[node], trie[node], alpha, beta, word_of, bonus_of, penalty, model)
+                language[i] += gain
+            value, after = score_word(after, end_word_id, word, first_child, log_prob, backoff, suffix)
+            language[i] += alpha * value
+        while node > 0:
+            lengths[i] += 1
+            node = parent[node]
+    texts = np.full((size, max(1, lengths.max())), -1, np.int32)
+    for i in range(size):
+        node, place = beam[i], lengths[i]
+        while node > 0:
+            place -= 1
+            texts[i, place] = last[node]
+            node = parent[node]
+    return texts, lengths, acoustic, language

@@ -1,0 +1,168 @@
+"""Beam search: exact where the beam holds everything, against TensorFlow's search, and against scores worked out by hand."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from beam_search import BeamDecoder, BeamSettings, Hypothesis
+from char_map import BLANK, char_map
+from decoding import collapse, greedy_decode
+from ngram_model import NGramModel
+from ngram_training import train_ngram
+
+EVERYTHING = BeamSettings(beam_width=4000).unpruned()
+
+
+def random_probabilities(seed, num_frames=6, num_classes=4, sharpness=1.0):
+    logits = sharpness * np.random.default_rng(seed).standard_normal((num_frames, num_classes))
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def brute_force(probabilities):
+    """Text (class indices) -> probability, summed over every path."""
+    totals = {}
+    num_frames, num_classes = probabilities.shape
+    for path in itertools.product(range(num_classes), repeat=num_frames):
+        labels = tuple(collapse(np.array(path), blank=num_classes - 1).tolist())
+        totals[labels] = totals.get(labels, 0.0) + float(np.prod(probabilities[range(num_frames), path]))
+    return totals
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_exhaustive_beam_finds_what_brute_force_finds(seed):
+    probabilities = random_probabilities(seed)  # classes: apostrophe, space, a, blank
+    texts = {}
+    for labels, value in brute_force(probabilities).items():
+        text = " ".join("".join("' a"[label] for label in labels).split())
+        texts.setdefault(text, []).append(value)
+    found = BeamDecoder(settings=EVERYTHING).decode(probabilities, n_best=5)
+    plain = {text: max(values) for text, values in texts.items()}  # texts that differ in their spaces are told apart
+    expected = sorted(plain.items(), key=lambda item: -item[1])[:5]
+    assert [item.text for item in found] == [text for text, _ in expected]
+    for item, (_, value) in zip(found, expected, strict=True):
+        assert item.acoustic == pytest.approx(math.log(value), abs=1e-4) and item.language == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_scores_are_at_least_those_of_tensorflow_s_search(seed):
+    import tensorflow as tf
+
+    probabilities = random_probabilities(seed, num_frames=40, num_classes=BLANK + 1, sharpness=2.5)
+    decoded, scores = tf.nn.ctc_beam_search_decoder(
+        np.log(probabilities)[:, None].astype(np.float32), [40], beam_width=50, top_paths=1
+    )
+    ours = BeamDecoder(settings=BeamSettings(beam_width=50).unpruned()).decode(probabilities)[0]
+    assert ours.acoustic >= float(scores[0, 0]) - 1e-3
+    assert len(decoded[0].values) > 5
+
+
+def spelled(text, doubt=0.0, other=" "):
+    """Probabilities that spell a text, one frame a character and a blank after it, with some doubt."""
+    rows = []
+    for letter in text:
+        row = np.full(BLANK + 1, 1e-9)
+        row[char_map[letter]] += 1 - doubt
+        row[char_map[other]] += doubt
+        blank = np.full(BLANK + 1, 1e-9)
+        blank[BLANK] = 1.0
+        rows += [row, blank]
+    return np.array(rows)
+
+
+@pytest.fixture(scope="module")
+def model() -> NGramModel:
+    return train_ngram(["the cat sat", "the cat ran", "a cat sat", "the dog sat", "the cat sat down"], order=3)
+
+
+def test_the_fused_score_is_the_one_worked_out_by_hand(model):
+    settings = BeamSettings(alpha=0.7, beta=1.5)
+    best = BeamDecoder(model, settings).decode(spelled("the cat sat"))[0]
+    assert best.text == "the cat sat"
+    words = sum(model.sentence_scores("the cat sat"))  # three words and the end of the sentence
+    assert best.language == pytest.approx(0.7 * words + 3 * 1.5, abs=1e-4)
+    assert best.acoustic == pytest.approx(0.0, abs=1e-3)
+    assert best.score == best.acoustic + best.language
+
+
+def test_an_unknown_word_costs_its_probability_and_the_penalty(model):
+    settings = BeamSettings(alpha=1.0, beta=0.0, unknown_penalty=-3.0)
+    best = BeamDecoder(model, settings).decode(spelled("the ox"))[0]
+    assert best.text == "the ox"
+    assert best.language == pytest.approx(sum(model.sentence_scores("the ox")) - 3.0, abs=1e-4)
+
+
+def test_the_language_model_decides_where_the_sound_is_in_doubt(model):
+    probabilities = spelled("the cat sat")
+    place = 2 * "the cat sat".index("c")
+    probabilities[place] = 1e-9
+    probabilities[place, char_map["k"]], probabilities[place, char_map["c"]] = 0.6, 0.4
+    assert greedy_decode(probabilities) == "the kat sat"
+    assert BeamDecoder().decode(probabilities)[0].text == "the kat sat"
+    assert BeamDecoder(model).decode(probabilities)[0].text == "the cat sat"
+
+
+def test_hot_words_are_preferred_also_unknown_ones(model):
+    probabilities = spelled("the cat sat")
+    place = 2 * "the cat sat".index("c")
+    probabilities[place] = 1e-9
+    probabilities[place, char_map["k"]], probabilities[place, char_map["c"]] = 0.4, 0.6
+    for language_model in (None, model):
+        assert BeamDecoder(language_model).decode(probabilities)[0].text == "the cat sat"
+        hot = BeamDecoder(language_model, hot_words={"kat": 12.0}).decode(probabilities)[0]
+        assert hot.text == "the kat sat"
+    assert BeamDecoder(hot_words={"kat": 12.0}).decode(spelled("the dog"))[0].language == 0
+    with pytest.raises(ValueError, match="one word"):
+        BeamDecoder(hot_words={"new york": 1.0})
+    with pytest.raises(ValueError, match="ö"):
+        BeamDecoder(hot_words={"björk": 1.0})
+
+
+def test_n_best_are_different_texts_in_falling_order(model):
+    found = BeamDecoder(model, BeamSettings(score_margin=60)).decode(random_probabilities(1, 12, 29, 2.0), n_best=8)
+    assert len({item.text for item in found}) == len(found) == 8
+    assert [item.score for item in found] == sorted((item.score for item in found), reverse=True)
+    assert all(isinstance(item, Hypothesis) for item in found)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pruning_finds_the_text_of_the_unpruned_search_where_frames_are_clear(model, seed):
+    probabilities = random_probabilities(seed, 60, 29, 6.0)
+    settings = BeamSettings()
+    pruned = BeamDecoder(model, settings).decode(probabilities)[0]
+    unpruned = BeamDecoder(model, settings.unpruned()).decode(probabilities)[0]
+    assert pruned.score >= unpruned.score - 0.5
+
+
+def test_a_batch_in_parallel_gives_what_one_at_a_time_gives(model):
+    decoder = BeamDecoder(model)
+    batch = [random_probabilities(seed, 30 + 5 * seed, 29, 3.0) for seed in range(6)]
+    lengths = [len(item) - 3 for item in batch]
+    alone = [decoder.decode(item, number, n_best=2) for item, number in zip(batch, lengths, strict=True)]
+    assert decoder.decode_batch(batch, lengths, n_best=2, workers=3) == alone
+
+
+def test_padding_beyond_the_true_frames_is_not_looked_at(model):
+    probabilities = spelled("a cat")
+    padded = np.concatenate([probabilities, random_probabilities(0, 9, 29)])
+    assert BeamDecoder(model).decode(padded, len(probabilities)) == BeamDecoder(model).decode(probabilities)
+    assert BeamDecoder(model).decode(probabilities, 0)[0].text == ""
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: BeamSettings(beam_width=0), "beam_width"),
+        (lambda: BeamSettings(token_margin=0), "Margins"),
+        (lambda: BeamSettings(blank_skip=0), "blank_skip"),
+        (lambda: BeamSettings(alpha=-1), "alpha"),
+        (lambda: BeamDecoder().decode(np.full((3, 4), np.nan)), "without NaN"),
+        (lambda: BeamDecoder().decode(np.ones(4)), "num_output_frames"),
+        (lambda: BeamDecoder().decode(np.ones((3, 4)), n_best=0), "n_best"),
+    ],
+)
+def test_wrong_input_is_refused(make, reason):
+    with pytest.raises(ValueError, match=reason):
+        make()

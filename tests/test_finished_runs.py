@@ -1,0 +1,174 @@
+"""Training again: a finished run is loaded, a stopped or diverged one keeps what it had."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from tiny_training import Counter, raising, tiny_model, tiny_record, train_tiny
+
+import records
+from corpora import MANIFESTS, read_manifest, write_manifest
+from sample_models import rnn_model
+
+pytestmark = pytest.mark.usefixtures("without_compiling")
+KEYS = ["loss", "val_loss", "val_cer", "val_wer", "learning_rate", "seconds"]
+
+
+# ---------------------------------------- again, or loaded instead
+
+
+def test_finished_run_is_loaded_instead_of_trained_and_says_so(corpus, capsys):
+    first = train_tiny()
+    weights = records.load_model("results/tiny.h5")[0].get_weights()
+    callback, model = Counter(), tiny_model()
+    capsys.readouterr()
+    again = train_tiny(model, verbose=1, callbacks=[callback])
+    assert again == first and callback.steps == 0
+    for old, new in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert "tiny was trained before with the same settings and data: loaded 2 epochs" in capsys.readouterr().out
+    assert len(Path("results/ledger.jsonl").read_text().splitlines()) == 1
+
+
+def test_force_trains_again_and_the_ledger_keeps_both(corpus):
+    train_tiny()
+    callback = Counter()
+    train_tiny(callbacks=[callback], force=True)
+    assert (callback.epochs, callback.steps) == (2, 6)
+    assert len(Path("results/ledger.jsonl").read_text().splitlines()) == 2
+
+
+def test_changed_settings_data_or_model_train_again(corpus):
+    train_tiny()
+
+    def trained(**options) -> bool:
+        callback = Counter()
+        train_tiny(callbacks=[callback], **options)
+        return callback.epochs > 0
+
+    assert not trained()
+    assert trained(epochs=3)
+    assert trained(seed=1)
+    assert trained(optimizer=keras.optimizers.SGD(0.01))
+    assert trained(model=tiny_model(units=5))
+    assert trained(minibatch_size=5)
+    assert not trained(minibatch_size=5)
+    utterances = read_manifest(corpus / MANIFESTS["train"])
+    write_manifest(corpus / MANIFESTS["train"], utterances[:-1])
+    assert trained(minibatch_size=5)
+    assert not trained(minibatch_size=5)
+
+
+@pytest.mark.parametrize("name", ["tiny.pickle", "tiny.json", "tiny.h5"])
+def test_damaged_file_of_a_finished_run_is_trained_over(name, corpus, capsys):
+    train_tiny(epochs=1)
+    (Path("results") / name).write_bytes(b"damaged")
+    callback = Counter()
+    train_tiny(epochs=1, callbacks=[callback], verbose=1)
+    assert callback.epochs == 1
+    assert "tiny is trained again, since what an earlier run left is damaged" in capsys.readouterr().out
+    assert tiny_record()["status"] == "finished" and records.load_model("results/tiny.h5")
+
+
+def test_run_that_broke_off_is_not_taken_for_the_finished_one_before_it(corpus):
+    train_tiny()
+    with pytest.raises(RuntimeError, match="power cut"):
+        train_tiny(force=True, callbacks=[Counter(0, raising(RuntimeError("power cut")))])
+    callback = Counter()
+    history = train_tiny(callbacks=[callback])
+    assert callback.epochs == 2 and len(history["loss"]) == 2
+
+
+# ---------------------------------------- stopping
+
+
+def test_keras_callbacks_work(corpus):
+    stop = keras.callbacks.EarlyStopping("val_loss", min_delta=1e6, patience=1)
+    slower = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=1e6)
+    history = train_tiny(epochs=9, callbacks=[slower, stop])
+    assert len(history["loss"]) == 2  # the first counts as progress, the second does not
+    assert tiny_record()["status"] == "finished" and tiny_record()["epochs"] == 2
+    history = train_tiny(epochs=4, callbacks=[slower], force=True)
+    np.testing.assert_allclose(history["learning_rate"], [0.02, 0.02, 0.01, 0.005], rtol=1e-5)
+
+
+def test_interrupted_run_keeps_history_and_weights(corpus, capsys):
+    model = tiny_model()
+    history = train_tiny(model, epochs=5, verbose=1, callbacks=[Counter(1, raising(KeyboardInterrupt()))])
+    assert len(history["loss"]) == 2
+    assert records.load_history("results/tiny.pickle") == history
+    assert tiny_record()["status"] == "interrupted" and tiny_record()["epochs"] == 2
+    assert records.load_model("results/tiny.h5")[1]["best"]["epoch"] in (1, 2)
+    assert "Stopped by hand" in capsys.readouterr().out
+    callback = Counter()
+    train_tiny(epochs=5, callbacks=[callback])
+    assert callback.epochs == 5  # an interrupted run is not a finished one
+
+
+def test_run_interrupted_in_its_first_epoch_leaves_an_earlier_result_whole(corpus):
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    assert train_tiny(name="new", callbacks=[Interrupt()]) == {}
+    assert records.load_model("results/new.h5")  # there was nothing before: what there is
+    first = train_tiny()
+    before = Path("results/tiny.h5").read_bytes()
+    assert train_tiny(force=True, callbacks=[Interrupt()]) == {}
+    assert Path("results/tiny.h5").read_bytes() == before
+    assert records.load_history("results/tiny.pickle") == first and tiny_record()["status"] == "finished"
+
+
+def test_model_with_nan_weights_stops_at_once_and_names_the_batch(corpus, capsys):
+    model = tiny_model()
+    model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
+    history = train_tiny(model, epochs=5, verbose=1)
+    assert len(history["loss"]) == 1 and np.isnan(history["loss"][0]) and np.isnan(history["val_loss"][0])
+    printed = capsys.readouterr().out
+    assert "The loss is nan at epoch 1, step 1 of 3 (utterances train-" in printed
+    assert "A smaller learning rate or gradient clipping (clipnorm) usually helps" in printed
+    record = tiny_record()
+    assert record["status"] == "diverged" and record["scores"]["val_loss"] is None and record["best_epoch"] == 0
+    assert Path("results/tiny.h5").is_file()
+
+
+def test_run_that_diverges_later_keeps_its_best_weights(corpus):
+    def poison(callback):
+        weights = callback.model.get_weights()
+        callback.model.set_weights([np.full_like(weight, np.nan) for weight in weights])
+
+    history = train_tiny(epochs=5, callbacks=[Counter(1, poison)])
+    assert np.isfinite(history["loss"][:2]).all() and np.isnan(history["loss"][2:]).all() and len(history["loss"]) == 3
+    assert tiny_record()["status"] == "diverged" and tiny_record()["best_epoch"] in (1, 2)
+    model, _ = records.load_model("results/tiny.h5")
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def test_epoch_without_a_validation_loss_is_never_the_best_for_good(corpus):
+    class PoisonFirstValidation(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if not self.healthy and batch == 2:
+                self.healthy = self.model.get_weights()
+                self.model.set_weights([np.full_like(weight, np.nan) for weight in self.healthy])
+
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                self.model.set_weights(self.healthy)
+
+        healthy = None
+
+    history = train_tiny(epochs=2, callbacks=[PoisonFirstValidation()])
+    assert np.isnan(history["val_loss"][0]) and np.isfinite(history["val_loss"][1])
+    assert tiny_record()["best_epoch"] == 2
+    assert np.isfinite(records.load_model("results/tiny.h5")[0].get_weights()[0]).all()
+
+
+def test_learning_rate_far_too_high_without_clipping_diverges(corpus, capsys):
+    keras.utils.set_random_seed(0)
+    history = train_tiny(
+        rnn_model(13, 4, "relu", cell="simple_rnn"), epochs=20, verbose=1, optimizer=keras.optimizers.SGD(1e12)
+    )
+    assert len(history["loss"]) < 20 and not np.isfinite(history["loss"][-1])
+    assert tiny_record()["status"] == "diverged"
+    assert "Training stops here" in capsys.readouterr().out
