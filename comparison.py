@@ -15,6 +15,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 import records
 from figures import curve_style
@@ -22,6 +24,7 @@ from figures import curve_style
 WORD = re.compile(
     r"(?<!\S)(?:(?:relu|BN|DO\(\S+\))(?: (?=relu|BN|DO\())?)+(?!\S)|(?:[^\s(]|\((?:[^()]|\([^()]*\))*\))+"
 )
+LONGEST_LABEL = 28  # characters beside a curve
 TIE = 0.02  # relative difference of two losses under which the text speaks of a tie (one seed each)
 
 
@@ -166,7 +169,9 @@ def plot_comparison(
     if any(len(run.series("val_cer")) for run in runs):
         panels.append(("val_cer", "validation character error rate (%)"))
     figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.6), layout="constrained")
-    run_labels = short_labels([run.name for run in runs])
+    labels = short_labels([run.name for run in runs])
+    numbered = max(map(len, labels)) > LONGEST_LABEL  # then the curves bear numbers, and a key stands below
+    run_labels = [str(number) for number in range(1, len(runs) + 1)] if numbered else labels
     longest = max_epoch or max(len(run.series("loss")) for run in runs)
     for ax, (key, label) in zip(axes, panels, strict=True):
         ends = []
@@ -181,19 +186,28 @@ def plot_comparison(
         ax.set(xlabel="epoch", ylabel=label, xlim=(1, max(longest, 2)))
         if key != "val_cer":
             ax.set_ylim(bottom=min_loss, top=max_loss)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         _label_ends(ax, ends)
+    if numbered:
+        lines = [Line2D([], [], **curve_style(number)) for number in range(len(runs))]
+        key = [f"{number}: {label}" for number, label in zip(run_labels, labels, strict=True)]
+        figure.legend(lines, key, loc="outside lower left", fontsize=8, frameon=False)
     return figure
 
 
 def _label_ends(ax, ends: list[tuple[float, float, str, tuple]]) -> None:
     """Write each curve's name beside its last point, moved apart where names would overlap."""
     low, high = ax.get_ylim()
-    gap = (high - low) * 0.055
-    position = -np.inf
-    for x, y, name, color in sorted(ends, key=lambda end: end[1]):
-        if not low <= y <= high:
-            y = float(np.clip(y, low, high))
-        position = max(y, position + gap)
+    gap = min(0.055, 1 / max(1, len(ends))) * (high - low)
+    ends = sorted(ends, key=lambda end: end[1])
+    places: list[float] = []
+    for _, y, _, _ in ends:
+        places.append(max(float(np.clip(y, low, high)), places[-1] + gap if places else -np.inf))
+    for number in range(len(places) - 1, -1, -1):  # what was pushed over the top comes down again
+        limit = high if number == len(places) - 1 else places[number + 1] - gap
+        places[number] = min(places[number], limit)
+    for (x, y, name, color), position in zip(ends, places, strict=True):
+        y = float(np.clip(y, low, high))
         arrow = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "linestyle": ":"}  # unlike any curve
         right = ax.get_xlim()[1]
         ax.annotate(

@@ -291,14 +291,28 @@ def predict_texts(model: "keras.Model", generator: AudioGenerator, partition: st
         generator: with the partition loaded and the model's statistics set.
         partition: 'train', 'validation' or 'test'.
     """
-    texts = [""] * len(generator.num_frames(partition))
+    return [greedy_decode(rows) for rows in predict_probabilities(model, generator, partition)]
+
+
+def predict_probabilities(model: "keras.Model", generator: AudioGenerator, partition: str) -> list[np.ndarray]:
+    """Return the class probabilities of every utterance of a partition, in the order of its manifest, without padding.
+
+    Args:
+        model: the acoustic model.
+        generator: with the partition loaded and the model's statistics set.
+        partition: 'train', 'validation' or 'test'.
+
+    Returns:
+        One array (num_output_frames, num_classes) for each utterance.
+    """
+    found: list[np.ndarray] = [np.empty((0, 0))] * len(generator.num_frames(partition))
     for indices in generator.plan(partition):
         inputs, _ = generator.assemble(partition, indices)
         probabilities = np.asarray(model.predict_on_batch(inputs["the_input"]))
         lengths = model.output_length(inputs["input_length"])
-        for index, row, length in zip(indices, probabilities, lengths, strict=True):
-            texts[index] = greedy_decode(row, int(length))
-    return texts
+        for index, rows, length in zip(indices, probabilities, lengths, strict=True):
+            found[index] = rows[: int(length)]
+    return found
 
 
 def generator_for(
@@ -373,7 +387,10 @@ def audio_player(path: str | Path):
 
 
 def print_predictions(
-    models: Sequence[tuple["keras.Model", str | Path]], number: int = 20, partition: str = "validation"
+    models: Sequence[tuple["keras.Model", str | Path]],
+    number: int = 20,
+    partition: str = "validation",
+    names: Sequence[str] | None = None,
 ) -> None:
     """Print what several models make of the same utterances, shortest first, with errors marked and the CER of each line.
 
@@ -381,15 +398,16 @@ def print_predictions(
         models: pairs (model, weights path).
         number: of utterances.
         partition: 'train', 'validation' or 'test' of the active corpus.
+        names: what to call the models; None: by their files.
     """
     import records
 
     columns, utterances = [], []
-    for model, path in models:
+    for (model, path), name in zip(models, names or [Path(path).name for _, path in models], strict=True):
         metadata = records.load_weights(model, records.results_path(path))
         generator = generator_for(metadata, model.input_shape[-1], MANIFESTS[partition], partition)
         utterances = generator.partitions[partition].utterances
-        columns.append((Path(path).name, predict_texts(model, generator, partition)))
+        columns.append((name, predict_texts(model, generator, partition)))
     for index in sorted(range(len(utterances)), key=lambda i: utterances[i].duration)[:number]:
         text = utterances[index].text
         print(f"{'true':>16}  {text}")

@@ -45,13 +45,23 @@ def curve_style(index: int) -> dict:
     }
 
 
-def show(figure: Figure, alt: str, update: "DisplayHandle | None" = None) -> "DisplayHandle":
+def show(figure: Figure, alt: str) -> None:
     """Display a figure in the notebook as a PNG with an alternative text, and close it.
 
     Args:
         figure: the figure.
         alt: one or two sentences for readers who cannot see it.
-        update: what an earlier call returned, to put this figure in the place of that one.
+    """
+    show_again(figure, alt, None)
+
+
+def show_again(figure: Figure, alt: str, update: "DisplayHandle | None") -> "DisplayHandle":
+    """Display a figure in the place of an earlier one.
+
+    Args:
+        figure: the figure.
+        alt: see `show`.
+        update: what the call for the earlier figure returned; None for the first one.
 
     Returns:
         The handle of the displayed picture.

@@ -7,7 +7,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from figures import curve_style, show
+from figures import curve_style, show_again
 
 
 class LivePlot(keras.callbacks.Callback):
@@ -30,7 +30,7 @@ class LivePlot(keras.callbacks.Callback):
             return
         last = self.logs[-1]
         alt = f"Training and validation loss and CER up to epoch {epoch + 1}; validation loss {last.get('val_loss', np.nan):.1f}"
-        self.handle = show(self.figure(), alt, self.handle)
+        self.handle = show_again(self.figure(), alt, self.handle)
 
     def figure(self) -> Figure:
         """Return the picture: losses on the left, CER and WER on the right, against the epoch."""

@@ -13,6 +13,7 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 import comparison
 import records
@@ -327,6 +328,7 @@ def figure_of(settings: Mapping[str, Setting], folder: str | Path = STUDY) -> Fi
         losses = [run.best_loss for run in runs]
         dots.plot([number] * len(losses), losses, color=style["color"], marker=style["marker"], linestyle="none")
         dots.plot([number - 0.25, number + 0.25], [np.mean(losses)] * 2, color=style["color"])
+    curves.xaxis.set_major_locator(MaxNLocator(integer=True))
     curves.set(xlabel="epoch", ylabel="validation loss (nats per utterance)")
     curves.legend(fontsize=8)
     dots.set(ylabel="lowest validation loss (nats)", xlim=(-0.6, len(found) - 0.4))

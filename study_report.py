@@ -61,7 +61,7 @@ def conclusion(item: Question, scale: str, folder: str | Path = STUDY, evidence:
         return conclusions(item, best_losses(item.settings, folder)) or ["The reference left this question open."]
     if not item.claims:
         return ["The reference states no finding here. Not run at full size."]
-    return [str(judge(claim, {})) for claim in item.claims]
+    return [f"The reference found: {claim.text} Here: not run at full size." for claim in item.claims]
 
 
 def show_evidence(key: str, evidence: str | Path = EVIDENCE) -> None:
@@ -117,4 +117,4 @@ def compare_features(models: Mapping[str, RNNModel], folder: str | Path = STUDY,
     pairs = [load_model(get_generator(features == "spectrogram"), model, folder) for features, model in models.items()]
     for partition in ("train", "validation"):
         print(f"---- {partition} utterances\n")
-        print_predictions(pairs, number, partition)
+        print_predictions(pairs, number, partition, names=list(models))

@@ -92,8 +92,8 @@ def normalize(text: str) -> str:
         "noel don't cried the third of the good natured men in eighteen fifty one"
     """
     text = re.sub(r"\d[\d,]*(st|nd|rd|th)?\b", _number, text)
-    text = unicodedata.normalize("NFKD", text.replace("æ", "ae").replace("œ", "oe"))
-    text = "".join(letter for letter in text if not unicodedata.combining(letter)).lower()
+    text = unicodedata.normalize("NFKD", text.lower().replace("æ", "ae").replace("œ", "oe"))
+    text = "".join(letter for letter in text if not unicodedata.combining(letter))
     text = re.sub(r"[^a-z' ]+", " ", text.replace("_", ""))
     words = (word.strip("'") for word in text.split())
     return " ".join(word for word in words if word)
@@ -104,8 +104,10 @@ def _number(match: re.Match) -> str:
     if len(digits) > LONGEST_NUMBER:
         return " "
     number, plain = int(digits), "," not in match[0] and match[1] is None
-    if plain and 1100 <= number <= 1999 and number % 100:  # a year, as it is read
-        words = f"{ENGINE.number_to_words(number // 100)} {ENGINE.number_to_words(number % 100)}"
+    if plain and 1100 <= number <= 1999:  # a year, as it is read
+        century, year = divmod(number, 100)
+        rest = "hundred" if not year else ("oh " if year < 10 else "") + ENGINE.number_to_words(year)
+        words = f"{ENGINE.number_to_words(century)} {rest}"
     else:
         words = ENGINE.number_to_words(number)
     if match[1] is not None:

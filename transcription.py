@@ -8,6 +8,7 @@ import numpy as np
 
 import records
 from acoustic import output_length
+from beam_search import BeamDecoder
 from decoding import greedy_decode
 from evaluation import feature_settings_for
 from utils import FeatureSettings, project_root, read_audio
@@ -26,6 +27,7 @@ class Recogniser:
         mean: (num_features,), subtracted.
         std: (num_features,), divided by.
         metadata: everything else in the weights file.
+        decoder: a beam search; None: greedy decoding.
     """
 
     model: keras.Model
@@ -33,6 +35,11 @@ class Recogniser:
     mean: np.ndarray
     std: np.ndarray
     metadata: dict
+    decoder: BeamDecoder | None = None
+
+    def with_decoder(self, decoder: BeamDecoder) -> "Recogniser":
+        """Return the same recogniser with a beam search in the place of greedy decoding."""
+        return dataclasses.replace(self, decoder=decoder)
 
     def probabilities(self, samples: np.ndarray) -> np.ndarray:
         """Return class probabilities (num_output_frames, num_classes) of a 16 kHz waveform (num_samples,)."""
@@ -48,7 +55,10 @@ class Recogniser:
             FileNotFoundError: when there is no such file.
             ValueError: when it cannot be read as audio or is too short.
         """
-        return greedy_decode(self.probabilities(read_audio(path)))
+        probabilities = self.probabilities(read_audio(path))
+        if self.decoder is not None:
+            return self.decoder.decode(probabilities)[0].text
+        return greedy_decode(probabilities)
 
 
 def load_recogniser(weights: str | Path | None = None) -> Recogniser:

@@ -6,19 +6,20 @@ train       train a model of the zoo
 evaluate    word and character error rates of a model on a manifest
 transcribe  text of audio files
 study       train what a question of the model study compares, and say what comes out
+lm          make a language model from text, or measure one
 compare     table of the runs on disk; keep the README's table true
 report      run a notebook from the top and export it as self-contained HTML
 """
 
 import argparse
 import contextlib
-import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-JSON_VERSION = 1  # of what --json prints
+import commands
+
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -51,14 +52,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vui.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add_data(commands.add_parser("data", help="make, fetch or index a corpus"))
-    _add_train(commands.add_parser("train", help="train a model of the zoo"))
-    _add_evaluate(commands.add_parser("evaluate", help="error rates of a model on a manifest"))
-    _add_transcribe(commands.add_parser("transcribe", help="text of audio files"))
-    _add_study(commands.add_parser("study", help="runs and answers of the model study"))
-    _add_compare(commands.add_parser("compare", help="table of the runs on disk"))
-    _add_report(commands.add_parser("report", help="run a notebook and export HTML"))
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_data(subparsers.add_parser("data", help="make, fetch or index a corpus"))
+    _add_train(subparsers.add_parser("train", help="train a model of the zoo"))
+    _add_evaluate(subparsers.add_parser("evaluate", help="error rates of a model on a manifest"))
+    _add_transcribe(subparsers.add_parser("transcribe", help="text of audio files"))
+    _add_lm(subparsers.add_parser("lm", help="language models: train, perplexity"))
+    _add_study(subparsers.add_parser("study", help="runs and answers of the model study"))
+    _add_compare(subparsers.add_parser("compare", help="table of the runs on disk"))
+    _add_report(subparsers.add_parser("report", help="run a notebook and export HTML"))
     return parser
 
 
@@ -68,19 +70,19 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     demo.add_argument("--out", type=Path, default=None, help="folder (default: LibriSpeech/demo)")
     demo.add_argument("--seed", type=int, default=1)
     demo.add_argument("--scale", choices=("full", "tiny"), default="full")
-    demo.set_defaults(run=_data_demo)
+    demo.set_defaults(run=commands.data_demo)
     libri = kinds.add_parser("librispeech", help="download, verify and index LibriSpeech subsets from OpenSLR")
     libri.add_argument("subsets", nargs="+", metavar="SUBSET", help="dev-clean, train-clean-100, ..., or mini")
     libri.add_argument("--root", type=Path, default=Path("LibriSpeech"))
     libri.add_argument("--base-url", default=None, help="a mirror of the server's /resources folder")
-    libri.set_defaults(run=_data_librispeech)
+    libri.set_defaults(run=commands.data_librispeech)
     index = kinds.add_parser("index", help="write manifests for a tree in LibriSpeech's layout")
     index.add_argument("path", type=Path)
     index.add_argument("--out", type=Path, required=True, help="folder that gets {train,valid,test}_corpus.json")
     index.add_argument("--valid-speakers", nargs="+", default=(), metavar="ID")
     index.add_argument("--test-speakers", nargs="+", default=(), metavar="ID")
     index.add_argument("--test", action="store_true", help="everything is test data")
-    index.set_defaults(run=_data_index)
+    index.set_defaults(run=commands.data_index)
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +118,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--force", action="store_true", help="train even when the same run is finished")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was killed or stopped")
-    parser.set_defaults(run=_train)
+    parser.set_defaults(run=commands.train)
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -124,15 +126,42 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=None, metavar="WEIGHTS", help="default: the released weights")
     parser.add_argument("--max-duration", type=float, default=None, help="seconds; default: every utterance")
     parser.add_argument("--allow-training-speakers", action="store_true")
+    _add_decoding(parser)
+    parser.add_argument("--tune", action="store_true", help="choose the weights, leaving one speaker out at a time")
     parser.add_argument("--json", action="store_true")
-    parser.set_defaults(run=_evaluate)
+    parser.set_defaults(run=commands.evaluate)
 
 
 def _add_transcribe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--model", type=Path, default=None, metavar="WEIGHTS", help="default: the released weights")
+    _add_decoding(parser)
+    parser.add_argument("--hot-words", nargs="+", default=(), metavar="WORD", help="likely here; needs --lm")
     parser.add_argument("--format", choices=("text", "json"), default="text")
-    parser.set_defaults(run=_transcribe)
+    parser.set_defaults(run=commands.transcribe)
+
+
+def _add_decoding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lm", type=Path, default=None, metavar="FILE", help="language model: .npz, .arpa or .arpa.gz")
+    parser.add_argument("--alpha", type=float, default=None, help="weight of the language model")
+    parser.add_argument("--beta", type=float, default=None, help="bonus for each word")
+    parser.add_argument("--beam-width", type=int, default=None)
+
+
+def _add_lm(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    train = kinds.add_parser("train", help="modified Kneser-Ney n-grams from text files (plain or .gz)")
+    train.add_argument("texts", nargs="+", type=Path, metavar="TEXT")
+    train.add_argument("--order", type=int, default=3)
+    train.add_argument("--out", type=Path, required=True, metavar="FILE", help=".npz, .arpa or .arpa.gz")
+    train.add_argument("--prune", type=int, nargs="+", default=(), help="leave out n-grams seen so often, e.g. 0 0 1")
+    train.add_argument("--min-count", type=int, default=1, help="rarer words are unknown")
+    train.add_argument("--max-words", type=int, default=None, help="size of the vocabulary")
+    train.set_defaults(run=commands.lm_train)
+    perplexity = kinds.add_parser("perplexity", help="how well a model predicts a text or manifest")
+    perplexity.add_argument("model", type=Path)
+    perplexity.add_argument("text", type=Path)
+    perplexity.set_defaults(run=commands.lm_perplexity)
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:
@@ -148,7 +177,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", default=None, help="of a Ray cluster that makes the runs")
     parser.add_argument("--cpus-per-trial", type=float, default=1)
     parser.add_argument("--gpus-per-trial", type=float, default=0)
-    parser.set_defaults(run=_study)
+    parser.set_defaults(run=commands.study)
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
@@ -158,237 +187,14 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--check", action="store_true", help="fail when the README differs from the committed records")
     group.add_argument("--update", action="store_true", help="write the README's table from the committed records")
-    parser.set_defaults(run=_compare)
+    parser.set_defaults(run=commands.compare)
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("notebook", nargs="?", type=Path, default=Path("vui_notebook.ipynb"))
     parser.add_argument("--out", type=Path, default=None, help="default: results/NOTEBOOK.html")
     parser.add_argument("--scale", choices=("full", "quick", "tiny"), default="full")
-    parser.set_defaults(run=_report)
-
-
-# ------------------------------------------------------------------------------------------------- commands
-
-
-def _data_demo(options: argparse.Namespace) -> int:
-    from synthesis import make_demo
-
-    make_demo(options.out, seed=options.seed, scale=options.scale)
-    return 0
-
-
-def _data_librispeech(options: argparse.Namespace) -> int:
-    from downloads import fetch_librispeech
-
-    for report in fetch_librispeech(options.subsets, options.root, options.base_url).values():
-        print(report)
-    return 0
-
-
-def _data_index(options: argparse.Namespace) -> int:
-    from indexing import index_tree
-
-    print(index_tree(options.path, options.out, options.valid_speakers, options.test_speakers, options.test))
-    return 0
-
-
-def _train(options: argparse.Namespace) -> int:
-    if options.corpus is not None:
-        from corpora import set_active_corpus
-
-        set_active_corpus(options.corpus)
-    from utils import FeatureSettings
-
-    build, notes = _look_up_model(options)
-    import keras
-
-    from augment import Augmentation
-    from train_utils import configure_gpu, train_model
-
-    print(configure_gpu(devices=options.devices))
-    keras.config.set_dtype_policy(options.precision)
-    keras.utils.set_random_seed(options.seed)
-    settings = FeatureSettings(options.features, mfcc_dim=options.mfcc_dim)
-    model = build(settings.num_features)
-    name = options.name or options.model
-    train_model(
-        model,
-        options.results / f"{name}.pickle",
-        options.results / f"{name}.h5",
-        minibatch_size=options.batch_size,
-        optimizer=_optimizer(options),
-        epochs=options.epochs,
-        sort_by_duration=options.sort_by_duration,
-        max_duration=options.max_duration,
-        features=settings,
-        schedule=options.schedule,
-        warmup_epochs=options.warmup_epochs,
-        augmentation=Augmentation(warp=0.0 if options.features == "mfcc" else 0.12) if options.augment else None,
-        speeds=options.speeds,
-        ema=options.ema,
-        monitor=options.monitor,
-        seed=options.seed,
-        force=options.force,
-        resume=options.resume,
-        patience=options.patience,
-        notes=notes,
-    )
-    print(f"Weights: {options.results / name}.h5   record: {options.results / name}.json")
-    return 0
-
-
-def _look_up_model(options: argparse.Namespace) -> tuple[Callable, dict | None]:
-    """Return what builds the model from a number of features, and what its record says more.
-
-    A run name of the study tells the features too, which then stand in the options.
-    """
-    from sample_models import ZOO
-
-    if " " not in options.model:
-        if options.model not in ZOO:
-            raise ValueError(f"Unknown model {options.model!r}. Expected one of: {', '.join(ZOO)}")
-        return ZOO[options.model], None
-    from model_builder import RNNModel
-
-    model, options.features = RNNModel.parse(options.model)
-    if options.name is None:
-        raise ValueError("A network of the study needs a --name for its files.")
-    return model.build, {"full_name": options.model}
-
-
-def _optimizer(options: argparse.Namespace):
-    import keras
-
-    if options.learning_rate is not None and options.learning_rate <= 0:
-        raise ValueError(f"--learning-rate must be positive. Received: {options.learning_rate}")
-    if options.optimizer == "adamw":
-        return keras.optimizers.AdamW(options.learning_rate or 1e-3, weight_decay=1e-4)
-    if options.learning_rate is None:
-        return None
-    return keras.optimizers.SGD(options.learning_rate, momentum=0.9, nesterov=True, clipnorm=5)
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from corpora import read_manifest, summarize
-    from evaluation import generator_for, predict_texts, score
-    from transcription import load_recogniser
-
-    summarize(read_manifest(options.manifest))  # a missing or broken manifest is said before TensorFlow is loaded
-    recogniser = load_recogniser(options.model)
-    generator = generator_for(
-        recogniser.metadata, recogniser.settings.num_features, options.manifest, "test", options.max_duration
-    )
-    utterances = generator.partitions["test"].utterances
-    learnt = set(recogniser.metadata.get("train_speakers", [])) & {utterance.speaker for utterance in utterances}
-    if learnt and not options.allow_training_speakers:
-        raise ValueError(
-            f"The model was trained on {len(learnt)} of these speakers ({', '.join(sorted(learnt)[:5])}...), so the error "
-            "rate would flatter it. Choose other speakers, or pass --allow-training-speakers."
-        )
-    texts = predict_texts(recogniser.model, generator, "test")
-    result = score([u.text for u in utterances], texts, [u.speaker for u in utterances])
-    if options.json:
-        print(json.dumps({"version": JSON_VERSION, "manifest": str(options.manifest), **result.as_dict()}, indent=1))
-        return 0
-    print(f"{result.num_utterances} utterances, {len(result.by_speaker)} speakers, {result.num_empty} empty hypotheses")
-    print(f"CER {result.cer}\nWER {result.wer}\n95 % intervals: {result.method}")
-    unseen = [bool(utterance.extra.get("unseen_words")) for utterance in utterances]
-    for flag, label in ((True, "with a word that training never had"), (False, "with known words only")):
-        chosen = [index for index, value in enumerate(unseen) if value == flag]
-        if any(unseen) and chosen:
-            part = score([utterances[i].text for i in chosen], [texts[i] for i in chosen])
-            print(
-                f"  {len(chosen)} sentences {label}: CER {100 * part.cer.rate:.1f} %, WER {100 * part.wer.rate:.1f} %"
-            )
-    for speaker, (cer, wer) in result.by_speaker.items():
-        print(f"  speaker {speaker}: CER {100 * cer:.1f} %, WER {100 * wer:.1f} %")
-    return 0
-
-
-def _transcribe(options: argparse.Namespace) -> int:
-    from transcription import load_recogniser
-
-    recogniser = load_recogniser(options.model)
-    results, skipped = [], []
-    for path in options.files:
-        try:
-            text = recogniser.transcribe(path)
-        except (ValueError, OSError) as error:
-            skipped.append({"file": str(path), "reason": str(error)})
-            continue
-        results.append({"file": str(path), "text": text})
-        if options.format == "text":
-            print(text if len(options.files) == 1 else f"{path}: {text}", flush=True)
-    if options.format == "json":
-        print(json.dumps({"version": JSON_VERSION, "results": results, "skipped": skipped}, indent=1))
-    for item in skipped:
-        print(f"Skipped {item['file']}: {item['reason']}", file=sys.stderr)
-    return 0 if results else 1
-
-
-def _study(options: argparse.Namespace) -> int:
-    from study_claims import conclusions
-    from study_questions import QUESTIONS, question
-
-    if not options.questions:
-        for item in QUESTIONS:
-            print(f"{item.key:18} {item.title}")
-        return 0
-    chosen = [question(key) for key in options.questions]
-    if options.corpus is not None:
-        from corpora import set_active_corpus
-
-        set_active_corpus(options.corpus)
-    from study import best_losses, train_settings
-
-    more = {"folder": options.results, "minibatch_size": options.batch_size, "patience": options.patience}
-    if options.parallel or options.address:
-        from sweeps import sweep as train_settings
-
-        more |= {"cpus_per_trial": options.cpus_per_trial, "gpus_per_trial": options.gpus_per_trial}
-        more["address"] = options.address
-    failures = []
-    for item in chosen:
-        print(f"== {item.title}")
-        settings = item.at_scale(options.scale)
-        if not settings:
-            print(f"There is nothing to run at scale {options.scale!r}.")
-            continue
-        failures += train_settings(settings, options.epochs, options.seeds, **more)
-        print("\n".join(conclusions(item, best_losses(settings, options.results))))
-    for failure in failures:
-        print(f"Failed: {failure}", file=sys.stderr)
-    return 1 if failures else 0
-
-
-def _compare(options: argparse.Namespace) -> int:
-    from comparison import load_runs, plot_comparison, text_table
-    from ledger import check_project, update_readme
-
-    if options.check:
-        problems = check_project()
-        for problem in problems:
-            print(problem, file=sys.stderr)
-        print("README and records agree." if not problems else f"{len(problems)} disagreements.")
-        return 1 if problems else 0
-    if options.update:
-        print("README updated." if update_readme() else "The README is up to date.")
-        return 0
-    print(text_table(load_runs(options.names or None, options.results)))
-    if options.figure is not None:
-        options.figure.parent.mkdir(parents=True, exist_ok=True)
-        plot_comparison(options.names or None, folder=options.results).savefig(options.figure, dpi=110)
-        print(f"Figure: {options.figure}")
-    return 0
-
-
-def _report(options: argparse.Namespace) -> int:
-    from report import run_notebook
-
-    html = options.out or Path("results") / f"{options.notebook.stem}.html"
-    run_notebook(options.notebook, html, {"VUI_SCALE": options.scale})
-    return 0
+    parser.set_defaults(run=commands.report)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def test_a_trial_of_the_machinery_draws_no_conclusion(tmp_path):
     item = question("dense")
     write_runs(tmp_path, item.at_scale("tiny"), {"with": [1.0], "without": [100.0]})
     assert conclusion(item, "quick", tmp_path) == [
-        "The reference found: the dense layer improves the loss drastically. Here: not run (no runs of with, without)."
+        "The reference found: the dense layer improves the loss drastically. Here: not run at full size."
     ]
     full = {"with": [1.0, 1.1], "without": [100.0, 101.0]}
     write_runs(tmp_path / "full", item.settings, full)

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import soundfile
 
+import commands
 import vui
 from corpora import MANIFESTS, read_manifest, set_active_corpus, write_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["data", "train", "evaluate", "transcribe", "study", "compare", "report"]
+COMMANDS = ["data", "train", "evaluate", "transcribe", "lm", "study", "compare", "report"]
 
 
 @pytest.fixture(autouse=True)
@@ -358,7 +359,7 @@ def test_ctrl_c_ends_with_the_status_of_a_signal(monkeypatch, capsys):
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(vui, "_compare", interrupted)
+    monkeypatch.setattr(commands, "compare", interrupted)
     assert vui.main(["compare"]) == 130
     assert capsys.readouterr().err == "Stopped by hand.\n"
 
@@ -379,3 +380,91 @@ def test_study_trains_what_a_question_compares_and_concludes(project, tiny_corpu
     printed = capsys.readouterr().out
     assert "== Does the dense layer at each frame matter?" in printed and "undecided (one seed each" in printed
     assert len(list((project / "runs").glob("*.pickle"))) == 2
+
+
+# --------------------------------------------------------------------------------------------------- language models
+
+
+@pytest.fixture
+def language_model(project, capsys) -> str:
+    """A bigram model of sentences that the tiny corpus does not hold."""
+    (project / "book.txt").write_text(
+        "She left the basket at the mill. Turn left at the door!\n\nHe was learning to read."
+    )
+    assert vui.main(["lm", "train", "book.txt", "--order", "2", "--out", "lm.npz"]) == 0
+    assert re.search(r"lm\.npz: 3 sentences, \d+ 1-grams, \d+ 2-grams \(0\.0 MB\)", capsys.readouterr().out)
+    return "lm.npz"
+
+
+def test_evaluate_with_a_language_model_prints_both_rates_and_their_difference(
+    language_model, tiny_corpus, weights, capsys
+):
+    manifest = str(tiny_corpus / MANIFESTS["test"])
+    command = ["evaluate", manifest, "--model", weights, "--lm", language_model, "--alpha", "0.5", "--beam-width", "5"]
+    assert vui.main(command) == 0
+    printed = capsys.readouterr().out
+    assert "-- greedy" in printed and "-- with language model" in printed
+    assert "Weights: {'alpha': 0.5, 'beta': 1.0}" in printed
+    assert re.search(r"changes the WER by [+-]\d+\.\d points \[[+-]\d+\.\d, [+-]\d+\.\d\]", printed)
+    assert vui.main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["language_model"]
+    assert found["file"] == "lm.npz" and found["order"] == 2 and found["chosen"] == "by hand"
+    assert set(found["wer_difference"]) == {"difference", "low", "high"} and "rate" in found["wer"]
+
+
+def test_evaluate_tunes_leaving_one_speaker_out(language_model, tiny_corpus, weights, monkeypatch, capsys):
+    import decoder_tuning
+
+    monkeypatch.setattr(decoder_tuning.tune, "__defaults__", (None, (0.0, 1.0), (0.0,), False))
+    manifest = str(tiny_corpus / MANIFESTS["test"])
+    assert vui.main(["evaluate", manifest, "--model", weights, "--lm", language_model, "--tune", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["language_model"]
+    speakers = {item.speaker for item in read_manifest(tiny_corpus / MANIFESTS["test"])}
+    assert set(found["weights"]) == speakers and found["chosen"] == "leaving one speaker out"
+    assert set(found["for_other_recordings"]) == {"alpha", "beta"}
+
+
+def test_a_language_model_that_knows_the_sentences_is_refused(project, make_corpus, weights, capsys):
+    sentence = "a sentence of six words exactly"
+    corpus = make_corpus({"test": [(sentence, 0.6), ("another one", 0.5)]})
+    (project / "book.txt").write_text(f"{sentence}.")
+    assert vui.main(["lm", "train", "book.txt", "--order", "2", "--out", "lm.npz"]) == 0
+    assert vui.main(["lm", "train", "book.txt", "--order", "2", "--out", "lm.arpa"]) == 0
+    command = ["evaluate", str(corpus / MANIFESTS["test"]), "--model", weights, "--lm"]
+    assert vui.main([*command, "lm.npz"]) == 1
+    assert "100 % of the sentences of six words or more" in capsys.readouterr().err
+    assert vui.main([*command, "lm.arpa"]) == 0  # it does not say what it has seen
+    assert "does not say which sentences" in capsys.readouterr().err
+
+
+def test_lm_perplexity_of_a_text_and_of_a_manifest(language_model, project, tiny_corpus, capsys):
+    (project / "other.txt").write_text("She left the mill.")
+    assert vui.main(["lm", "perplexity", language_model, "other.txt"]) == 0
+    assert re.search(r"1 sentences, 4 words, 0 unknown \(0\.0 %\); perplexity \d+\.\d", capsys.readouterr().out)
+    assert vui.main(["lm", "perplexity", language_model, str(tiny_corpus / MANIFESTS["test"])]) == 0
+    assert re.search(r"10 sentences, \d+ words, \d+ unknown", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("lm train missing.txt --out lm.npz", "No text at missing.txt"),
+        ("lm train book.txt --out lm.txt", r"ends in \.npz, \.arpa or \.arpa\.gz"),
+        ("lm train book.txt --order 9 --out lm.npz", "order must be in 1..5"),
+        ("lm perplexity nothing.npz book.txt", "No language model at nothing.npz"),
+        ("evaluate MANIFEST --tune", "--tune chooses the weights of a language model"),
+        ("evaluate MANIFEST --lm nothing.npz", "No language model at nothing.npz"),
+    ],
+)
+def test_language_model_commands_say_what_is_wrong(command, message, project, tiny_corpus, capsys):
+    (project / "book.txt").write_text("Hello there.")
+    command = command.replace("MANIFEST", str(tiny_corpus / MANIFESTS["test"]))
+    assert vui.main(command.split()) == 1
+    assert re.search(message, capsys.readouterr().err)
+    assert not (project / "lm.npz").exists()
+
+
+def test_transcribe_with_a_language_model_and_hot_words(language_model, weights, clip, capsys):
+    command = ["transcribe", clip, "--model", weights, "--lm", language_model, "--hot-words", "basket", "mill"]
+    assert vui.main(command) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
