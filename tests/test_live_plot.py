@@ -50,10 +50,10 @@ def test_a_second_run_gets_a_picture_of_its_own(shown):
     assert [name for name, _ in shown] == ["display", "display"]
 
 
-def test_show_returns_the_handle_that_replaces_the_picture(shown):
+def test_show_again_returns_the_handle_that_replaces_the_picture(shown):
     figure = figures.plot_raw_audio([0.0, 0.1])
-    handle = figures.show(figure, "first")
-    figures.show(figures.plot_raw_audio([0.0, 0.1]), "second", handle)
+    handle = figures.show_again(figure, "first", None)
+    figures.show_again(figures.plot_raw_audio([0.0, 0.1]), "second", handle)
     assert shown == [("display", "first"), ("update", "second")]
 
 
