@@ -64,7 +64,7 @@ def output_length(model: keras.Model, input_length):
     Raises:
         ValueError: when a layer changes the time axis in a way that is not known.
     """
-    for layer in _layers_that_change_length(model):
+    for layer in layers_that_change_length(model):
         if isinstance(layer, layers.ZeroPadding1D):
             input_length = input_length + sum(layer.padding)
         elif isinstance(layer, layers.Cropping1D):
@@ -80,7 +80,8 @@ def output_length(model: keras.Model, input_length):
     return input_length
 
 
-def _layers_that_change_length(model: keras.Model) -> list[keras.Layer]:
+def layers_that_change_length(model: keras.Model) -> list[keras.Layer]:
+    """Return the layers that change the number of frames, from the input to the output; see `output_length`."""
     kinds = (
         layers.Conv1D,
         layers.SeparableConv1D,
@@ -97,7 +98,7 @@ def _layers_that_change_length(model: keras.Model) -> list[keras.Layer]:
         if isinstance(layer, kinds):
             chain.append(layer)
         elif isinstance(layer, keras.Model):  # a model used as a layer
-            chain.extend(_layers_that_change_length(layer)[::-1])
+            chain.extend(layers_that_change_length(layer)[::-1])
         else:
             _require_same_length(layer, layer._inbound_nodes[node_index].input_tensors)
         # where branches join (skip connections, concatenation) all of them have the same length

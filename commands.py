@@ -267,18 +267,59 @@ def transcribe(options: argparse.Namespace) -> int:
     results, skipped = [], []
     for path in options.files:
         try:
-            text = recogniser.transcribe(path)
+            result = _transcript(recogniser, path, options.format)
         except (ValueError, OSError) as error:
             skipped.append({"file": str(path), "reason": str(error)})
             continue
-        results.append({"file": str(path), "text": text})
-        if options.format == "text":
-            print(text if len(options.files) == 1 else f"{path}: {text}", flush=True)
+        results.append({"file": str(path), **result})
+        if options.format != "json":
+            named = options.format == "text" and len(options.files) > 1
+            print(f"{path}: {result['text']}" if named else result["text"].rstrip("\n"), flush=True)
     if options.format == "json":
         print(json.dumps({"version": JSON_VERSION, "results": results, "skipped": skipped}, indent=1))
     for item in skipped:
         print(f"Skipped {item['file']}: {item['reason']}", file=sys.stderr)
     return 0 if results else 1
+
+
+def _transcript(recogniser, path: Path, form: str) -> dict:
+    """Return {"text": ...} in a format; for JSON with the words' times."""
+    if form == "text":
+        return {"text": recogniser.transcribe(path)}
+    alignment = recogniser.transcribe_words(path)
+    if form == "json":
+        words = [vars(span) for span in alignment.words]
+        return {"text": " ".join(span.text for span in alignment.words), "words": words}
+    return {"text": _in_format(alignment, path, form)}
+
+
+def _in_format(alignment, path: Path, form: str) -> str:
+    import soundfile
+
+    from subtitles import to_json, to_srt, to_textgrid, to_vtt
+
+    if form == "textgrid":
+        return to_textgrid(alignment, soundfile.info(path).duration)
+    if form == "text":
+        return "\n".join(
+            f"{s.start:8.2f} {s.end:8.2f}  {s.text}  ({100 * s.confidence:.0f} %)" for s in alignment.words
+        )
+    return to_json(alignment) if form == "json" else {"srt": to_srt, "vtt": to_vtt}[form](alignment.words)
+
+
+def align(options: argparse.Namespace) -> int:
+    """Print when each word of a text was spoken."""
+    from text_normalization import normalize
+    from transcription import load_recogniser
+
+    if not options.text.is_file():
+        raise FileNotFoundError(
+            f"No text at {options.text}. Expected a file that holds what is said in {options.audio}."
+        )
+    text = normalize(options.text.read_text(encoding="utf-8"))
+    alignment = load_recogniser(options.model).align(options.audio, text)
+    print(_in_format(alignment, options.audio, options.format).rstrip("\n"))
+    return 0
 
 
 def _hot_words(options: argparse.Namespace) -> dict[str, float]:

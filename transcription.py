@@ -1,20 +1,25 @@
 """Transcribing audio files with a trained model: the weights file says everything that is needed."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
+import soundfile
 
 import records
 from acoustic import output_length
+from alignment import Alignment, FrameClock, align, frame_clock, shift
 from beam_search import BeamDecoder
 from decoding import greedy_decode
 from evaluation import feature_settings_for
-from utils import FeatureSettings, project_root, read_audio
+from long_recordings import is_long, pieces
+from utils import SAMPLE_RATE, FeatureSettings, progress_bar, project_root, read_audio
 
 RELEASED = "released"  # folder of the released weights under results/
 STD_FLOOR = 1e-3
+SHORTEST_CHECKED = 0.4  # seconds; shorter files are transcribed without asking whether anybody speaks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,17 +53,71 @@ class Recogniser:
             raise ValueError(f"{len(samples)} samples are too few for one output frame of {self.model.name}.")
         return np.asarray(self.model.predict_on_batch(features[None].astype(np.float32)))[0]
 
+    def decode(self, probabilities: np.ndarray) -> str:
+        """Return the text of probabilities (num_output_frames, num_classes): beam search where there is one, else greedy."""
+        if self.decoder is not None:
+            return self.decoder.decode(probabilities)[0].text
+        return greedy_decode(probabilities)
+
+    @property
+    def clock(self) -> FrameClock:
+        """When each output frame happens."""
+        return frame_clock(self.model, self.settings)
+
     def transcribe(self, path: str | Path) -> str:
-        """Return the text of an audio file.
+        """Return the text of an audio file of any length; empty when nobody speaks.
 
         Raises:
             FileNotFoundError: when there is no such file.
             ValueError: when it cannot be read as audio or is too short.
         """
-        probabilities = self.probabilities(read_audio(path))
-        if self.decoder is not None:
-            return self.decoder.decode(probabilities)[0].text
-        return greedy_decode(probabilities)
+        return " ".join(text for text, _ in self._parts(path, times=False))
+
+    def transcribe_words(self, path: str | Path) -> Alignment:
+        """Return when each word and character of an audio file of any length was spoken.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when it cannot be read as audio or is too short, or when the times of the model's frames are not known.
+        """
+        found = [alignment for _, alignment in self._parts(path, times=True)]
+        return Alignment(
+            [span for part in found for span in part.characters],
+            [span for part in found for span in part.words],
+            sum(part.log_prob for part in found),
+        )
+
+    def align(self, path: str | Path, text: str) -> Alignment:
+        """Find when a known text was spoken.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when audio and text do not fit together; see `alignment.align`.
+        """
+        return align(self.probabilities(read_audio(path)), text, self.clock)
+
+    def _parts(self, path: str | Path, times: bool) -> Iterator[tuple[str, Alignment]]:
+        """Yield text and, where asked for, times of each stretch of speech that has any text."""
+        nothing = Alignment([], [], 0.0)
+        for start, samples in self._stretches(path):
+            probabilities = self.probabilities(samples)
+            text = self.decode(probabilities)
+            if text:
+                alignment = align(probabilities, text, self.clock) if times else nothing
+                yield text, shift(alignment, start)
+
+    def _stretches(self, path: str | Path) -> Iterator[tuple[float, np.ndarray]]:
+        """Yield (start in seconds, samples): a short file as it is when somebody speaks, a long one piece by piece."""
+        if not is_long(path):
+            samples = read_audio(path)
+            if len(samples) < SHORTEST_CHECKED * SAMPLE_RATE or any(pieces(path)):
+                yield 0.0, samples
+            return
+        seconds = soundfile.info(path).duration
+        with progress_bar(None, Path(path).name, round(seconds), " s", delay=2) as progress:
+            for piece in pieces(path):
+                yield piece.start, piece.samples
+                progress.update(round(piece.start + len(piece.samples) / SAMPLE_RATE) - progress.n)
 
 
 def load_recogniser(weights: str | Path | None = None) -> Recogniser:

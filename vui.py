@@ -5,6 +5,7 @@ data        make, fetch or index a corpus
 train       train a model of the zoo
 evaluate    word and character error rates of a model on a manifest
 transcribe  text of audio files
+align       when each word of a text was spoken
 study       train what a question of the model study compares, and say what comes out
 lm          make a language model from text, or measure one
 compare     table of the runs on disk; keep the README's table true
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import commands
 
+FORMATS = ("text", "json", "srt", "vtt", "textgrid")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -57,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(subparsers.add_parser("train", help="train a model of the zoo"))
     _add_evaluate(subparsers.add_parser("evaluate", help="error rates of a model on a manifest"))
     _add_transcribe(subparsers.add_parser("transcribe", help="text of audio files"))
+    _add_align(subparsers.add_parser("align", help="when each word of a text was spoken"))
     _add_lm(subparsers.add_parser("lm", help="language models: train, perplexity"))
     _add_study(subparsers.add_parser("study", help="runs and answers of the model study"))
     _add_compare(subparsers.add_parser("compare", help="table of the runs on disk"))
@@ -137,8 +140,16 @@ def _add_transcribe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=None, metavar="WEIGHTS", help="default: the released weights")
     _add_decoding(parser)
     parser.add_argument("--hot-words", nargs="+", default=(), metavar="WORD", help="likely here; needs --lm")
-    parser.add_argument("--format", choices=("text", "json"), default="text")
+    parser.add_argument("--format", choices=FORMATS, default="text")
     parser.set_defaults(run=commands.transcribe)
+
+
+def _add_align(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("audio", type=Path)
+    parser.add_argument("text", type=Path, metavar="TEXT_FILE", help="what is said in it")
+    parser.add_argument("--model", type=Path, default=None, metavar="WEIGHTS", help="default: the released weights")
+    parser.add_argument("--format", choices=FORMATS, default="text")
+    parser.set_defaults(run=commands.align)
 
 
 def _add_decoding(parser: argparse.ArgumentParser) -> None:

@@ -2,16 +2,19 @@
 
 import builtins
 import json
-import threading
-import time
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 import sweeps
-from corpora import set_active_corpus
-from model_builder import CNNConfig, RNNModel
+from model_builder import RNNModel
 from records import load_history
 from study_claims import Setting
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_without_ray_the_error_says_how_to_get_it(monkeypatch):
@@ -27,69 +30,75 @@ def test_without_ray_the_error_says_how_to_get_it(monkeypatch):
         sweeps.sweep({"a": Setting(RNNModel())}, epochs=1)
 
 
+RUN = """
+import sys
+import threading
+import time
+from pathlib import Path
+
+from ray.cluster_utils import Cluster
+
+import sweeps
+from corpora import set_active_corpus
+from model_builder import CNNConfig, RNNModel
+from study_claims import Setting
+
+set_active_corpus(sys.argv[1])
+folder = Path("results")
+memory = {"num_cpus": 1, "object_store_memory": 100 * 1024**2, "memory": 3 * 1024**3}
+cluster = Cluster(initialize_head=True, head_node_args={**memory, "include_dashboard": False})
+second = cluster.add_node(**memory)  # a second machine, as far as Ray can tell
+
+
 def small(**options):
     return Setting(RNNModel(CNNConfig(filters=6, kernel_size=5), rnn_units=8, **options), "mfcc")
 
 
-@pytest.fixture
-def two_machines(monkeypatch):
-    """A Ray cluster of two raylets with one core each, as two machines on one network would be."""
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-    from ray.cluster_utils import Cluster
+settings = {
+    "sum": small(bd_merge="sum"),
+    "bad": Setting(RNNModel(CNNConfig(filters=4, kernel_size=3, conv_stride=30, cnn_layers=2), rnn_units=4), "mfcc"),
+    "mul": small(bd_merge="mul"),
+    "concat": small(),
+}
 
-    memory = {"num_cpus": 1, "object_store_memory": 100 * 1024**2, "memory": 3 * 1024**3}
-    cluster = Cluster(initialize_head=True, head_node_args={**memory, "include_dashboard": False})
-    second = cluster.add_node(**memory)
-    yield cluster, second
-    ray.shutdown()
-    cluster.shutdown()
+
+def kill_the_second_machine_in_the_middle():
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and len(list(folder.glob("*.pickle"))) < 2:
+        time.sleep(0.1)  # until both machines have finished an epoch
+    cluster.remove_node(second, allow_graceful=False)
+
+
+killer = threading.Thread(target=kill_the_second_machine_in_the_middle)
+killer.start()
+failures = sweeps.sweep(
+    settings, int(sys.argv[2]), folder=folder, minibatch_size=8, address=cluster.address, memory_per_trial=1e9
+)
+killer.join()
+print(*(f"failure: {failure}" for failure in failures), sep="\\n")
+print(*(f"expected: {settings[label].name}" for label in ("sum", "mul", "concat")), sep="\\n")
+cluster.shutdown()
+"""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_sweep_loses_nothing_when_one_of_two_machines_is_killed(project, tiny_corpus, two_machines, capfd):
-    cluster, second = two_machines
-    set_active_corpus(tiny_corpus)
-    folder = project / "results"
-    settings = {
-        "sum": small(bd_merge="sum"),
-        "bad": Setting(
-            RNNModel(CNNConfig(filters=4, kernel_size=3, conv_stride=30, cnn_layers=2), rnn_units=4), "mfcc"
-        ),
-        "mul": small(bd_merge="mul"),
-        "concat": small(),
-    }
+def test_a_sweep_loses_nothing_when_one_of_two_machines_is_killed(project, tiny_corpus):
     epochs = 6
-
-    def kill_the_second_machine_in_the_middle():
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:  # both machines are at work once two runs have finished an epoch
-            if len(list(folder.glob("*.pickle"))) >= 2:
-                break
-            time.sleep(0.1)
-        cluster.remove_node(second, allow_graceful=False)
-
-    killer = threading.Thread(target=kill_the_second_machine_in_the_middle)
-    killer.start()
-    try:
-        failures = sweeps.sweep(
-            settings, epochs, folder=folder, minibatch_size=8, address=cluster.address, memory_per_trial=1e9
-        )
-    finally:
-        killer.join()
-        set_active_corpus(None)
-
-    assert [failure.split(" ")[0] for failure in failures] == ["bad"]
-    assert "transcript" in failures[0]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", RUN, str(tiny_corpus), str(epochs)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=800)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = done.stdout.splitlines()
+    failures = [line for line in lines if line.startswith("failure: ")]
+    assert len(failures) == 1 and failures[0].startswith("failure: bad (seed 0)") and "transcript" in failures[0]
+    folder = project / "results"
     records = [json.loads(path.read_text()) for path in folder.glob("*.json")]
-    assert sorted(record["full_name"] for record in records) == sorted(
-        settings[label].name for label in ("sum", "mul", "concat")
-    )
+    expected = [line.removeprefix("expected: ") for line in lines if line.startswith("expected: ")]
+    assert sorted(record["full_name"] for record in records) == sorted(expected) and len(expected) == 3
     for record in records:
         assert record["status"] == "finished"
         assert len(load_history(folder / f"{record['name']}.pickle")["loss"]) == epochs
-    lines = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
-    assert {line["name"] for line in lines} == {record["name"] for record in records}
-    out = capfd.readouterr().out
-    assert "started again" in out and "bad (seed 0): failed" in out
+    ledger = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
+    assert {line["name"] for line in ledger} == {record["name"] for record in records}
+    assert "started again" in done.stdout and "bad (seed 0): failed" in done.stdout

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -16,7 +17,7 @@ import vui
 from corpora import MANIFESTS, read_manifest, set_active_corpus, write_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["data", "train", "evaluate", "transcribe", "lm", "study", "compare", "report"]
+COMMANDS = ["data", "train", "evaluate", "transcribe", "align", "lm", "study", "compare", "report"]
 
 
 @pytest.fixture(autouse=True)
@@ -468,3 +469,35 @@ def test_transcribe_with_a_language_model_and_hot_words(language_model, weights,
     command = ["transcribe", clip, "--model", weights, "--lm", language_model, "--hot-words", "basket", "mill"]
     assert vui.main(command) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+# ---------------------------------------------------------------------------------------------------------- times
+
+
+def test_align_gives_times_in_every_format(project, weights, clip, capsys):
+    (project / "said.txt").write_text("Hi, Bo!")
+    duration = soundfile.info(clip).duration
+    assert vui.main(["align", clip, "said.txt", "--model", weights]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in lines] == ["hi", "bo"]
+    assert 0 <= float(lines[0].split()[0]) < float(lines[1].split()[1]) <= duration + 0.1
+    assert vui.main(["align", clip, "said.txt", "--model", weights, "--format", "json"]) == 0
+    assert [word["text"] for word in json.loads(capsys.readouterr().out)["words"]] == ["hi", "bo"]
+    for form, begin in (("srt", "1\n00:00:"), ("vtt", "WEBVTT\n"), ("textgrid", 'File type = "ooTextFile"')):
+        assert vui.main(["align", clip, "said.txt", "--model", weights, "--format", form]) == 0
+        assert capsys.readouterr().out.startswith(begin)
+
+
+def test_align_refuses_what_does_not_fit(project, weights, clip, capsys):
+    (project / "long.txt").write_text("never " * 500)
+    assert vui.main(["align", clip, "long.txt", "--model", weights]) == 1
+    assert "too short for the text" in capsys.readouterr().err
+    assert vui.main(["align", clip, "none.txt", "--model", weights]) == 1
+    assert "No text at none.txt" in capsys.readouterr().err
+
+
+def test_transcribe_of_a_recording_in_which_nobody_speaks_is_empty(project, weights, capsys):
+    soundfile.write("quiet.wav", np.zeros(16_000 * 3), 16_000)
+    soundfile.write("long.wav", 0.01 * np.random.default_rng(0).standard_normal(16_000 * 40), 16_000)
+    assert vui.main(["transcribe", "quiet.wav", "long.wav", "--model", weights]) == 0
+    assert capsys.readouterr().out == "quiet.wav: \nlong.wav: \n"

@@ -1,0 +1,188 @@
+"""Forced alignment: when each character and word of a known text was spoken.
+
+The most probable frame-by-frame path that reads as the text (Viterbi over its characters with blanks between them) tells at
+which output frame each character appears. CTC models put characters into few frames, so a character is taken to last until the
+middle between its last frame and the next character's first one.
+"""
+
+import dataclasses
+import math
+
+import keras
+import numba
+import numpy as np
+from keras import layers
+
+from acoustic import layers_that_change_length
+from char_map import ALPHABET
+from utils import MFCC_WINDOW, SAMPLE_RATE, FeatureSettings, text_to_int_sequence
+
+SPACE = ALPHABET.index(" ")
+NEVER = -1e30
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """A stretch of a recording."""
+
+    text: str  # a character or a word
+    start: float  # seconds
+    end: float
+    confidence: float  # geometric mean of the probabilities at its frames, 0..1
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """Where a text stands in a recording."""
+
+    characters: list[Span]  # spaces included
+    words: list[Span]
+    log_prob: float  # of the best path, in nats
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameClock:
+    """Maps output frames to seconds: frame t is centred at `offset + t * step`."""
+
+    step: float
+    offset: float
+
+    def __call__(self, frame: float) -> float:
+        """Return the time of an output frame (fractions lie between frames)."""
+        return self.offset + self.step * frame
+
+
+def frame_clock(model: keras.Model, settings: FeatureSettings) -> FrameClock:
+    """Derive when each output frame of a model happens, from its convolutions and the features.
+
+    Args:
+        model: the acoustic model.
+        settings: of its features.
+    """
+    stride, centre = 1.0, 0.0  # of output frames, in feature frames
+    for layer in layers_that_change_length(model):
+        kernel, step, dilation, padding = _geometry(layer)
+        reach = (kernel - 1) * dilation
+        shift = {"valid": reach / 2, "same": (step - 1) / 2, "causal": 0.0}[padding]
+        centre += shift * stride
+        stride *= step
+    frame = 1 / settings.frames_per_second
+    window = {"raw": 1 / SAMPLE_RATE, "mfcc": MFCC_WINDOW}.get(settings.kind, settings.window / 1000)
+    return FrameClock(stride * frame, centre * frame + window / 2)
+
+
+def _geometry(layer: keras.Layer) -> tuple[int, int, int, str]:
+    """Return (kernel, stride, dilation, padding) of a layer that changes the time axis."""
+    if isinstance(layer, (layers.MaxPooling1D, layers.AveragePooling1D)):
+        return layer.pool_size[0], layer.strides[0], 1, layer.padding
+    if hasattr(layer, "kernel_size"):
+        return layer.kernel_size[0], layer.strides[0], layer.dilation_rate[0], layer.padding
+    raise ValueError(f"Times are not known behind the layer {layer.name!r} ({type(layer).__name__}).")
+
+
+def align(probabilities: np.ndarray, text: str, clock: FrameClock, num_frames: int | None = None) -> Alignment:
+    """Find when a text was spoken.
+
+    Args:
+        probabilities: (num_output_frames, num_classes); the blank is the last class.
+        text: what was said, in the alphabet.
+        clock: of the model, see `frame_clock`.
+        num_frames: true frames, when the rest is padding.
+
+    Raises:
+        ValueError: for an empty text or one outside the alphabet, for probabilities that are no finite matrix, and when the
+            recording is too short for the text.
+    """
+    text = " ".join(text.split())
+    if not text:
+        raise ValueError("There is no text to align. Expected what was said in the recording.")
+    labels = np.array(text_to_int_sequence(text), np.int64)
+    probabilities = np.asarray(probabilities)[:num_frames]
+    if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
+        raise ValueError(
+            f"Expected probabilities (num_output_frames, num_classes) without NaN. Received: shape {probabilities.shape}."
+        )
+    needed = len(labels) + int(np.sum(labels[1:] == labels[:-1]))
+    if len(probabilities) < needed:
+        raise ValueError(
+            f"The recording is too short for the text: {len(probabilities)} output frames for {needed} that its {len(labels)} "
+            "characters need. Check that text and recording belong together."
+        )
+    log_probs = np.log(np.maximum(probabilities, 1e-37)).astype(np.float64)
+    path, total = best_path(log_probs, labels)
+    first, last = np.zeros(len(labels), int), np.zeros(len(labels), int)
+    means = np.zeros(len(labels))
+    for number in range(len(labels)):
+        frames = np.flatnonzero(path == number)
+        first[number], last[number] = frames[0], frames[-1]
+        means[number] = log_probs[frames, labels[number]].mean()
+    middle = (last[:-1] + first[1:]) / 2
+    starts = np.concatenate([[first[0] - 0.5], middle])
+    ends = np.concatenate([middle, [last[-1] + 0.5]])
+    characters = [
+        Span(letter, max(0.0, clock(start)), clock(end), math.exp(mean))
+        for letter, start, end, mean in zip(text, starts, ends, means, strict=True)
+    ]
+    return Alignment(characters, _words(text, characters, means), float(total))
+
+
+def shift(alignment: Alignment, seconds: float) -> Alignment:
+    """Return an alignment whose recording begins later."""
+
+    def later(spans: list[Span]) -> list[Span]:
+        return [dataclasses.replace(span, start=span.start + seconds, end=span.end + seconds) for span in spans]
+
+    return Alignment(later(alignment.characters), later(alignment.words), alignment.log_prob)
+
+
+def _words(text: str, characters: list[Span], means: np.ndarray) -> list[Span]:
+    """Join characters into words; the pause at a space is shared by its neighbours' boundaries, not part of a word."""
+    words, begin = [], 0
+    for word in text.split(" "):
+        end = begin + len(word)
+        confidence = math.exp(float(means[begin:end].mean()))
+        words.append(Span(word, characters[begin].start, characters[end - 1].end, confidence))
+        begin = end + 1
+    return words
+
+
+@numba.njit(cache=True)
+def best_path(log_probs, labels):
+    """Return the most probable path through a text (Viterbi; the trellis of Graves et al., ICML 2006).
+
+    Args:
+        log_probs: (num_frames, num_classes), the blank being the last class.
+        labels: (length,) classes of the text.
+
+    Returns:
+        (path, log probability): for each frame the position in the text that it shows, -1 for a blank.
+    """
+    num_frames, num_classes = log_probs.shape
+    num_states = 2 * len(labels) + 1
+    score = np.full(num_states, NEVER)
+    came = np.zeros((num_frames, num_states), np.int8)  # how many states back
+    score[0] = log_probs[0, num_classes - 1]
+    score[1] = log_probs[0, labels[0]]
+    for t in range(1, num_frames):
+        before = score.copy()
+        for state in range(num_states):
+            best, back = before[state], 0
+            if state >= 1 and before[state - 1] > best:
+                best, back = before[state - 1], 1
+            if (
+                state >= 3
+                and state % 2 == 1
+                and labels[state // 2] != labels[state // 2 - 1]
+                and before[state - 2] > best
+            ):
+                best, back = before[state - 2], 2
+            came[t, state] = back
+            score[state] = best + log_probs[t, labels[state // 2] if state % 2 == 1 else num_classes - 1]
+    state = num_states - 1 if score[num_states - 1] >= score[num_states - 2] else num_states - 2
+    total = score[state]
+    path = np.full(num_frames, -1, np.int64)
+    for t in range(num_frames - 1, -1, -1):
+        if state % 2 == 1:
+            path[t] = state // 2
+        state -= came[t, state]
+    return path, total

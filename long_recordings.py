@@ -1,0 +1,152 @@
+"""Long recordings in bounded memory: speech is found, cut at pauses, and handed on piece by piece.
+
+A recording of any length is read in blocks, brought to 16 kHz as a stream, and looked at by the voice-activity detector of WebRTC
+in frames of 30 ms. What is no speech is left out, so that noise gives no words. A piece ends at a pause; where nobody pauses for
+too long, it ends at the quietest moment of its last third.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from utils import SAMPLE_RATE
+
+FRAME = 480  # samples, 30 ms: what the detector takes
+PAUSE = 0.4  # seconds without speech that end a piece
+MARGIN = 0.25  # seconds kept before and after speech: consonants begin quietly
+LONGEST = 16.0  # seconds of a piece
+LEAST_SPEECH = 0.15  # seconds; less is a click
+LEAST_RANGE = 6.0  # decibels between loud and quiet frames of a piece; steady noise has less
+AGGRESSIVENESS = 2  # of the detector: 0 takes much for speech, 3 little
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A stretch of speech."""
+
+    start: float  # seconds from the beginning of the recording
+    samples: np.ndarray  # float32 at 16 kHz
+
+
+def is_long(path: str | Path, seconds: float = LONGEST) -> bool:
+    """Whether an audio file is longer than a piece."""
+    try:
+        info = soundfile.info(path)
+    except soundfile.SoundFileError:
+        return False  # whoever reads it says what is wrong
+    return info.frames / info.samplerate > seconds
+
+
+def pieces(path: str | Path, longest: float = LONGEST, block_seconds: float = 5.0) -> Iterator[Piece]:
+    """Yield the speech of a recording, piece by piece; memory does not grow with its length.
+
+    Args:
+        path: an audio file that libsndfile reads.
+        longest: seconds of a piece at most.
+        block_seconds: how much is read at a time.
+
+    Raises:
+        ValueError: when the file is no audio.
+    """
+    cutter = _Cutter(longest)
+    for samples in _blocks(path, block_seconds):
+        yield from cutter.add(samples)
+    yield from cutter.finish()
+
+
+def _blocks(path: str | Path, seconds: float) -> Iterator[np.ndarray]:
+    """Yield a recording as mono float32 at 16 kHz, block by block."""
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
+            for block in file.blocks(max(1, int(seconds * rate)), dtype="float32", always_2d=True):
+                mono = np.nan_to_num(block.mean(axis=1, dtype=np.float32))
+                yield mono if stream is None else stream.resample_chunk(mono)
+            if stream is not None:
+                yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+    except soundfile.SoundFileError as error:
+        raise ValueError(
+            f"Cannot read {path} as audio ({str(error).strip()}). Expected a FLAC, WAV, MP3 or OGG file; convert it with: "
+            "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.flac"
+        ) from error
+
+
+class _Cutter:
+    """Collects samples and gives out pieces as soon as they are complete."""
+
+    def __init__(self, longest: float):
+        import webrtcvad
+
+        self.detector = webrtcvad.Vad(AGGRESSIVENESS)
+        self.waiting = np.empty(0, np.float32)  # not a whole frame yet
+        self.frames: list[np.ndarray] = []  # of the piece at work, or the margin before the next one
+        self.speech: list[bool] = []
+        self.first = 0  # number of the first of them, from the beginning of the recording
+        self.most = max(4, int(longest * SAMPLE_RATE / FRAME))
+        self.pause = round(PAUSE * SAMPLE_RATE / FRAME)
+        self.margin = round(MARGIN * SAMPLE_RATE / FRAME)
+
+    def add(self, samples: np.ndarray) -> Iterator[Piece]:
+        """Take samples and yield the pieces that they complete."""
+        samples = np.concatenate([self.waiting, samples])
+        whole = len(samples) // FRAME * FRAME
+        self.waiting = samples[whole:]
+        for frame in samples[:whole].reshape(-1, FRAME):
+            yield from self._take(frame)
+
+    def finish(self) -> Iterator[Piece]:
+        """Yield what is left at the end of the recording."""
+        if len(self.waiting):
+            yield from self._take(np.pad(self.waiting, (0, FRAME - len(self.waiting))))
+        yield from self._give(len(self.frames))
+
+    def _take(self, frame: np.ndarray) -> Iterator[Piece]:
+        self.frames.append(frame.copy())
+        pcm = (np.clip(frame, -1, 1) * 32767).astype("<i2").tobytes()
+        self.speech.append(self.detector.is_speech(pcm, SAMPLE_RATE))
+        if not any(self.speech):
+            while len(self.frames) > self.margin:  # silence so far: keep the margin before what may come
+                self._drop(1)
+        elif not any(self.speech[-self.pause :]) and len(self.speech) > self.pause:
+            yield from self._give(len(self.frames))
+        elif len(self.frames) >= self.most:
+            yield from self._give(self._quietest())
+
+    def _quietest(self) -> int:
+        """Return the frame in the last third of the piece before which the 90 ms around are quietest."""
+        energy = np.array([float(np.square(frame).sum()) for frame in self.frames])
+        smooth = np.convolve(energy, np.ones(3), mode="same")
+        begin = 2 * len(smooth) // 3
+        return begin + int(np.argmin(smooth[begin:-1])) + 1
+
+    def _give(self, end: int) -> Iterator[Piece]:
+        """Yield the frames up to `end` as a piece, without long margins, and keep the rest."""
+        spoken = np.flatnonzero(self.speech[:end])
+        kept = min(self.margin, end)
+        if len(spoken) * FRAME / SAMPLE_RATE >= LEAST_SPEECH:
+            begin, stop = max(0, spoken[0] - self.margin), min(end, spoken[-1] + 1 + self.margin)
+            samples = np.concatenate(self.frames[begin:stop])
+            if _is_modulated(samples):
+                yield Piece((self.first + begin) * FRAME / SAMPLE_RATE, samples)
+                kept = min(self.margin, end - stop)
+        if end < len(self.frames):  # cut within speech: the next piece begins here
+            self._drop(end)
+        else:
+            self._drop(end - kept)
+            self.speech = [False] * len(self.speech)
+
+    def _drop(self, number: int) -> None:
+        del self.frames[:number], self.speech[:number]
+        self.first += number
+
+
+def _is_modulated(samples: np.ndarray) -> bool:
+    """Whether loudness rises and falls, as in speech: a loud fan passes for speech with the detector."""
+    energy = np.square(samples.reshape(-1, FRAME)).mean(axis=1)
+    quiet, loud = np.quantile(10 * np.log10(energy + 1e-12), [0.1, 0.9])
+    return loud - quiet > LEAST_RANGE
