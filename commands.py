@@ -260,7 +260,7 @@ def transcribe(options: argparse.Namespace) -> int:
 
     language_model = _language_model(options)
     recogniser = load_recogniser(options.model)
-    if language_model is not None:
+    if language_model is not None or options.hot_words:
         from beam_search import BeamDecoder
 
         recogniser = recogniser.with_decoder(BeamDecoder(language_model, _beam_settings(options), _hot_words(options)))

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from corpora import active_corpus
+from study import STUDY
 from study_claims import Setting
 from utils import project_root
 
-STUDY = Path("results") / "study"
 TRIAL_MEMORY = 3e9  # bytes; what the networks of the study take at most, on a processor
 
 

@@ -139,7 +139,9 @@ def _add_transcribe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--model", type=Path, default=None, metavar="WEIGHTS", help="default: the released weights")
     _add_decoding(parser)
-    parser.add_argument("--hot-words", nargs="+", default=(), metavar="WORD", help="likely here; needs --lm")
+    parser.add_argument(
+        "--hot-words", nargs="+", default=(), metavar="WORD", help="names and terms that are likely here"
+    )
     parser.add_argument("--format", choices=FORMATS, default="text")
     parser.set_defaults(run=commands.transcribe)
 

@@ -465,10 +465,14 @@ def test_language_model_commands_say_what_is_wrong(command, message, project, ti
     assert not (project / "lm.npz").exists()
 
 
-def test_transcribe_with_a_language_model_and_hot_words(language_model, weights, clip, capsys):
-    command = ["transcribe", clip, "--model", weights, "--lm", language_model, "--hot-words", "basket", "mill"]
-    assert vui.main(command) == 0
+def test_transcribe_with_a_language_model_and_hot_words(language_model, weights, clip, monkeypatch, capsys):
+    command = ["transcribe", clip, "--model", weights, "--hot-words", "basket", "mill"]
+    assert vui.main([*command, "--lm", language_model]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
+    seen = []
+    monkeypatch.setattr("beam_search.BeamDecoder", lambda *arguments: seen.append(arguments))
+    assert vui.main(command) == 0  # hot words do without a language model
+    assert seen[0][0] is None and set(seen[0][2]) == {"basket", "mill"}
 
 
 # ---------------------------------------------------------------------------------------------------------- times
