@@ -90,6 +90,7 @@ def train_model(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 1,
     force: bool = False,
+    need_weights: bool = True,
 ) -> str:
     """Train a network of the study, or load its run when it is finished, or go on with it when it was interrupted.
 
@@ -107,6 +108,7 @@ def train_model(
         callbacks: further Keras callbacks.
         verbose: 0 silent, 1 a line per epoch.
         force: train even when the run is finished.
+        need_weights: False: a finished run counts although its weights were not kept, as in the committed results.
 
     Returns:
         The full name, which `plot_comparison` knows.
@@ -133,6 +135,11 @@ def train_model(
     history = Path(folder) / f"{stem}.pickle"
     if verbose:
         print(f"{name}  (seed {seed}; files {stem}.*)")
+    if not (need_weights or force) and _is_finished(history):
+        if verbose:
+            print("Finished before.")
+        _session[history] = name
+        return name
     keras.utils.set_random_seed(seed)
     train_in_files(
         builder.build(generator.settings.num_features, print_summary=False),
@@ -167,6 +174,11 @@ def run_stem(name: str, key: str) -> str:
     plain = re.sub(r"\bTD\(D\)", "td", name).replace(" x", "x").lower()
     slug = re.sub(r"[^a-z0-9._]+", "-", plain).strip("-")
     return f"{slug[:LONGEST_SLUG].rstrip('-')}-{int(key, 16) % 1_000_000:06d}"
+
+
+def _is_finished(history: Path) -> bool:
+    record = history.with_suffix(".json")
+    return history.is_file() and record.is_file() and records.read_record(record)["status"] == "finished"
 
 
 def session_runs() -> list[str]:
@@ -267,6 +279,7 @@ def train_settings(
                     optimizer=setting.optimizer(),
                     seed=seed,
                     folder=folder,
+                    need_weights=False,
                     **options,
                 )
             except (ValueError, RuntimeError) as error:

@@ -92,6 +92,20 @@ def test_one_setting_that_cannot_be_trained_does_not_stop_the_others(tmp_path, c
     assert list(study.best_losses(settings, tmp_path)) == ["good"]
 
 
+def test_a_finished_run_counts_without_its_weights_where_only_its_losses_are_asked(tmp_path, capsys):
+    settings = {"only": Setting(SMALL, "mfcc")}
+    study.train_settings(settings, epochs=1, folder=tmp_path)
+    (weights,) = tmp_path.glob("*.h5")
+    weights.unlink()
+    losses = study.best_losses(settings, tmp_path)
+    capsys.readouterr()
+    assert study.train_settings(settings, epochs=1, folder=tmp_path) == []
+    assert "Finished before" in capsys.readouterr().out and not weights.exists()
+    assert study.best_losses(settings, tmp_path) == losses
+    study.train_model(SMALL, False, epochs=1, folder=tmp_path, generator=study.get_generator(False, minibatch_size=32))
+    assert weights.exists()
+
+
 def test_without_runs_in_the_session_a_comparison_says_so():
     with pytest.raises(ValueError, match="No run in this session"):
         study.plot_comparison()
