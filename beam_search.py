@@ -19,11 +19,13 @@ import numba
 import numpy as np
 
 from char_map import ALPHABET
+from ctc_paths import NEVER, log_add, text_log_prob
 from ngram_model import END, NGramModel, score_word
 from utils import int_sequence_to_text, text_to_int_sequence
 
 SPACE = ALPHABET.index(" ")
-FLOOR = -1e30  # a logarithm that stands for probability zero
+RESCORED = 16  # texts whose probability is summed over all paths at the end
+RESCORE_MARGIN = 6.0  # nats; not for texts that far behind the best
 OUTSIDE = -1  # trie node of a word that is none of the vocabulary
 
 
@@ -33,7 +35,7 @@ class Hypothesis:
 
     text: str
     score: float  # acoustic + language
-    acoustic: float  # natural logarithm of the probability of the paths that were kept
+    acoustic: float  # ln p(text | audio), for the best texts over all paths, else over those that the search kept
     language: float  # alpha ln p(words) + beta (number of words) + bonuses
 
 
@@ -116,8 +118,8 @@ class BeamDecoder:
         texts, lengths, acoustic, language = search(
             log_probs,
             config.beam_width,
-            min(config.token_margin, -2 * FLOOR),
-            min(config.score_margin, -2 * FLOOR),
+            min(config.token_margin, -2 * NEVER),
+            min(config.score_margin, -2 * NEVER),
             math.log(config.blank_skip) if config.blank_skip < 1 else math.inf,
             config.alpha,
             config.beta if self.language_model is not None else 0.0,
@@ -126,14 +128,7 @@ class BeamDecoder:
             *lexicon.arrays,
             *lexicon.model_arrays,
         )
-        order = np.argsort(-(acoustic + language), kind="stable")
-        found: dict[str, Hypothesis] = {}
-        for row in order:
-            text = " ".join(int_sequence_to_text(texts[row, : lengths[row]].tolist()).split())
-            if text not in found and len(found) < n_best:
-                scores = float(acoustic[row]), float(language[row])
-                found[text] = Hypothesis(text, sum(scores), *scores)
-        return list(found.values())
+        return _ranked(log_probs, texts, lengths, acoustic, language)[:n_best]
 
     def decode_batch(
         self,
@@ -153,6 +148,31 @@ class BeamDecoder:
         frames = [None] * len(batch) if num_frames is None else [int(number) for number in num_frames]
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
             return list(pool.map(lambda pair: self.decode(*pair, n_best=n_best), zip(batch, frames, strict=True)))
+
+
+def _ranked(log_probs, texts, lengths, acoustic, language) -> list[Hypothesis]:
+    """Return the texts of the last beam, best first, the first of them with the probability of all their paths.
+
+    The search loses paths of texts that were out of the beam for a while; how many depends on the text, so that the best are
+    compared by the full sum.
+    """
+    order = np.argsort(-(acoustic + language), kind="stable")
+    found: dict[str, Hypothesis] = {}
+    for row in order:
+        labels = texts[row, : lengths[row]]
+        if len(labels) and labels[-1] == SPACE:
+            labels = labels[:-1]
+        text = int_sequence_to_text(labels.tolist())
+        paths, words = float(acoustic[row]), float(language[row])
+        if text in found:  # with and without a space at its end
+            continue
+        if (
+            len(found) < RESCORED
+            and acoustic[row] + language[row] > acoustic[order[0]] + language[order[0]] - RESCORE_MARGIN
+        ):
+            paths = float(text_log_prob(log_probs, labels, SPACE))
+        found[text] = Hypothesis(text, paths + words, paths, words)
+    return sorted(found.values(), key=lambda item: -item.score)
 
 
 class _Lexicon:
@@ -187,7 +207,7 @@ class _Lexicon:
         self.penalty = settings.unknown_penalty if model is not None else 0.0
         self.unknown = settings.alpha * float(unigrams[0]) + self.penalty
         ends = self.word_of >= 0
-        best = np.full(len(children), FLOOR)
+        best = np.full(len(children), NEVER)
         best[ends] = settings.alpha * unigrams[self.word_of[ends]] + self.bonus_of[ends]
         best[ends & (self.word_of == 0)] += self.penalty
         for node in range(len(children) - 1, 0, -1):  # children come after their parents
@@ -216,14 +236,6 @@ def _no_model() -> tuple:
 
 
 # ------------------------------------------------------------------------------------------------- the search
-
-
-@numba.njit(cache=True)
-def log_add(a, b):
-    """Return ln(exp a + exp b)."""
-    if a < b:
-        a, b = b, a
-    return a if b < a - 40.0 else a + math.log1p(math.exp(b - a))
 
 
 @numba.njit(cache=True)
@@ -267,8 +279,8 @@ def search(
     num_nodes = 1
 
     beam = np.zeros(beam_width, np.int32)
-    with_blank = np.full(beam_width, FLOOR)  # log probability of the paths that end in a blank
-    without = np.full(beam_width, FLOOR)
+    with_blank = np.full(beam_width, NEVER)  # log probability of the paths that end in a blank
+    without = np.full(beam_width, NEVER)
     with_blank[0] = 0.0
     slot[0] = 0
     size = 1
@@ -288,20 +300,24 @@ def search(
         if frame[blank] > blank_skip:
             for i in range(size):
                 with_blank[i] = log_add(with_blank[i], without[i]) + frame[blank]
-                without[i] = FLOOR
+                without[i] = NEVER
             continue
         limit = frame.max() - token_margin
         count = size
         for i in range(size):  # the same texts again
             node = beam[i]
             c_node[i], c_char[i] = node, -1
+            if last[node] < 0 or last[node] == space:  # more spaces do not change what is read
+                c_blank[i] = log_add(with_blank[i], without[i]) + log_add(frame[blank], frame[space])
+                c_without[i] = NEVER
+                continue
             c_blank[i] = log_add(with_blank[i], without[i]) + frame[blank]
-            c_without[i] = without[i] + frame[last[node]] if last[node] >= 0 else FLOOR
+            c_without[i] = without[i] + frame[last[node]]
         for i in range(size):  # and one character more
             node = beam[i]
             total = log_add(with_blank[i], without[i])
             for char in range(blank):
-                if frame[char] < limit:
+                if frame[char] < limit or (char == space and (last[node] < 0 or last[node] == space)):
                     continue
                 value = frame[char] + (with_blank[i] if char == last[node] else total)
                 longer = extension[node, char]
@@ -310,9 +326,9 @@ def search(
                     c_without[place] = log_add(c_without[place], value)
                     continue
                 c_node[count], c_char[count] = node, char
-                c_blank[count], c_without[count] = FLOOR, value
+                c_blank[count], c_without[count] = NEVER, value
                 count += 1
-        best = FLOOR
+        best = NEVER
         for k in range(count):
             node = c_node[k]
             char = c_char[k]
@@ -322,12 +338,9 @@ def search(
                 c_state[k], c_trie[k], c_settled[k], c_guess[k] = state[node], trie[node], settled[node], 0.0
                 if use_lexicon:
                     if char == space:
-                        if last[node] != space and last[node] >= 0:
-                            gain, after = end_word(
-                                state[node], trie[node], alpha, beta, word_of, bonus_of, penalty, model
-                            )
-                            c_settled[k] += gain
-                            c_state[k] = after
+                        gain, after = end_word(state[node], trie[node], alpha, beta, word_of, bonus_of, penalty, model)
+                        c_settled[k] += gain
+                        c_state[k] = after
                         c_trie[k] = 0
                     else:
                         if trie[node] >= 0 and char < children.shape[1]:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 JSON_VERSION = 1  # of what --json prints
-MAX_OVERLAP = 0.1  # of the evaluated sentences that a language model may have seen
 HOT_WORD_BONUS = 8.0  # nats
 
 
@@ -117,82 +116,8 @@ def _optimizer(options: argparse.Namespace):
     return keras.optimizers.SGD(options.learning_rate, momentum=0.9, nesterov=True, clipnorm=5)
 
 
-def evaluate(options: argparse.Namespace) -> int:
-    """Print error rates of a model on a manifest, greedy and, where one is given, with a language model."""
-    from corpora import read_manifest, summarize
-    from decoding import greedy_decode
-    from evaluation import generator_for, predict_probabilities, score
-    from transcription import load_recogniser
-
-    summarize(read_manifest(options.manifest))  # a missing or broken manifest is said before TensorFlow is loaded
-    language_model = _language_model(options)
-    recogniser = load_recogniser(options.model)
-    width, limit = recogniser.settings.num_features, options.max_duration
-    generator = generator_for(recogniser.metadata, width, options.manifest, "test", limit)
-    utterances = generator.partitions["test"].utterances
-    _refuse_known_speakers(recogniser.metadata, utterances, options.allow_training_speakers)
-    references, speakers = [u.text for u in utterances], [u.speaker for u in utterances]
-    if language_model is not None:
-        _refuse_known_sentences(language_model, references, options)
-    probabilities = predict_probabilities(recogniser.model, generator, "test")
-    texts = [greedy_decode(rows) for rows in probabilities]
-    results = {"greedy": score(references, texts, speakers)}
-    more = {}
-    if language_model is not None:
-        fused, more = _decode_with(language_model, probabilities, references, speakers, options)
-        results["with language model"] = score(references, fused, speakers)
-        more["wer_difference"] = _difference(references, texts, fused, speakers)
-    if options.json:
-        plain = {"version": JSON_VERSION, "manifest": str(options.manifest), **results["greedy"].as_dict()}
-        if more:
-            plain["language_model"] = {**more, **results["with language model"].as_dict()}
-        print(json.dumps(plain, indent=1))
-        return 0
-    for name, result in results.items():
-        _print_score(result, name if len(results) > 1 else "")
-    if more:
-        change = more["wer_difference"]
-        print(f"Weights: {more['weights']}")
-        print(
-            f"The language model changes the WER by {100 * change['difference']:+.1f} points "
-            f"[{100 * change['low']:+.1f}, {100 * change['high']:+.1f}]"
-        )
-    _print_unseen(utterances, fused if more else texts)
-    return 0
-
-
-def _print_score(result, name: str) -> None:
-    if name:
-        print(f"-- {name}")
-    print(f"{result.num_utterances} utterances, {len(result.by_speaker)} speakers, {result.num_empty} empty hypotheses")
-    print(f"CER {result.cer}\nWER {result.wer}\n95 % intervals: {result.method}")
-    for speaker, (cer, wer) in result.by_speaker.items():
-        print(f"  speaker {speaker}: CER {100 * cer:.1f} %, WER {100 * wer:.1f} %")
-
-
-def _print_unseen(utterances: list, texts: list[str]) -> None:
-    """Print the rates of sentences with and without words that training never had, where the manifest tells them."""
-    from evaluation import score
-
-    unseen = [bool(utterance.extra.get("unseen_words")) for utterance in utterances]
-    for flag, label in ((True, "with a word that training never had"), (False, "with known words only")):
-        chosen = [index for index, value in enumerate(unseen) if value == flag]
-        if any(unseen) and chosen:
-            part = score([utterances[i].text for i in chosen], [texts[i] for i in chosen])
-            rates = f"CER {100 * part.cer.rate:.1f} %, WER {100 * part.wer.rate:.1f} %"
-            print(f"  {len(chosen)} sentences {label}: {rates}")
-
-
-def _refuse_known_speakers(metadata: dict, utterances: list, allowed: bool) -> None:
-    learnt = set(metadata.get("train_speakers", [])) & {utterance.speaker for utterance in utterances}
-    if learnt and not allowed:
-        raise ValueError(
-            f"The model was trained on {len(learnt)} of these speakers ({', '.join(sorted(learnt)[:5])}...), so the error "
-            "rate would flatter it. Choose other speakers, or pass --allow-training-speakers."
-        )
-
-
-def _language_model(options: argparse.Namespace):
+def language_model_of(options: argparse.Namespace):
+    """Return the language model that --lm names, or None."""
     if options.lm is None:
         if getattr(options, "tune", False):
             raise ValueError("--tune chooses the weights of a language model: pass --lm FILE.")
@@ -202,68 +127,24 @@ def _language_model(options: argparse.Namespace):
     return load_model(options.lm)
 
 
-def _refuse_known_sentences(model, references: list[str], options: argparse.Namespace) -> None:
-    """Refuse a language model whose text holds what it is measured on; warn where that cannot be known."""
-    if not len(model.sentence_hashes):
-        print(
-            f"Warning: {options.lm} does not say which sentences it was made from; they may hold these.",
-            file=sys.stderr,
-        )
-    share = model.overlap(references)
-    if share >= MAX_OVERLAP:
-        raise ValueError(
-            f"{100 * share:.0f} % of the sentences of six words or more stand in the text of {options.lm} verbatim, so the error "
-            "rate would flatter it. Make a language model without them."
-        )
-
-
-def _decode_with(model, probabilities: list, references: list[str], speakers: list, options: argparse.Namespace):
-    """Decode with a language model; return the texts, and the weights and how they came about."""
-    from beam_search import BeamDecoder
-    from decoder_tuning import tune
-
-    settings = _beam_settings(options)
-    more = {"file": str(options.lm), "order": model.order, "beam_width": settings.beam_width}
-    if options.tune:
-        tuned = tune(probabilities, references, speakers, model, settings)
-        chosen = {name: {"alpha": alpha, "beta": beta} for name, (alpha, beta) in tuned.weights.items()}
-        best = {"alpha": tuned.best[0], "beta": tuned.best[1]}
-        return tuned.texts, {
-            **more,
-            "weights": chosen,
-            "chosen": "leaving one speaker out",
-            "for_other_recordings": best,
-        }
-    decoder = BeamDecoder(model, settings)
-    texts = [found[0].text for found in decoder.decode_batch(probabilities)]
-    return texts, {**more, "weights": {"alpha": settings.alpha, "beta": settings.beta}, "chosen": "by hand"}
-
-
-def _beam_settings(options: argparse.Namespace):
+def beam_settings(options: argparse.Namespace):
+    """Return the settings of the beam search that the options ask for."""
     from beam_search import BeamSettings
 
     given = {"alpha": options.alpha, "beta": options.beta, "beam_width": options.beam_width}
     return BeamSettings(**{name: value for name, value in given.items() if value is not None})
 
 
-def _difference(references: list[str], first: list[str], second: list[str], speakers: list) -> dict:
-    from evaluation import paired_difference
-
-    return dict(
-        zip(("difference", "low", "high"), paired_difference(references, first, second, speakers, "word"), strict=True)
-    )
-
-
 def transcribe(options: argparse.Namespace) -> int:
     """Print the text of audio files."""
     from transcription import load_recogniser
 
-    language_model = _language_model(options)
+    language_model = language_model_of(options)
     recogniser = load_recogniser(options.model)
     if language_model is not None or options.hot_words:
         from beam_search import BeamDecoder
 
-        recogniser = recogniser.with_decoder(BeamDecoder(language_model, _beam_settings(options), _hot_words(options)))
+        recogniser = recogniser.with_decoder(BeamDecoder(language_model, beam_settings(options), _hot_words(options)))
     results, skipped = [], []
     for path in options.files:
         try:

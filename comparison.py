@@ -218,43 +218,56 @@ def _label_ends(ax, ends: list[tuple[float, float, str, tuple]]) -> None:
 
 # -------------------------------------------------------------------------------------------------- tables
 
-COLUMNS = ("model", "parameters", "best validation loss", "CER %", "WER %", "epoch", "s / epoch")
+COLUMNS = ("model", "parameters", "best validation loss", "CER %", "WER %", "WER % with LM", "epoch", "s / epoch")
+FUSED = COLUMNS.index("WER % with LM")
 
 
-def table_rows(runs: Sequence[RunResult]) -> list[tuple[str, ...]]:
-    """Return one row of texts per run, in the order of `COLUMNS`; CER and WER with their interval where it is known."""
-    return [
-        (
-            run.name,
-            f"{run.parameters:,}" if run.parameters else "",
-            "diverged" if math.isnan(run.best_loss) else f"{run.best_loss:.1f}",
-            _rate_text(run, "cer"),
-            _rate_text(run, "wer"),
-            f"{run.best_epoch} of {len(run.series('loss'))}",
-            f"{run.seconds_per_epoch:.1f}",
-        )
-        for run in runs
-    ]
+def table(runs: Sequence[RunResult]) -> list[tuple[str, ...]]:
+    """Return heading and one row of texts per run; CER and WER with their interval where it is known.
+
+    The column of the language model is there when a run was evaluated with one (`vui.py evaluate --lm FILE --record`).
+    """
+    rows = [COLUMNS, *map(_row, runs)]
+    return rows if any(row[FUSED] for row in rows[1:]) else [row[:FUSED] + row[FUSED + 1 :] for row in rows]
+
+
+def _row(run: RunResult) -> tuple[str, ...]:
+    fused = (run.record or {}).get("evaluation", {}).get("language_model", {}).get("wer")
+    return (
+        run.name,
+        f"{run.parameters:,}" if run.parameters else "",
+        "diverged" if math.isnan(run.best_loss) else f"{run.best_loss:.1f}",
+        _rate_text(run, "cer"),
+        _rate_text(run, "wer"),
+        _percent(fused) if fused else "",
+        f"{run.best_epoch} of {len(run.series('loss'))}",
+        f"{run.seconds_per_epoch:.1f}",
+    )
 
 
 def _rate_text(run: RunResult, kind: str) -> str:
     rate = (run.record or {}).get("scores", {}).get(kind)
     if rate and rate.get("rate") is not None:
-        return f"{100 * rate['rate']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+        return _percent(rate)
     value = run.at_best(f"val_{kind}")
     return "" if math.isnan(value) else f"{100 * value:.1f}"
 
 
+def _percent(rate: dict) -> str:
+    return f"{100 * rate['rate']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+
+
 def markdown_table(runs: Sequence[RunResult]) -> str:
     """Return the results table in Markdown."""
-    rows = [COLUMNS, ("---",) + ("---:",) * (len(COLUMNS) - 1), *table_rows(runs)]
+    head, *rows = table(runs)
+    rows = [head, ("---",) + ("---:",) * (len(head) - 1), *rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def text_table(runs: Sequence[RunResult]) -> str:
     """Return the results table for a terminal."""
-    rows = [COLUMNS, *table_rows(runs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    rows = table(runs)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if not column else cell.rjust(width)
@@ -266,10 +279,9 @@ def text_table(runs: Sequence[RunResult]) -> str:
 
 def html_table(runs: Sequence[RunResult]) -> str:
     """Return the results table as HTML whose columns sort at a click on their heading; it loads nothing."""
-    head = "".join(f'<th scope="col"><button type="button">{html.escape(column)}</button></th>' for column in COLUMNS)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in table_rows(runs)
-    )
+    columns, *rows = table(runs)
+    head = "".join(f'<th scope="col"><button type="button">{html.escape(column)}</button></th>' for column in columns)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<table class="vui-sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{SORT_SCRIPT}'
 
 

@@ -9,7 +9,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from comparison import findings, load_runs, markdown_table
+from comparison import RunResult, findings, load_runs, markdown_table
 from records import read_records
 from utils import project_root
 
@@ -43,7 +43,22 @@ def result_block(folder: str | Path) -> str:
         if (run.record or {}).get("status") == "interrupted"
     ]
     sentences = " ".join([*findings(runs), *stopped])
+    conditions = " ".join([conditions, *_decoding_conditions(runs)])
     return f"{conditions}\n\n{markdown_table(runs)}\n\n{sentences}\n"
+
+
+def _decoding_conditions(runs: list[RunResult]) -> list[str]:
+    """Return a sentence on the language models that runs were evaluated with, or nothing."""
+    used = [run.record["evaluation"]["language_model"] for run in runs if _evaluated_with_model(run)]
+    kinds = sorted({f"{model['file']} (order {model['order']}, beam {model['beam_width']})" for model in used})
+    choices = sorted({model["chosen"] for model in used})
+    if not used:
+        return []
+    return [f"With LM: beam search with {' and '.join(kinds)}, weights chosen {' and '.join(choices)}."]
+
+
+def _evaluated_with_model(run: RunResult) -> bool:
+    return "language_model" in (run.record or {}).get("evaluation", {})
 
 
 def update_readme(readme: Path | None = None) -> bool:
@@ -71,8 +86,11 @@ def check_project(root: Path | None = None) -> list[str]:
             )
     for folder in sorted({path.parent for path in _tracked_records(root)}):
         for record in read_records(folder):
-            if not record.get("clean") or record.get("commit") in (None, "unknown"):
-                problems.append(f"{folder.name}/{record['name']}.json comes from uncommitted code; train it again.")
+            for part, again in ((record, "train"), (record.get("evaluation"), "evaluate")):
+                if part and (not part.get("clean") or part.get("commit") in (None, "unknown")):
+                    problems.append(
+                        f"{folder.name}/{record['name']}.json comes from uncommitted code; {again} it again."
+                    )
     return problems
 
 

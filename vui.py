@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import commands
+import evaluation_commands
 
 FORMATS = ("text", "json", "srt", "vtt", "textgrid")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -132,7 +133,8 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_decoding(parser)
     parser.add_argument("--tune", action="store_true", help="choose the weights, leaving one speaker out at a time")
     parser.add_argument("--json", action="store_true")
-    parser.set_defaults(run=commands.evaluate)
+    parser.add_argument("--record", action="store_true", help="write the result into the record beside the weights")
+    parser.set_defaults(run=evaluation_commands.evaluate)
 
 
 def _add_transcribe(parser: argparse.ArgumentParser) -> None:

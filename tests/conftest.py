@@ -127,3 +127,31 @@ def server(monkeypatch):
     server = Server()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, tiny_corpus) -> Path:
+    """A working folder with a model that the command line trained; treat it as read-only."""
+    from tiny_training import TRAIN
+
+    import vui
+    from corpora import set_active_corpus
+
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert vui.main([*TRAIN.split(), "--corpus", str(tiny_corpus)]) == 0
+    set_active_corpus(None)
+    return folder
+
+
+@pytest.fixture
+def weights(trained) -> str:
+    return str(trained / "results" / "tiny.h5")
+
+
+@pytest.fixture
+def clip(tiny_corpus) -> str:
+    from corpora import MANIFESTS, read_manifest
+
+    return str(read_manifest(tiny_corpus / MANIFESTS["test"])[0].path)

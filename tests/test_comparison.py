@@ -11,6 +11,7 @@ import pytest
 
 import records
 from comparison import (
+    COLUMNS,
     RunResult,
     findings,
     html_table,
@@ -18,7 +19,7 @@ from comparison import (
     markdown_table,
     plot_comparison,
     short_labels,
-    table_rows,
+    table,
     text_table,
 )
 from records import save_history, write_json
@@ -144,11 +145,22 @@ def test_the_table_shows_scores_with_intervals_else_the_history_at_the_best_epoc
     scores = {"cer": {"rate": 0.25, "low": 0.2, "high": 0.3}, "wer": {"rate": 0.5, "low": 0.4, "high": 0.6}}
     scored = run("scored", [200, 100, 150], record={"name": "scored", "parameters": 16617, "scores": scores})
     plain = run("plain", [200, 100, 150], val_cer=[0.9, 0.5, 0.1], val_wer=[1.0, 0.8, 0.2])
-    assert table_rows([scored, plain, run("lost", [NAN])]) == [
+    runs = [scored, plain, run("lost", [NAN])]
+    without = [column for column in COLUMNS if column != "WER % with LM"]
+    assert table(runs) == [
+        tuple(without),
         ("scored", "16,617", "100.0", "25.0 [20.0, 30.0]", "50.0 [40.0, 60.0]", "2 of 3", "10.0"),
         ("plain", "", "100.0", "50.0", "80.0", "2 of 3", "10.0"),
         ("lost", "", "diverged", "", "", "0 of 1", "10.0"),
     ]
+
+
+def test_the_column_of_the_language_model_is_there_when_a_run_was_evaluated_with_one():
+    wer = {"rate": 0.4, "low": 0.35, "high": 0.45}
+    fused = run("fused", [100], record={"name": "fused", "evaluation": {"language_model": {"wer": wer}}})
+    head, *rows = table([fused, run("greedy", [100])])
+    assert head == COLUMNS
+    assert [row[COLUMNS.index("WER % with LM")] for row in rows] == ["40.0 [35.0, 45.0]", ""]
 
 
 def test_tables_have_a_row_per_run_and_equal_columns():

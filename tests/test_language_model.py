@@ -1,8 +1,11 @@
 """Language models: probabilities worked out by hand, ARPA both ways, pruning, the guard, and files that are refused."""
 
 import gzip
+import hashlib
 import itertools
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from language_model import load_model, save_model, train_ngram
 from ngram_model import find_child, hash_sentences
 from ngram_training import discounts
 
+GOLDEN = Path(__file__).parent / "golden"
 TEXT = ["a b c a b", "a b d", "c a b", "d a", "a b c"]
 
 
@@ -60,6 +64,25 @@ def test_discounts_follow_chen_and_goodman():
     expected = (1 - 2 * share * 20 / 50, 2 - 3 * share * 10 / 20, 3 - 4 * share * 6 / 10)
     assert discounts(counts) == pytest.approx(expected)
     assert discounts(np.array([1, 1, 2])) == (0.5, 1.0, 1.5)  # too small a text
+
+
+@pytest.mark.parametrize(("file", "prune"), [("kenlm_order3", ()), ("kenlm_order3_pruned", (0, 0, 1))])
+def test_training_gives_the_model_of_kenlm(file, prune):
+    """The ARPA files were made by KenLM's lmplz; `golden/README.md` has the commands."""
+    golden = load_model(GOLDEN / f"{file}.arpa.gz")
+    sentences = (GOLDEN / "fauntleroy.txt").read_text().splitlines()
+    model = train_ngram(sentences, 3, prune)
+    assert model.num_ngrams == golden.num_ngrams
+    others = ["little lord is a", "a zebra the earl a a", "earl"]  # back off, and words that are not known
+    for sentence in [*sentences, *others]:
+        assert model.sentence_scores(sentence) == pytest.approx(golden.sentence_scores(sentence), abs=1e-5)
+
+
+def test_golden_files_are_those_that_were_made():
+    table = re.findall(r"\| `(\S+)` \| (\w{64}) \|", (GOLDEN / "README.md").read_text())
+    assert len(table) == 3
+    for name, digest in table:
+        assert hashlib.sha256((GOLDEN / name).read_bytes()).hexdigest() == digest
 
 
 def test_longer_contexts_are_used_where_they_were_seen():

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
+from tiny_training import TRAIN
 
 import commands
 import vui
@@ -25,29 +25,6 @@ def corpus_of_each_test_its_own():
     set_active_corpus(None)
     yield
     set_active_corpus(None)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, tiny_corpus) -> Path:
-    """A working folder with a model that the command line trained; treat it as read-only."""
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert vui.main([*TRAIN.split(), "--corpus", str(tiny_corpus)]) == 0
-    return folder
-
-
-TRAIN = "train model_0 --features mfcc --epochs 1 --name tiny"
-
-
-@pytest.fixture
-def weights(trained) -> str:
-    return str(trained / "results" / "tiny.h5")
-
-
-@pytest.fixture
-def clip(tiny_corpus) -> str:
-    return str(read_manifest(tiny_corpus / MANIFESTS["test"])[0].path)
 
 
 # ------------------------------------------------------------------------------------------------------ help, usage
@@ -381,127 +358,3 @@ def test_study_trains_what_a_question_compares_and_concludes(project, tiny_corpu
     printed = capsys.readouterr().out
     assert "== Does the dense layer at each frame matter?" in printed and "undecided (one seed each" in printed
     assert len(list((project / "runs").glob("*.pickle"))) == 2
-
-
-# --------------------------------------------------------------------------------------------------- language models
-
-
-@pytest.fixture
-def language_model(project, capsys) -> str:
-    """A bigram model of sentences that the tiny corpus does not hold."""
-    (project / "book.txt").write_text(
-        "She left the basket at the mill. Turn left at the door!\n\nHe was learning to read."
-    )
-    assert vui.main(["lm", "train", "book.txt", "--order", "2", "--out", "lm.npz"]) == 0
-    assert re.search(r"lm\.npz: 3 sentences, \d+ 1-grams, \d+ 2-grams \(0\.0 MB\)", capsys.readouterr().out)
-    return "lm.npz"
-
-
-def test_evaluate_with_a_language_model_prints_both_rates_and_their_difference(
-    language_model, tiny_corpus, weights, capsys
-):
-    manifest = str(tiny_corpus / MANIFESTS["test"])
-    command = ["evaluate", manifest, "--model", weights, "--lm", language_model, "--alpha", "0.5", "--beam-width", "5"]
-    assert vui.main(command) == 0
-    printed = capsys.readouterr().out
-    assert "-- greedy" in printed and "-- with language model" in printed
-    assert "Weights: {'alpha': 0.5, 'beta': 1.0}" in printed
-    assert re.search(r"changes the WER by [+-]\d+\.\d points \[[+-]\d+\.\d, [+-]\d+\.\d\]", printed)
-    assert vui.main([*command, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["language_model"]
-    assert found["file"] == "lm.npz" and found["order"] == 2 and found["chosen"] == "by hand"
-    assert set(found["wer_difference"]) == {"difference", "low", "high"} and "rate" in found["wer"]
-
-
-def test_evaluate_tunes_leaving_one_speaker_out(language_model, tiny_corpus, weights, monkeypatch, capsys):
-    import decoder_tuning
-
-    monkeypatch.setattr(decoder_tuning.tune, "__defaults__", (None, (0.0, 1.0), (0.0,), False))
-    manifest = str(tiny_corpus / MANIFESTS["test"])
-    assert vui.main(["evaluate", manifest, "--model", weights, "--lm", language_model, "--tune", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["language_model"]
-    speakers = {item.speaker for item in read_manifest(tiny_corpus / MANIFESTS["test"])}
-    assert set(found["weights"]) == speakers and found["chosen"] == "leaving one speaker out"
-    assert set(found["for_other_recordings"]) == {"alpha", "beta"}
-
-
-def test_a_language_model_that_knows_the_sentences_is_refused(project, make_corpus, weights, capsys):
-    sentence = "a sentence of six words exactly"
-    corpus = make_corpus({"test": [(sentence, 0.6), ("another one", 0.5)]})
-    (project / "book.txt").write_text(f"{sentence}.")
-    assert vui.main(["lm", "train", "book.txt", "--order", "2", "--out", "lm.npz"]) == 0
-    assert vui.main(["lm", "train", "book.txt", "--order", "2", "--out", "lm.arpa"]) == 0
-    command = ["evaluate", str(corpus / MANIFESTS["test"]), "--model", weights, "--lm"]
-    assert vui.main([*command, "lm.npz"]) == 1
-    assert "100 % of the sentences of six words or more" in capsys.readouterr().err
-    assert vui.main([*command, "lm.arpa"]) == 0  # it does not say what it has seen
-    assert "does not say which sentences" in capsys.readouterr().err
-
-
-def test_lm_perplexity_of_a_text_and_of_a_manifest(language_model, project, tiny_corpus, capsys):
-    (project / "other.txt").write_text("She left the mill.")
-    assert vui.main(["lm", "perplexity", language_model, "other.txt"]) == 0
-    assert re.search(r"1 sentences, 4 words, 0 unknown \(0\.0 %\); perplexity \d+\.\d", capsys.readouterr().out)
-    assert vui.main(["lm", "perplexity", language_model, str(tiny_corpus / MANIFESTS["test"])]) == 0
-    assert re.search(r"10 sentences, \d+ words, \d+ unknown", capsys.readouterr().out)
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        ("lm train missing.txt --out lm.npz", "No text at missing.txt"),
-        ("lm train book.txt --out lm.txt", r"ends in \.npz, \.arpa or \.arpa\.gz"),
-        ("lm train book.txt --order 9 --out lm.npz", "order must be in 1..5"),
-        ("lm perplexity nothing.npz book.txt", "No language model at nothing.npz"),
-        ("evaluate MANIFEST --tune", "--tune chooses the weights of a language model"),
-        ("evaluate MANIFEST --lm nothing.npz", "No language model at nothing.npz"),
-    ],
-)
-def test_language_model_commands_say_what_is_wrong(command, message, project, tiny_corpus, capsys):
-    (project / "book.txt").write_text("Hello there.")
-    command = command.replace("MANIFEST", str(tiny_corpus / MANIFESTS["test"]))
-    assert vui.main(command.split()) == 1
-    assert re.search(message, capsys.readouterr().err)
-    assert not (project / "lm.npz").exists()
-
-
-def test_transcribe_with_a_language_model_and_hot_words(language_model, weights, clip, monkeypatch, capsys):
-    command = ["transcribe", clip, "--model", weights, "--hot-words", "basket", "mill"]
-    assert vui.main([*command, "--lm", language_model]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1
-    seen = []
-    monkeypatch.setattr("beam_search.BeamDecoder", lambda *arguments: seen.append(arguments))
-    assert vui.main(command) == 0  # hot words do without a language model
-    assert seen[0][0] is None and set(seen[0][2]) == {"basket", "mill"}
-
-
-# ---------------------------------------------------------------------------------------------------------- times
-
-
-def test_align_gives_times_in_every_format(project, weights, clip, capsys):
-    (project / "said.txt").write_text("Hi, Bo!")
-    duration = soundfile.info(clip).duration
-    assert vui.main(["align", clip, "said.txt", "--model", weights]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[2] for line in lines] == ["hi", "bo"]
-    assert 0 <= float(lines[0].split()[0]) < float(lines[1].split()[1]) <= duration + 0.1
-    assert vui.main(["align", clip, "said.txt", "--model", weights, "--format", "json"]) == 0
-    assert [word["text"] for word in json.loads(capsys.readouterr().out)["words"]] == ["hi", "bo"]
-    for form, begin in (("srt", "1\n00:00:"), ("vtt", "WEBVTT\n"), ("textgrid", 'File type = "ooTextFile"')):
-        assert vui.main(["align", clip, "said.txt", "--model", weights, "--format", form]) == 0
-        assert capsys.readouterr().out.startswith(begin)
-
-
-def test_align_refuses_what_does_not_fit(project, weights, clip, capsys):
-    (project / "long.txt").write_text("never " * 500)
-    assert vui.main(["align", clip, "long.txt", "--model", weights]) == 1
-    assert "too short for the text" in capsys.readouterr().err
-    assert vui.main(["align", clip, "none.txt", "--model", weights]) == 1
-    assert "No text at none.txt" in capsys.readouterr().err
-
-
-def test_transcribe_of_a_recording_in_which_nobody_speaks_is_empty(project, weights, capsys):
-    soundfile.write("quiet.wav", np.zeros(16_000 * 3), 16_000)
-    soundfile.write("long.wav", 0.01 * np.random.default_rng(0).standard_normal(16_000 * 40), 16_000)
-    assert vui.main(["transcribe", "quiet.wav", "long.wav", "--model", weights]) == 0
-    assert capsys.readouterr().out == "quiet.wav: \nlong.wav: \n"

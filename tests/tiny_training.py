@@ -7,6 +7,7 @@ from sample_models import acoustic_model
 from train_utils import train_model
 
 TEXTS = ["a cat", "see it", "to be", "an oak", "i am", "we go", "no", "so it is", "yes", "up we go"]
+TRAIN = "train model_0 --features mfcc --epochs 1 --name tiny"  # the run of the fixture `trained`
 
 
 def tiny_model(seed: int = 0, units: int = 4, dropout: float = 0.0) -> keras.Model:
