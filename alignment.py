@@ -7,6 +7,7 @@ middle between its last frame and the next character's first one.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import keras
 import numba
@@ -15,10 +16,12 @@ from keras import layers
 
 from acoustic import layers_that_change_length
 from char_map import ALPHABET
+from ctc_paths import NEVER
 from utils import MFCC_WINDOW, SAMPLE_RATE, FeatureSettings, text_to_int_sequence
 
 SPACE = ALPHABET.index(" ")
-NEVER = -1e30
+LONGEST_TAIL = 0.06  # seconds that a word goes on at most after the last frame of its last character
+LONGEST_ONSET = 0.12  # seconds that a word begins at most before the first frame of its first character
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +50,8 @@ class FrameClock:
     step: float
     offset: float
 
-    def __call__(self, frame: float) -> float:
-        """Return the time of an output frame (fractions lie between frames)."""
+    def __call__(self, frame):
+        """Return the time of an output frame, or of an array of them (fractions lie between frames)."""
         return self.offset + self.step * frame
 
 
@@ -116,14 +119,48 @@ def align(probabilities: np.ndarray, text: str, clock: FrameClock, num_frames: i
         frames = np.flatnonzero(path == number)
         first[number], last[number] = frames[0], frames[-1]
         means[number] = log_probs[frames, labels[number]].mean()
-    middle = (last[:-1] + first[1:]) / 2
-    starts = np.concatenate([[first[0] - 0.5], middle])
-    ends = np.concatenate([middle, [last[-1] + 0.5]])
+    starts, ends = _boundaries(clock(first), clock(last), labels == SPACE, clock.step)
     characters = [
-        Span(letter, max(0.0, clock(start)), clock(end), math.exp(mean))
-        for letter, start, end, mean in zip(text, starts, ends, means, strict=True)
+        Span(letter, max(0.0, start), max(0.0, end), math.exp(mean))
+        for letter, start, end, mean in zip(text, starts.tolist(), ends.tolist(), means, strict=True)
     ]
     return Alignment(characters, _words(text, characters, means), float(total))
+
+
+def _boundaries(first: np.ndarray, last: np.ndarray, space: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return when each character starts and ends, from the times of its first and last frame.
+
+    A character ends in the middle between its last frame and the next one's first. A space is given only what is a pause: words
+    follow each other without one unless the next word's first character comes late.
+    """
+    middle = (last[:-1] + first[1:]) / 2
+    starts = np.concatenate([[first[0] - step / 2], middle])
+    ends = np.concatenate([middle, [last[-1] + step / 2]])
+    for k in np.flatnonzero(space):
+        ends[k - 1] = starts[k] = min(middle[k - 1], last[k - 1] + LONGEST_TAIL)
+        ends[k] = starts[k + 1] = max(starts[k], first[k + 1] - LONGEST_ONSET)
+    return starts, ends
+
+
+def boundary_errors(alignment: Alignment, words: Sequence[Sequence]) -> np.ndarray:
+    """Return how far the boundaries of words are from where they belong.
+
+    Args:
+        alignment: of the text of these words.
+        words: (word, start, end) in seconds, as the demo corpus tells them.
+
+    Returns:
+        (2 * num_words,): starts and ends, seconds; positive where the alignment is late.
+
+    Raises:
+        ValueError: when the words are others.
+    """
+    if [word.text for word in alignment.words] != [word for word, _, _ in words]:
+        raise ValueError(
+            f"Expected the words of the alignment, {[w.text for w in alignment.words]}. Received: {[w for w, _, _ in words]}"
+        )
+    found = [(word.start, word.end) for word in alignment.words]
+    return (np.array(found).reshape(-1, 2) - np.array([word[1:] for word in words], float).reshape(-1, 2)).ravel()
 
 
 def shift(alignment: Alignment, seconds: float) -> Alignment:
@@ -136,7 +173,7 @@ def shift(alignment: Alignment, seconds: float) -> Alignment:
 
 
 def _words(text: str, characters: list[Span], means: np.ndarray) -> list[Span]:
-    """Join characters into words; the pause at a space is shared by its neighbours' boundaries, not part of a word."""
+    """Join characters into words."""
     words, begin = [], 0
     for word in text.split(" "):
         end = begin + len(word)

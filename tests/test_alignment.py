@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from keras import layers
 
-from alignment import FrameClock, align, best_path, frame_clock
+from alignment import (
+    LONGEST_ONSET,
+    LONGEST_TAIL,
+    Alignment,
+    FrameClock,
+    Span,
+    align,
+    best_path,
+    boundary_errors,
+    frame_clock,
+)
 from char_map import BLANK, char_map
 from decoding import collapse
 from sample_models import acoustic_model
@@ -51,7 +61,7 @@ def test_characters_and_words_get_their_times_and_confidence():
         CLOCK(2)
     )
     assert found.words[0].start == pytest.approx(0.0) and found.words[0].end == pytest.approx(CLOCK(5))
-    assert found.words[1].start == pytest.approx(CLOCK(8)) and found.words[1].end == pytest.approx(CLOCK(10.5))
+    assert found.words[1].start == found.words[0].end and found.words[1].end == pytest.approx(CLOCK(10.5))
     assert [span.confidence for span in found.words] == pytest.approx([0.9, 0.9])
     doubtful = spoken("ab c")
     doubtful[9:11] = 1 / (BLANK + 1)
@@ -61,9 +71,25 @@ def test_characters_and_words_get_their_times_and_confidence():
 def test_spans_follow_each_other_without_gaps_also_for_double_letters():
     found = align(spoken("hello  there"[:5] + " there"), "hello there", CLOCK).characters
     for left, right in itertools.pairwise(found):
-        assert left.end == right.start and left.start < left.end
+        assert left.end == right.start and (left.start < left.end or left.text == " ")
     padded = np.concatenate([spoken("a"), spoken("zzz")])
     assert align(padded, "a", CLOCK, num_frames=3) == align(spoken("a"), "a", CLOCK)
+
+
+def test_a_pause_belongs_to_no_word():
+    pause = np.tile(np.eye(BLANK + 1)[BLANK], (50, 1))
+    probabilities = np.concatenate([spoken("ab"), pause, spoken(" "), pause, spoken("c")])
+    first, second = align(probabilities, "ab c", CLOCK).words  # b: frames 3 4, space: 56 57, c: 109 110
+    assert first.end == pytest.approx(CLOCK(4) + LONGEST_TAIL)
+    assert second.start == pytest.approx(CLOCK(109) - LONGEST_ONSET)
+
+
+def test_errors_of_boundaries_are_positive_where_the_alignment_is_late():
+    found = Alignment([], [Span("a", 0.1, 0.5, 1.0), Span("cat", 0.6, 1.0, 1.0)], 0.0)
+    errors = boundary_errors(found, [["a", 0.05, 0.5], ["cat", 0.5, 1.2]])
+    assert errors == pytest.approx([0.05, 0.0, 0.1, -0.2])
+    with pytest.raises(ValueError, match="Expected the words of the alignment"):
+        boundary_errors(found, [["a", 0.05, 0.5]])
 
 
 @pytest.mark.parametrize(
