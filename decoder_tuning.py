@@ -59,6 +59,42 @@ def tune(
             "Weights are chosen on other speakers than those that are reported, so at least two known speakers are needed. "
             f"Received: {sorted(set(names))}. Give --alpha and --beta instead of --tune."
         )
+    pairs, texts, errors = _decode_all(probabilities, references, model, settings, alphas, betas, progress)
+    chosen, weights = [""] * len(references), {}
+    for name in np.unique(names):
+        best = int(errors[:, names != name].sum(axis=1).argmin())
+        weights[str(name)] = pairs[best]
+        for index in np.flatnonzero(names == name):
+            chosen[index] = texts[best][index]
+    totals = errors.sum(axis=1)
+    num_words = sum(len(reference.split()) for reference in references)
+    rates = {pair: float(total / num_words) for pair, total in zip(pairs, totals, strict=True)}
+    return Tuned(chosen, weights, pairs[int(totals.argmin())], rates)
+
+
+def choose(
+    probabilities: Sequence[np.ndarray],
+    references: Sequence[str],
+    model: NGramModel,
+    settings: BeamSettings | None = None,
+    alphas: Sequence[float] = ALPHAS,
+    betas: Sequence[float] = BETAS,
+) -> tuple[float, float]:
+    """Return (alpha, beta) with the lowest word error rate, for other recordings than these; arguments as for `tune`."""
+    pairs, _, errors = _decode_all(probabilities, references, model, settings, alphas, betas, False)
+    return pairs[int(errors.sum(axis=1).argmin())]
+
+
+def _decode_all(
+    probabilities: Sequence[np.ndarray],
+    references: Sequence[str],
+    model: NGramModel,
+    settings: BeamSettings | None,
+    alphas: Sequence[float],
+    betas: Sequence[float],
+    progress: bool,
+) -> tuple[list[tuple[float, float]], list[list[str]], np.ndarray]:
+    """Return the pairs of weights, the texts with each, and the word errors (num_pairs, num_utterances)."""
     settings = settings or BeamSettings()
     pairs = [(alpha, beta) for alpha in alphas for beta in betas]
     words = [reference.split() for reference in references]
@@ -68,13 +104,4 @@ def tune(
         found = [hypotheses[0].text for hypotheses in decoder.decode_batch(probabilities)]
         texts.append(found)
         errors[number] = count_matrix(words, [text.split() for text in found])[:, :3].sum(axis=1)
-    chosen, weights = [""] * len(references), {}
-    for name in np.unique(names):
-        best = int(errors[:, names != name].sum(axis=1).argmin())
-        weights[str(name)] = pairs[best]
-        for index in np.flatnonzero(names == name):
-            chosen[index] = texts[best][index]
-    totals = errors.sum(axis=1)
-    num_words = sum(map(len, words))
-    rates = {pair: float(total / num_words) for pair, total in zip(pairs, totals, strict=True)}
-    return Tuned(chosen, weights, pairs[int(totals.argmin())], rates)
+    return pairs, texts, errors

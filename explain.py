@@ -162,7 +162,7 @@ class EvaluationReport:
                 )
             else:
                 text += "Words that training never had cost no more than known ones: the model spells what it hears. "
-        return text + "Decoding was greedy; a language model would use what is known about English on top."
+        return text + "These figures are greedy; the section on the language model has those with one."
 
 
 def evaluate_partition(weights: str | Path, corpus: str | Path, partition: str) -> EvaluationReport:

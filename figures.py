@@ -169,6 +169,49 @@ def plot_alignment(
     return figure
 
 
+def plot_words(
+    spectrogram: np.ndarray,
+    words: Sequence[tuple[str, float, float]],
+    true_words: Sequence[tuple[str, float, float]] | None = None,
+    step: float = 10,
+) -> Figure:
+    """Draw words where they were found over a spectrogram, and below them where they truly are.
+
+    Args:
+        spectrogram: (num_frames, num_features).
+        words: (text, start, end) in seconds.
+        true_words: the same with the true times; None: not known.
+        step: milliseconds between feature frames.
+    """
+    rows = [("found", words)] + ([("true", true_words)] if true_words else [])
+    figure, (top, bottom) = plt.subplots(
+        2,
+        1,
+        figsize=(10, 3 + 0.5 * len(rows)),
+        sharex=True,
+        height_ratios=(2.4, 0.45 * len(rows)),
+        layout="constrained",
+    )
+    duration = len(spectrogram) * step / 1000
+    low, high = np.percentile(spectrogram, [1, 99.5])
+    extent = (0, duration, 0, 8)
+    top.imshow(spectrogram.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=low, vmax=high)
+    top.set(ylabel="frequency (kHz)")
+    for _, start, end in words:
+        for moment in (start, end):
+            top.axvline(moment, color="white", linewidth=0.8, linestyle=":")
+    for place, (_, spans) in enumerate(rows):
+        for number, (text, start, end) in enumerate(spans):
+            shade = ("0.85", "0.95")[number % 2]
+            bottom.barh(place, end - start, left=start, height=0.9, color=shade, edgecolor="0.3", linewidth=0.6)
+            bottom.text((start + end) / 2, place, text, ha="center", va="center", fontsize=8, clip_on=True)
+    bottom.set(xlabel="time (s)", yticks=range(len(rows)), yticklabels=[name for name, _ in rows], xlim=(0, duration))
+    bottom.set_ylim(len(rows) - 0.5, -0.5)
+    for ax in (top, bottom):
+        ax.grid(visible=False)
+    return figure
+
+
 def _axes(ax: Axes | None, size: tuple[float, float]) -> tuple[Figure, Axes]:
     if ax is not None:
         return ax.get_figure(), ax
