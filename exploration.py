@@ -1,0 +1,40 @@
+"""Looking at recorded words: every view by one name, each returning a figure and its numbers.
+
+The numbers are a dataclass whose `reading()` says in a sentence what they show, for the notebook and for those who cannot see
+the figure. Nothing here loads a deep-learning backend.
+
+| of one clip | of many |
+|---|---|
+| `log_spectrogram`, `mel_spectrogram`, `mfcc_deltas`, `fft_magnitude`, `resampling` (`clip_views`) | `class_counts`, `durations`, `mean_spectra`, `violin_frequency`, `two_recordings`, `speaker_distances` (`word_statistics`) |
+| `silence_removal`, `marked_spectrogram` (`speech_activity`) | `pca_outliers`, `turning_plot` (`point_cloud`) |
+"""
+
+from clip_views import fft_magnitude, log_spectrogram, mel_spectrogram, mfcc_deltas, resampling
+from point_cloud import pca_outliers, turning_plot
+from speech_activity import marked_spectrogram, silence_removal
+from word_statistics import (
+    class_counts,
+    durations,
+    mean_spectra,
+    speaker_distances,
+    two_recordings,
+    violin_frequency,
+)
+
+__all__ = [
+    "class_counts",
+    "durations",
+    "fft_magnitude",
+    "log_spectrogram",
+    "marked_spectrogram",
+    "mean_spectra",
+    "mel_spectrogram",
+    "mfcc_deltas",
+    "pca_outliers",
+    "resampling",
+    "silence_removal",
+    "speaker_distances",
+    "turning_plot",
+    "two_recordings",
+    "violin_frequency",
+]
