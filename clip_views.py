@@ -62,7 +62,9 @@ def log_spectrogram(
     times = (np.arange(len(values)) * step + window / 2) / 1000
     power = np.maximum(np.exp(values.astype(np.float64)) - LOG_FLOOR, 0).sum(axis=0)
     share = power[frequencies < 1000].sum() / power.sum() if level(samples) >= SILENT else np.nan
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(10, 5), sharex=True, height_ratios=(1, 1.6), layout="constrained")
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(10, 5), sharex=True, height_ratios=(1, 1.6), layout="constrained"
+    )
     plot_raw_audio(samples, sample_rate, ax=top)
     top.set(title=title, xlabel="")
     draw_spectrogram(values, samples, sample_rate, bottom)
@@ -92,7 +94,9 @@ class MelSpectrogram:
         )
         if self.silent:
             return text + "The clip is digital silence."
-        return text + f"{100 * (self.decibels > -40).mean():.0f} % of the picture is within 40 dB of its strongest point."
+        return (
+            text + f"{100 * (self.decibels > -40).mean():.0f} % of the picture is within 40 dB of its strongest point."
+        )
 
 
 def mel_spectrogram(
@@ -224,9 +228,7 @@ class FftMagnitude:
         )
 
 
-def fft_magnitude(
-    samples: np.ndarray, sample_rate: int = SAMPLE_RATE, title: str = ""
-) -> tuple[Figure, FftMagnitude]:
+def fft_magnitude(samples: np.ndarray, sample_rate: int = SAMPLE_RATE, title: str = "") -> tuple[Figure, FftMagnitude]:
     """Draw the amplitudes of the sine waves that make up a clip, without a window.
 
     Args:

@@ -5,21 +5,16 @@ the figure. Nothing here loads a deep-learning backend.
 
 | of one clip | of many |
 |---|---|
-| `log_spectrogram`, `mel_spectrogram`, `mfcc_deltas`, `fft_magnitude`, `resampling` (`clip_views`) | `class_counts`, `durations`, `mean_spectra`, `violin_frequency`, `two_recordings`, `speaker_distances` (`word_statistics`) |
-| `silence_removal`, `marked_spectrogram` (`speech_activity`) | `pca_outliers`, `turning_plot` (`point_cloud`) |
+| `log_spectrogram`, `mel_spectrogram`, `mfcc_deltas`, `fft_magnitude`, `resampling` (`clip_views`) | `class_counts`, `durations`, `mean_spectra`, `violin_frequency` (`word_statistics`) |
+| `silence_removal`, `marked_spectrogram` (`speech_activity`) | `two_recordings`, `speaker_distances` (`speaker_views`) |
+| | `pca_outliers`, `turning_plot` (`point_cloud`) |
 """
 
 from clip_views import fft_magnitude, log_spectrogram, mel_spectrogram, mfcc_deltas, resampling
 from point_cloud import pca_outliers, turning_plot
+from speaker_views import speaker_distances, two_recordings
 from speech_activity import marked_spectrogram, silence_removal
-from word_statistics import (
-    class_counts,
-    durations,
-    mean_spectra,
-    speaker_distances,
-    two_recordings,
-    violin_frequency,
-)
+from word_statistics import class_counts, durations, mean_spectra, violin_frequency
 
 __all__ = [
     "class_counts",

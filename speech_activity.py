@@ -52,7 +52,9 @@ class SilenceRemoval:
             if mask.any():
                 share = 100 * len(kept) / (self.duration * SAMPLE_RATE)
                 found = spans(mask, self.duration)
-                parts.append(f"{name} hears speech from {found[0][0]:.2f} to {found[-1][1]:.2f} s and keeps {share:.0f} % of the clip")
+                parts.append(
+                    f"{name} hears speech from {found[0][0]:.2f} to {found[-1][1]:.2f} s and keeps {share:.0f} % of the clip"
+                )
             else:
                 parts.append(f"{name} hears no speech")
         text = "; ".join(parts) + ". "
@@ -247,7 +249,9 @@ def _guess_boundaries(samples: np.ndarray, number: int) -> list[float]:
             "more labels than frames."
         )
     spread = features.std(axis=0)
-    cuts = librosa.segment.agglomerative(((features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)).T, number)
+    cuts = librosa.segment.agglomerative(
+        ((features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)).T, number
+    )
     return [float((first + cut) * STEP) for cut in cuts] + [found[-1][1]]
 
 
