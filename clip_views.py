@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 from figures import plot_image, plot_raw_audio
 from spectra import SILENT, amplitude_spectrum, check_clip, level
-from utils import LOG_FLOOR, SAMPLE_RATE, mfcc, spectrogram
+from utils import LOG_FLOOR, MFCC_WINDOW, SAMPLE_RATE, mfcc, spectrogram
 
 STEP = 0.01  # seconds between frames
+AMPLITUDE_FLOOR = -140.0  # dB relative to 1, the lowest shown of a sine's amplitude
 DYNAMIC_RANGE = 80.0  # decibels shown of a mel spectrogram
 
 
@@ -35,10 +36,13 @@ class LogSpectrogram:
         if self.level < SILENT:
             return text + "The clip is digital silence."
         strongest = self.frequencies[np.exp(self.values.astype(np.float64)).mean(axis=0).argmax()]
-        return text + (
-            f"The strongest frequency on average is {strongest:.0f} Hz, and {100 * self.below_1_khz:.0f} % of the power lies "
-            "below 1 kHz. Without the logarithm nothing else would be seen."
+        share = 100 * self.below_1_khz
+        text += (
+            f"The strongest frequency on average is {strongest:.0f} Hz; {share:.0f} % of the power lies below 1 kHz. "
         )
+        if self.below_1_khz > 0.8:
+            return text + "Without the logarithm hardly anything else would be seen."
+        return text + "The logarithm brings what is quieter onto the same scale."
 
 
 def log_spectrogram(
@@ -88,9 +92,10 @@ class MelSpectrogram:
 
     def reading(self) -> str:
         """Say how the bands lie and how much of the picture is loud."""
+        middle, highest = float(np.median(self.frequencies)), float(self.frequencies[-1])
         text = (
-            f"Half of the {len(self.frequencies)} bands lie below {np.median(self.frequencies):.0f} Hz, where a plain spectrogram "
-            f"to {self.frequencies[-1] / 1000:.1f} kHz has {100 * np.median(self.frequencies) / self.frequencies[-1]:.0f} % of its bins. "
+            f"Half of the {len(self.frequencies)} bands lie below {middle:.0f} Hz, where a plain spectrogram that reaches "
+            f"{highest / 1000:.1f} kHz has {100 * middle / highest:.0f} % of its bins. "
         )
         if self.silent:
             return text + "The clip is digital silence."
@@ -104,8 +109,8 @@ def mel_spectrogram(
 ) -> tuple[Figure, MelSpectrogram]:
     """Draw the power in bands that are as wide as the ear's, in decibels below the strongest.
 
-    Frames of 25 ms, one every 10 ms, zero-padded to a transform of 64 ms, so that even the narrowest of 128 bands holds a bin; the
-    bands are librosa's (Slaney's mel scale, area 1).
+    Frames of 25 ms, one every 10 ms, zero-padded to a transform of 64 ms, so that even the narrowest of 128 bands holds a bin;
+    the bands are librosa's (Slaney's mel scale, area 1).
 
     Args:
         samples: (num_samples,) in -1..1.
@@ -154,8 +159,8 @@ class MfccDeltas:
 
     @property
     def fastest(self) -> float:
-        """The time in seconds at which the coefficients but the first move fastest."""
-        return float(np.linalg.norm(self.deltas[:, 1:], axis=1).argmax() * STEP)
+        """The time in seconds, the middle of a frame, at which the coefficients but the first move fastest."""
+        return float(np.linalg.norm(self.deltas[:, 1:], axis=1).argmax() * STEP + MFCC_WINDOW / 2)
 
     def reading(self) -> str:
         """Say how large a frame becomes and when the sound changes most."""
@@ -221,10 +226,9 @@ class FftMagnitude:
         frequency, amplitude = self.peak
         if amplitude < 10 ** (SILENT / 20):
             return "The clip is digital silence."
-        share = self.power_above(4000)
         return (
-            f"{len(self.frequencies):,} frequencies from 0 to {self.sample_rate / 2000:g} kHz. The strongest sine has {frequency:.0f} Hz and "
-            f"an amplitude of {amplitude:.4f}; {100 * share:.2g} % of the power lies above 4 kHz."
+            f"{len(self.frequencies):,} frequencies from 0 to {self.sample_rate / 2000:g} kHz. The strongest sine has "
+            f"{frequency:.0f} Hz and an amplitude of {amplitude:.4f}; {100 * self.power_above(4000):.2g} % of the power lies above 4 kHz."
         )
 
 
@@ -241,14 +245,10 @@ def fft_magnitude(samples: np.ndarray, sample_rate: int = SAMPLE_RATE, title: st
     """
     numbers = FftMagnitude(*amplitude_spectrum(check_clip(samples, sample_rate), sample_rate), sample_rate)
     figure, ax = plt.subplots(figsize=(10, 3), layout="constrained")
-    _draw_amplitudes(numbers, ax)
-    ax.set(xlabel="frequency (kHz)", title=title or f"Amplitude spectrum at {sample_rate / 1000:g} kHz")
-    return figure, numbers
-
-
-def _draw_amplitudes(numbers: FftMagnitude, ax: Axes) -> None:
     ax.plot(numbers.frequencies / 1000, numbers.amplitudes, color="0.2", linewidth=0.7)
-    ax.set(ylabel="amplitude", xlim=(0, numbers.frequencies[-1] / 1000), ylim=(0, None))
+    ax.set(xlabel="frequency (kHz)", ylabel="amplitude", xlim=(0, sample_rate / 2000), ylim=(0, None))
+    ax.set_title(title or f"Amplitude spectrum at {sample_rate / 1000:g} kHz")
+    return figure, numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,8 +266,8 @@ class Resampling:
         """Say what is gone and what stayed."""
         share = self.rate / self.before.sample_rate
         return (
-            f"{100 * share:.0f} % of the samples remain. {100 * self.lost:.2g} % of the power lay above {self.rate / 2000:g} kHz and is "
-            f"gone; below {0.45 * self.rate / 1000:.1f} kHz the power changes by {abs(self.change):.2f} dB."
+            f"{100 * share:.0f} % of the samples remain. {100 * self.lost:.2g} % of the power lay above {self.rate / 2000:g} kHz "
+            f"and is gone; below {0.45 * self.rate / 1000:.1f} kHz the power changes by {abs(self.change):.2f} dB."
         )
 
 
@@ -300,8 +300,9 @@ def resampling(
     change = 10 * np.log10((powers[1] + LOG_FLOOR) / (powers[0] + LOG_FLOOR))
     figure, axes = plt.subplots(2, 1, figsize=(10, 4.5), sharex=True, sharey=True, layout="constrained")
     for ax, each, name in zip(axes, (before, after), ("recorded", "resampled"), strict=True):
-        _draw_amplitudes(each, ax)
-        ax.set(title=f"{title + ', ' if title else ''}{name}: {each.sample_rate / 1000:g} kHz")
+        decibels = 20 * np.log10(np.maximum(each.amplitudes, 10 ** (AMPLITUDE_FLOOR / 20)))
+        ax.plot(each.frequencies / 1000, decibels, color="0.2", linewidth=0.5)
+        ax.set(ylabel="amplitude (dB)", title=f"{title + ', ' if title else ''}{name}: {each.sample_rate / 1000:g} kHz")
         ax.axvline(new_rate / 2000, color="0.2", linestyle=":", linewidth=1)
-    axes[-1].set(xlabel="frequency (kHz)", xlim=(0, sample_rate / 2000))
+    axes[-1].set(xlabel="frequency (kHz)", xlim=(0, sample_rate / 2000), ylim=(AMPLITUDE_FLOOR, None))
     return figure, Resampling(lower, new_rate, before, after, before.power_above(new_rate / 2), float(change))

@@ -3,11 +3,10 @@
 The numbers are a dataclass whose `reading()` says in a sentence what they show, for the notebook and for those who cannot see
 the figure. Nothing here loads a deep-learning backend.
 
-| of one clip | of many |
-|---|---|
-| `log_spectrogram`, `mel_spectrogram`, `mfcc_deltas`, `fft_magnitude`, `resampling` (`clip_views`) | `class_counts`, `durations`, `mean_spectra`, `violin_frequency` (`word_statistics`) |
-| `silence_removal`, `marked_spectrogram` (`speech_activity`) | `two_recordings`, `speaker_distances` (`speaker_views`) |
-| | `pca_outliers`, `turning_plot` (`point_cloud`) |
+Of one clip: `log_spectrogram`, `mel_spectrogram`, `mfcc_deltas`, `fft_magnitude` and `resampling` (`clip_views`),
+`silence_removal` and `marked_spectrogram` (`speech_activity`). Of many: `class_counts`, `durations`, `mean_spectra` and
+`violin_frequency` (`word_statistics`), `two_recordings` and `speaker_distances` (`speaker_views`), `pca_outliers` and
+`turning_plot` (`point_cloud`).
 """
 
 from clip_views import fft_magnitude, log_spectrogram, mel_spectrogram, mfcc_deltas, resampling

@@ -75,8 +75,8 @@ class PointCloud:
         if not self.outliers:
             return text + f"No clip lies beyond {self.threshold:.1f} robust standard deviations."
         return text + (
-            f"Clips beyond {self.threshold:.1f} robust standard deviations: {len(self.outliers):,}; normally distributed points would give "
-            f"{expected:.1f}. The farthest is {self.names[self.outliers[0]]}."
+            f"Clips beyond {self.threshold:.1f} robust standard deviations: {len(self.outliers):,}; normally distributed points "
+            f"would give {expected:.1f}. The farthest is {self.names[self.outliers[0]]}."
         )
 
 
@@ -105,7 +105,8 @@ def pca_outliers(
     wrong = [word for word, waves in checked.items() if len(names.get(word, ())) != len(waves)]
     if wrong:
         raise ValueError(
-            f"Expected one name for every clip. Received: other numbers of names than of clips for {wrong}. Make both from the same list."
+            f"Expected one name for every clip. Received: other numbers of names than of clips for {wrong}. Make both from the "
+            "same list."
         )
     waves = [wave for word in checked for wave in checked[word]]
     points, explained, unexplained = principal_components(np.stack([long_term_spectrum(wave) for wave in waves]))
@@ -156,7 +157,7 @@ def robust_distances(points: np.ndarray) -> np.ndarray:
 
 def _draw_views(cloud: PointCloud) -> Figure:
     """Draw the cloud as seen along each axis, outliers ringed and numbered as in the table."""
-    figure, axes = plt.subplots(1, 3, figsize=(11, 4.4), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(11, 4.6), layout="constrained")
     owner = np.array(cloud.words)
     for ax, (across, up) in zip(axes, ((0, 1), (0, 2), (1, 2)), strict=True):
         for number, word in enumerate(dict.fromkeys(cloud.words)):
@@ -178,9 +179,10 @@ def _draw_views(cloud: PointCloud) -> Figure:
                 *place, marker="o", markersize=10, markerfacecolor="none", markeredgecolor="black", linestyle="none"
             )
             ax.annotate(str(rank), place, xytext=(5, 5), textcoords="offset points")
+        ax.margins(0.1)
         ax.set(xlabel=_axis_name(cloud, across), ylabel=_axis_name(cloud, up))
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(12, len(labels)), markerscale=2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), markerscale=2)
     return figure
 
 

@@ -60,7 +60,7 @@ def two_recordings(
         ax.set(xlabel="time (s)", ylabel="frequency (kHz)", title=name)
         style = {**curve_style(index), "marker": "none"}
         axes["2"].plot(BINS / 1000, spectra[index], label=name, **style)
-    axes["2"].set(xlabel="frequency (kHz)", ylabel="mean power density (dB, 1/Hz)", xlim=(0, 8))
+    axes["2"].set(xlabel="frequency (kHz)", ylabel="power density (dB, 1/Hz)", xlim=(0, 8))
     axes["2"].legend()
     return figure, numbers
 
@@ -80,8 +80,8 @@ class SpeakerDistances:
     def reading(self) -> str:
         """Say whether the sound of a recording gives its speaker away, and what follows for the split."""
         text = (
-            f"Two recordings of one speaker differ by {np.median(self.same):.1f} dB (median of {len(self.same):,} pairs), those of "
-            f"different speakers by {np.median(self.different):.1f} dB; a pair of one speaker is the closer one in "
+            f"Two recordings of one speaker differ by {np.median(self.same):.1f} dB (median of {len(self.same):,} pairs), those "
+            f"of different speakers by {np.median(self.different):.1f} dB; a pair of one speaker is the closer one in "
             f"{100 * self.closer:.0f} % of the comparisons. "
         )
         if self.closer > 0.6:

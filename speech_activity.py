@@ -4,6 +4,7 @@ Each function returns a figure and its numbers, a dataclass whose `reading()` sa
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -14,7 +15,7 @@ from clip_views import STEP, draw_spectrogram
 from figures import curve_style, plot_raw_audio
 from long_recordings import AGGRESSIVENESS
 from spectra import SILENT, amplitude_spectrum, check_clip, level
-from utils import LOG_FLOOR, SAMPLE_RATE, mfcc, spectrogram
+from utils import LOG_FLOOR, SAMPLE_RATE, logmel, spectrogram
 
 ENERGY_RANGE = 30.0  # decibels below the loudest frame that the energy rule still takes for speech
 MARGIN = 0.03  # seconds kept before and after a word when silence is cut off
@@ -53,10 +54,10 @@ class SilenceRemoval:
                 share = 100 * len(kept) / (self.duration * SAMPLE_RATE)
                 found = spans(mask, self.duration)
                 parts.append(
-                    f"{name} hears speech from {found[0][0]:.2f} to {found[-1][1]:.2f} s and keeps {share:.0f} % of the clip"
+                    f"{name} finds speech from {found[0][0]:.2f} to {found[-1][1]:.2f} s and keeps {share:.0f} % of the clip"
                 )
             else:
-                parts.append(f"{name} hears no speech")
+                parts.append(f"{name} finds no speech")
         text = "; ".join(parts) + ". "
         if self.loud.all():
             return text + f"No frame is {ENERGY_RANGE:.0f} dB below the loudest, so the energy rule cuts nothing."
@@ -69,9 +70,9 @@ def silence_removal(
 ) -> tuple[Figure, SilenceRemoval]:
     """Compare a voice-activity detector with an energy rule on one clip.
 
-    The detector is that of WebRTC, which compares the power in six bands with models of speech and of noise that it adapts. It goes
-    on saying "speech" for about 90 ms after a word, so the clip is also given to it backwards, and speech is what it hears both ways.
-    The energy rule keeps the frames that are at most `energy_range` below the loudest.
+    The detector is that of WebRTC, which compares the power in six bands with models of speech and of noise that it adapts.
+    It goes on saying "speech" for about 90 ms after a word, so the clip is also given to it backwards, and speech is what it
+    hears both ways. The energy rule keeps the frames that are at most `energy_range` below the loudest.
 
     Args:
         samples: (num_samples,) at 16 kHz in -1..1.
@@ -105,10 +106,10 @@ def silence_removal(
             ax.axvspan(start, end, label=name if number == 0 else None, **style)
     bottom.plot((np.arange(len(energy)) + 0.5) * STEP, energy, color="0.2")
     bottom.axhline(threshold, color="0.2", linestyle="--", label=f"{energy_range:.0f} dB below the loudest frame")
-    bottom.set(xlabel="time (s)", ylabel="level (dB)", ylim=(max(energy.min(), threshold - 40) - 5, energy.max() + 5))
+    bottom.set(xlabel="time (s)", ylabel="level (dB)", ylim=(max(energy.min(), SILENT) - 5, energy.max() + 5))
     for ax in (top, bottom):
         if ax.get_legend_handles_labels()[1]:
-            ax.legend(loc="upper right")
+            ax.legend(loc="upper left")
     return figure, numbers
 
 
@@ -206,7 +207,7 @@ def marked_spectrogram(
         samples: (num_samples,) at 16 kHz in -1..1.
         labels: of the parts, such as ["h", "a", "p", "y"].
         boundaries: seconds, rising, one more than labels. None: guessed, by cutting the stretch that holds speech (the whole clip
-            where there is none) so that the MFCCs within a part are alike (`librosa.segment.agglomerative`).
+            where there is none) so that the log mel energies within a part are alike (`librosa.segment.agglomerative`).
         title: of the figure.
 
     Raises:
@@ -215,7 +216,7 @@ def marked_spectrogram(
     samples = check_clip(samples)
     duration = len(samples) / SAMPLE_RATE
     edges = _guess_boundaries(samples, len(labels)) if boundaries is None else [float(edge) for edge in boundaries]
-    rising = all(before < after for before, after in zip(edges, edges[1:], strict=False))
+    rising = all(before < after for before, after in itertools.pairwise(edges))
     if not labels or len(edges) != len(labels) + 1 or not rising or edges[0] < 0 or edges[-1] > duration + 1e-6:
         raise ValueError(
             f"Expected at least one label and one more boundary than labels, rising within 0..{duration:.2f} s. Received: "
@@ -225,7 +226,7 @@ def marked_spectrogram(
     figure, ax = plt.subplots(figsize=(10, 3.6), layout="constrained")
     draw_spectrogram(values, samples, SAMPLE_RATE, ax)
     marks = []
-    for label, start, end in zip(labels, edges, edges[1:], strict=False):
+    for label, start, end in zip(labels, edges[:-1], edges[1:], strict=True):
         marks.append(_measure(label, start, end, samples))
         box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 2}
         ax.text((start + end) / 2, 7.3, label, ha="center", va="center", fontsize=14, color="black", bbox=box)
@@ -242,16 +243,13 @@ def _guess_boundaries(samples: np.ndarray, number: int) -> list[float]:
 
     found = spans(speech_frames(samples), len(samples) / SAMPLE_RATE) or [(0.0, len(samples) / SAMPLE_RATE)]
     first, last = round(found[0][0] / STEP), round(found[-1][1] / STEP)
-    features = mfcc(samples)[first:last]
+    features = logmel(samples, num_mels=40)[first:last]
     if not 1 <= number <= len(features):
         raise ValueError(
             f"The {len(features)} frames with speech cannot be cut into {number} parts: expected at least one label and no "
             "more labels than frames."
         )
-    spread = features.std(axis=0)
-    cuts = librosa.segment.agglomerative(
-        ((features - features.mean(axis=0)) / np.where(spread > 0, spread, 1)).T, number
-    )
+    cuts = librosa.segment.agglomerative(features.T, number)
     return [float((first + cut) * STEP) for cut in cuts] + [found[-1][1]]
 
 

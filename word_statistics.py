@@ -41,7 +41,8 @@ class ClassCounts:
             text += f"Without a clip: {', '.join(empty)}. '{most}' has the most, {self.counts[most]:,}. "
         else:
             ratio = self.counts[most] / self.counts[least]
-            text += f"'{most}' has the most, {self.counts[most]:,}, {ratio:.1f} times as many as '{least}' ({self.counts[least]:,}). "
+            text += f"'{most}' has the most, {self.counts[most]:,}, "
+            text += f"{ratio:.1f} times as many as '{least}' ({self.counts[least]:,}). "
         return (
             text + f"Always answering '{most}' would be right in {100 * self.counts[most] / total:.1f} % of the cases."
         )
@@ -64,6 +65,7 @@ def class_counts(clips: Mapping[str, Sized]) -> tuple[Figure, ClassCounts]:
     figure, ax = plt.subplots(figsize=(10, 3.2), layout="constrained")
     bars = ax.bar(range(len(counts)), list(counts.values()), color=curve_style(0)["color"])
     ax.bar_label(bars, [f"{count:,}" for count in counts.values()])
+    ax.margins(y=0.12)
     ax.set(xlabel="word", ylabel="clips", title="Clips of each word")
     ax.set_xticks(range(len(counts)), list(counts))
     ax.grid(visible=False, axis="x")
@@ -99,8 +101,8 @@ class Durations:
         ]
         for row in self.words:
             lines.append(
-                f"| {escape_markdown(row.word)} | {row.num_clips:,} | {row.shortest:.3f} | {row.median:.3f} | {row.mean:.3f} | {row.longest:.3f} | "
-                f"{row.num_short:,} ({100 * row.num_short / row.num_clips:.1f} %) |"
+                f"| {escape_markdown(row.word)} | {row.num_clips:,} | {row.shortest:.3f} | {row.median:.3f} | {row.mean:.3f} | "
+                f"{row.longest:.3f} | {row.num_short:,} ({100 * row.num_short / row.num_clips:.1f} %) |"
             )
         return "\n".join(lines)
 
@@ -112,8 +114,8 @@ class Durations:
         if short:
             padding = sum(row.padding for row in self.words)
             text += (
-                f"Padding them takes {padding:.1f} s of zeros, {100 * padding / (total * self.target):.1f} % of what a network then "
-                f"hears; the shortest lasts {min(row.shortest for row in self.words):.3f} s. "
+                f"Padding them takes {padding:.1f} s of zeros, {100 * padding / (total * self.target):.1f} % of what a network "
+                f"then hears; the shortest lasts {min(row.shortest for row in self.words):.3f} s. "
             )
         return text + (
             f"The longest lasts {max(row.longest for row in self.words):.3f} s and must be cut."
@@ -272,12 +274,12 @@ class ViolinFrequency:
             return f"Only '{next(iter(self.values))}' has clips, so there is nothing to compare it with."
         high = max(self.quartiles, key=lambda word: self.quartiles[word][1])
         low = min(self.quartiles, key=lambda word: self.quartiles[word][1])
-        best = int(self.explained.argmax())
+        best, here = int(self.explained.argmax()), int(np.abs(BINS - self.frequency).argmin())
+        verdict = "one frequency says little" if self.explained[best] < 0.3 else "one frequency alone says a good deal"
         return (
             f"At {self.frequency:.0f} Hz the median frame of '{high}' has {self.quartiles[high][1]:.0f} dB, that of '{low}' "
-            f"{self.quartiles[low][1]:.0f} dB. Which word it is explains {100 * self.explained[np.abs(BINS - self.frequency).argmin()]:.1f} % of "
-            f"the variance over frames here, and at most {100 * self.explained[best]:.1f} % (at {BINS[best]:.0f} Hz): no single "
-            "frequency tells words apart."
+            f"{self.quartiles[low][1]:.0f} dB. Which word it is explains {100 * self.explained[here]:.1f} % of the variance over "
+            f"frames here, and at most {100 * self.explained[best]:.1f} % (at {BINS[best]:.0f} Hz): {verdict}."
         )
 
 
@@ -313,7 +315,8 @@ def violin_frequency(
     top.set(xlabel="word", ylabel="power density (dB, 1/Hz)", title=f"Frames of each word at {BINS[index]:.0f} Hz")
     bottom.plot(BINS / 1000, 100 * numbers.explained, color="0.2")
     bottom.axvline(BINS[index] / 1000, color=curve_style(1)["color"], linestyle="--", label=f"{BINS[index]:.0f} Hz")
-    bottom.set(xlabel="frequency (kHz)", ylabel="explained by the word (%)", xlim=(0, 8), ylim=(0, None))
+    bottom.set(title="Share of the variance that the word explains")
+    bottom.set(xlabel="frequency (kHz)", ylabel="explained (%)", xlim=(0, 8), ylim=(0, None))
     bottom.legend()
     return figure, numbers
 
