@@ -228,7 +228,8 @@ class FftMagnitude:
             return "The clip is digital silence."
         return (
             f"{len(self.frequencies):,} frequencies from 0 to {self.sample_rate / 2000:g} kHz. The strongest sine has "
-            f"{frequency:.0f} Hz and an amplitude of {amplitude:.4f}; {100 * self.power_above(4000):.2g} % of the power lies above 4 kHz."
+            f"{frequency:.0f} Hz and an amplitude of {amplitude:.4f}; {100 * self.power_above(4000):.2g} % of the power lies "
+            "above 4 kHz."
         )
 
 

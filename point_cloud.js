@@ -1,5 +1,6 @@
 // Points in three dimensions that can be turned: drag, or the arrow keys. See turning_plot in point_cloud.py.
 (() => {
+  const CLOSE = 1.4;  // few points are as far out as the farthest
   const SHAPES = [
     (c, r) => c.arc(0, 0, r, 0, 2 * Math.PI),
     (c, r) => c.rect(-r * 0.9, -r * 0.9, r * 1.8, r * 1.8),
@@ -39,7 +40,7 @@
     const centred = points.map((p) => p.map((value, k) => value - middle[k]));
     const radius = Math.max(1e-9, ...centred.map((p) => Math.hypot(...p)));
     const hidden = new Set(), special = new Set(outliers);
-    let yaw = 0.6, pitch = 0.4, zoom = 1, chosen = -1, pinned = false, turning = false, drawn = [];
+    let yaw = 0.6, pitch = 0.4, zoom = CLOSE, chosen = -1, pinned = false, turning = false, drawn = [];
 
     root.textContent = "";
     root.style.cssText = "max-width:900px;font:14px sans-serif;color:#222;background:#fff";
@@ -73,7 +74,7 @@
       c.fillStyle = "#444";
       const [x0, y0] = project([0, 0, 0]);
       axes.forEach((name, k) => {
-        const [x, y] = project([0, 1, 2].map((axis) => (axis === k ? 0.8 * radius : 0)));
+        const [x, y] = project([0, 1, 2].map((axis) => (axis === k ? 0.7 * radius : 0)));
         c.beginPath(); c.moveTo(x0, y0); c.lineTo(x, y); c.stroke();
         const room = c.measureText(name).width;
         c.fillText(name, Math.min(Math.max(x + 4, 2), canvas.clientWidth - room - 2), y - 4);
@@ -81,8 +82,8 @@
       drawn = centred.map((p, index) => [...project(p), index]).filter((place) => !hidden.has(groups[place[3]]));
       drawn.sort((a, b) => b[2] - a[2]);  // the far ones first
       for (const [x, y, depth, index] of drawn) {
-        c.globalAlpha = 0.55 - 0.35 * depth;
-        mark(c, shapes[groups[index]], colors[groups[index]], x, y, 3.5 - depth);
+        c.globalAlpha = Math.min(1, 0.75 - 0.3 * depth);
+        mark(c, shapes[groups[index]], colors[groups[index]], x, y, 4 - depth);
         if (special.has(index)) ring(c, x, y, 7, "#000", 1.2);
       }
       c.globalAlpha = 1;
@@ -134,12 +135,12 @@
       choose(shown[here < 0 ? (direction > 0 ? 0 : shown.length - 1) : (here + direction + shown.length) % shown.length], true);
     }
 
-    function reset() { yaw = 0.6; pitch = 0.4; zoom = 1; choose(-1, false); }
+    function reset() { yaw = 0.6; pitch = 0.4; zoom = CLOSE; choose(-1, false); }
 
     function rescale(factor) { zoom = Math.min(Math.max(zoom * factor, 0.3), 12); draw(); }
 
     const keys = {
-      ArrowLeft: () => turn(-0.1, 0), ArrowRight: () => turn(0.1, 0), ArrowUp: () => turn(0, 0.1), ArrowDown: () => turn(0, -0.1),
+      ArrowLeft: () => turn(0.1, 0), ArrowRight: () => turn(-0.1, 0), ArrowUp: () => turn(0, -0.1), ArrowDown: () => turn(0, 0.1),
       "+": () => rescale(1.2), "=": () => rescale(1.2), "-": () => rescale(1 / 1.2), Home: reset, Escape: () => choose(-1, false),
       n: () => step(1), p: () => step(-1),
     };
@@ -162,7 +163,7 @@
         const dx = event.clientX - from[0], dy = event.clientY - from[1];
         moved += Math.hypot(dx, dy);
         from = [event.clientX, event.clientY];
-        turn(dx / 150, dy / 150);
+        turn(-dx / 150, dy / 150);  // what is in front follows the pointer
       } else if (!pinned) {
         const index = nearest(event);
         if (index !== chosen) choose(index, false);

@@ -67,10 +67,8 @@ class PointCloud:
         )
         if np.ptp(self.levels) > 1e-6 and np.ptp(self.points[:, 0]) > 1e-6:
             correlation = abs(float(np.corrcoef(self.points[:, 0], self.levels)[0, 1]))
-            meaning = (
-                "mostly loudness" if correlation > 0.8 else "partly loudness" if correlation > 0.5 else "not loudness"
-            )
-            text += f"The first is {meaning} (correlation with the level {correlation:.2f}). "
+            meaning = "mostly" if correlation > 0.8 else "partly" if correlation > 0.3 else "hardly"
+            text += f"The first is {meaning} the loudness of the clip (correlation with the level {correlation:.2f}). "
         expected = FALSE_ALARMS * len(self.points)
         if not self.outliers:
             return text + f"No clip lies beyond {self.threshold:.1f} robust standard deviations."
@@ -113,7 +111,7 @@ def pca_outliers(
     cloud = PointCloud(
         points,
         words,
-        tuple(str(name) for word in checked for name in names[word]),
+        tuple(_printable(str(name)) for word in checked for name in names[word]),
         explained,
         robust_distances(points),
         unexplained,
@@ -121,6 +119,10 @@ def pca_outliers(
         float(np.sqrt(scipy.stats.chi2.ppf(1 - FALSE_ALARMS, 3))),
     )
     return _draw_views(cloud), cloud
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()  # names of files may hold bytes that are no text
 
 
 def principal_components(rows: np.ndarray, number: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
