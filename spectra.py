@@ -6,7 +6,7 @@ import numpy as np
 
 from utils import LOG_FLOOR, SAMPLE_RATE, spectrogram
 
-SHORTEST = 0.05  # seconds; a clip below that has too few frames to say anything about
+SHORTEST = 0.1  # seconds; a clip below that has too few frames to say anything about
 DECIBELS = 10 / np.log(10)  # dB in one unit of a natural logarithm of power
 BINS = np.linspace(0, SAMPLE_RATE / 2, 161)  # Hz: the frequencies of utils.spectrogram at 16 kHz
 SILENT = -100.0  # dB relative to 1: quieter is digital silence or a fault
@@ -21,7 +21,7 @@ def check_clip(samples: np.ndarray, sample_rate: int = SAMPLE_RATE, what: str = 
         what: how an error calls the clip.
 
     Raises:
-        ValueError: when the samples are integers, not one-dimensional, not finite, or shorter than 50 ms.
+        ValueError: when the samples are integers, not one-dimensional, not finite, or shorter than 100 ms.
     """
     samples = np.asarray(samples)
     if not np.issubdtype(samples.dtype, np.floating):

@@ -205,7 +205,7 @@ def mean_spectra(clips: Mapping[str, Sequence[np.ndarray]], duration: float = 1.
             amplitudes as they are, and in the spectrograms a frame counts only where the clip has it.
 
     Raises:
-        ValueError: when there are no clips or a clip cannot be used, or the duration is under 50 ms.
+        ValueError: when there are no clips or a clip cannot be used, or the duration is under 100 ms.
     """
     num_samples = round(duration * SAMPLE_RATE)
     check_clip(np.zeros(max(num_samples, 0)), what=f"A clip of duration={duration} s")
