@@ -35,7 +35,7 @@ class TwoRecordings:
 
 
 def two_recordings(
-    first: np.ndarray, second: np.ndarray, names: tuple[str, str] = ("first", "second")
+    first: np.ndarray, second: np.ndarray, names: Sequence[str] = ("first", "second")
 ) -> tuple[Figure, TwoRecordings]:
     """Draw two recordings, such as two of one speaker, as spectrograms and by their mean spectra.
 
@@ -50,7 +50,7 @@ def two_recordings(
     clips = [check_clip(clip, what=f"The clip {name!r}") for clip, name in zip((first, second), names, strict=True)]
     spectra = np.stack([long_term_spectrum(clip) for clip in clips])
     difference = float(scipy.spatial.distance.pdist(_without_level(spectra))[0] / np.sqrt(spectra.shape[1]))
-    numbers = TwoRecordings(names, spectra, (level(clips[0]), level(clips[1])), difference)
+    numbers = TwoRecordings(tuple(names), spectra, (level(clips[0]), level(clips[1])), difference)
     matrices = [spectrogram(clip) * DECIBELS for clip in clips]
     limits = tuple(np.percentile(np.concatenate(matrices), [1, 99.5]))
     figure, axes = plt.subplot_mosaic("01;22", figsize=(10, 5.6), layout="constrained")
@@ -105,7 +105,7 @@ def speaker_distances(recordings: Mapping[str, Sequence[np.ndarray]]) -> tuple[F
     if len(speakers) < 2 or max(map(len, speakers.values())) < 2:
         raise ValueError(
             "Expected at least two speakers, one of them with two recordings. Received: "
-            f"{len(speakers)} speakers with at most {max(map(len, speakers.values()))} recordings."
+            f"{len(speakers)} speakers, at most {max(map(len, speakers.values()))} recordings of one."
         )
     spectra = _without_level(np.stack([long_term_spectrum(clip) for clips in speakers.values() for clip in clips]))
     owner = np.repeat(np.arange(len(speakers)), [len(clips) for clips in speakers.values()])

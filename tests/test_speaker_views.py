@@ -72,9 +72,11 @@ def test_the_probability_counts_every_comparison():
 
 
 def test_too_few_recordings_and_bad_ones_are_refused():
-    with pytest.raises(ValueError, match=r"at least two speakers, .* Received: 1 speakers with at most 2 recordings"):
+    with pytest.raises(
+        ValueError, match=r"at least two speakers, .* Received: 1 speakers, at most 2 recordings of one"
+    ):
         speaker_distances({"a": [recording(0), recording(1)]})
-    with pytest.raises(ValueError, match=r"Received: 2 speakers with at most 1 recordings"):
+    with pytest.raises(ValueError, match=r"Received: 2 speakers, at most 1 recordings of one"):
         speaker_distances({"a": [recording(0)], "b": [recording(1)]})
     with pytest.raises(ValueError, match="The clip 'second' holds 16000 samples that are NaN"):
         two_recordings(recording(0), np.full(RATE, np.nan))
