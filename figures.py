@@ -143,7 +143,8 @@ def plot_image(
     """
     low, high = np.percentile(values, [1, 99.5]) if limits is None else limits
     extent = (0, duration, *span)
-    image = ax.imshow(values.T, origin="lower", aspect="auto", extent=extent, cmap=cmap, vmin=low, vmax=high)
+    style = {"cmap": cmap, "vmin": low, "vmax": high, "interpolation": "nearest"}  # equal pixels make small files
+    image = ax.imshow(values.T, origin="lower", aspect="auto", extent=extent, **style)
     ax.grid(visible=False)
     if label:
         ax.get_figure().colorbar(image, ax=ax, pad=0.01, label=label)

@@ -164,7 +164,7 @@ def escape_markdown(text: str) -> str:
         'bed/0a_1.wav &#124; &#60;b&#62;'
     """
     text = text.encode("utf-8", "backslashreplace").decode()  # names of files may hold bytes that are no text
-    return re.sub(r"[^\w ./,;()%'+-]|(?<!\w)_|_(?!\w)", lambda match: f"&#{ord(match[0])};", text)
+    return re.sub(r"[^\w .:/,;()%'+-]|:(?=\S)|(?<![^\W_])_|_(?![^\W_])", lambda match: f"&#{ord(match[0])};", text)
 
 
 # --------------------------------------------------------------------------------------------------- audio

@@ -145,6 +145,7 @@ def test_names_of_files_stay_data(nasty_cloud):
     assert data["names"] == list(nasty_cloud.names) and data["labels"] == ["<b>word</b>", "other"]
     assert data["outliers"][0] == 11 and len(data["points"]) == 12
     page.encode("utf-8")  # can be written, whatever bytes the names hold
+    assert "<b>" not in page and "<img" not in page and page.count("</script>") == 1
     assert "innerHTML" not in page and "http" not in page
     table = nasty_cloud.markdown(12)
     assert "<" not in table and "|b" not in table
