@@ -121,6 +121,35 @@ def plot_mfcc_feature(mfcc: np.ndarray, step: float = 10, ax: Axes | None = None
     return figure
 
 
+def plot_image(
+    values: np.ndarray,
+    duration: float,
+    span: tuple[float, float],
+    ax: Axes,
+    label: str = "",
+    limits: tuple[float, float] | None = None,
+    cmap: str = "magma",
+) -> None:
+    """Draw a matrix with time to the right and its first column at the bottom.
+
+    Args:
+        values: (num_frames, num_features).
+        duration: of all frames, in seconds.
+        span: values of the vertical axis at its lower and upper edge.
+        ax: axes to draw on.
+        label: of the colour bar, with its unit; no bar when empty.
+        limits: values of the darkest and the brightest colour; None: percentiles 1 and 99.5.
+        cmap: colour map.
+    """
+    low, high = np.percentile(values, [1, 99.5]) if limits is None else limits
+    extent = (0, duration, *span)
+    style = {"cmap": cmap, "vmin": low, "vmax": high, "interpolation": "nearest"}  # equal pixels make small files
+    image = ax.imshow(values.T, origin="lower", aspect="auto", extent=extent, **style)
+    ax.grid(visible=False)
+    if label:
+        ax.get_figure().colorbar(image, ax=ax, pad=0.01, label=label)
+
+
 def plot_alignment(
     spectrogram: np.ndarray,
     probabilities: np.ndarray,

@@ -7,6 +7,7 @@ spectrogram has 100 frames per second and 161 frequency bins (0 to 8,000 Hz in s
 import contextlib
 import dataclasses
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -153,6 +154,17 @@ def int_sequence_to_text(ints: Iterable[int]) -> str:
         "it's"
     """
     return "".join(index_map.get(int(index), "") for index in ints)
+
+
+def escape_markdown(text: str) -> str:
+    """Return a text that Markdown and HTML show as it is, whatever stands in it, such as the name of a file.
+
+    Example:
+        >>> escape_markdown("bed/0a_1.wav | <b>")
+        'bed/0a_1.wav &#124; &#60;b&#62;'
+    """
+    text = text.encode("utf-8", "backslashreplace").decode()  # names of files may hold bytes that are no text
+    return re.sub(r"[^\w .:/,;()%'+-]|:(?=\S)|(?<![^\W_])_|_(?![^\W_])", lambda match: f"&#{ord(match[0])};", text)
 
 
 # --------------------------------------------------------------------------------------------------- audio

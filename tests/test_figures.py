@@ -12,6 +12,7 @@ import figures
 from figures import (
     curve_style,
     plot_alignment,
+    plot_image,
     plot_mfcc_feature,
     plot_raw_audio,
     plot_spectrogram_feature,
@@ -66,6 +67,18 @@ def test_mfccs_are_an_image_with_the_lowest_coefficient_at_the_bottom(matrix):
     assert ax.get_ylabel() == "coefficient"
     low, high = image.get_clim()
     assert low == -high  # so that zero, the mean, has the middle colour
+
+
+def test_an_image_has_its_span_its_limits_and_a_bar_only_with_a_label(matrix):
+    figure, (first, second) = plt.subplots(2)
+    plot_image(matrix, 3.0, (0, 8), first, "dB", (-2, 2))
+    plot_image(matrix, 1.5, (-0.5, 160.5), second)
+    (image,), (other,) = first.images, second.images
+    np.testing.assert_array_equal(image.get_array(), matrix.T)
+    assert image.origin == "lower" and tuple(image.get_extent()) == (0, 3.0, 0, 8) and image.get_clim() == (-2, 2)
+    assert tuple(other.get_extent()) == (0, 1.5, -0.5, 160.5)
+    np.testing.assert_allclose(other.get_clim(), np.percentile(matrix, [1, 99.5]))
+    assert len(figure.axes) == 3 and figure.axes[2].get_ylabel() == "dB"
 
 
 def test_plots_can_be_drawn_on_axes_that_are_given(matrix):

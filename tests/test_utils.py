@@ -15,6 +15,7 @@ import utils
 from utils import (
     FeatureSettings,
     atomic_path,
+    escape_markdown,
     int_sequence_to_text,
     invalid_characters,
     logmel,
@@ -30,6 +31,39 @@ from utils import (
 @pytest.fixture
 def noise():
     return np.random.default_rng(0).normal(0, 0.1, 61_120).astype(np.float32)
+
+
+# ---------------------------------------------------------------------------------------------- texts to show
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "bed/0a7c_nohash_0.wav",
+        "5 % of 1,200 clips (a, b): 'x' + 2.0; -3",
+        "<img src=x onerror=alert(1)>",
+        "*a* _b_ __c__ `d` [e](http://f) ![g](h) $i$ # j | k ~~l~~ & m \\n",
+        "javascript:alert(1)",
+    ],
+)
+def test_a_text_shown_as_markdown_reads_as_it_stands_and_is_nothing_but_text(text):
+    import html.parser
+
+    import nbconvert.filters
+
+    page = nbconvert.filters.markdown2html(escape_markdown(text))
+    pieces, tags = [], []
+    reader = html.parser.HTMLParser()
+    reader.handle_starttag = lambda tag, attributes: tags.append(tag)
+    reader.handle_data = pieces.append
+    reader.feed(page)
+    reader.close()
+    assert "".join(pieces).strip() == text and tags == ["p"]
+
+
+def test_a_name_with_line_breaks_or_broken_bytes_stays_in_its_cell_of_a_table():
+    assert escape_markdown("a\nb|c") == "a&#10;b&#124;c"
+    assert escape_markdown("a\udc80").encode("utf-8") == b"a&#92;udc80"
 
 
 # ---------------------------------------------------------------------------------------------- spectrogram

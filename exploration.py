@@ -1,0 +1,34 @@
+"""Looking at recorded words: every view by one name, each returning a figure and its numbers.
+
+The numbers are a dataclass whose `reading()` says in a sentence what they show, for the notebook and for those who cannot see
+the figure. Nothing here loads a deep-learning backend.
+
+Of one clip: `log_spectrogram`, `mel_spectrogram`, `mfcc_deltas`, `fft_magnitude` and `resampling` (`clip_views`),
+`silence_removal` and `marked_spectrogram` (`speech_activity`). Of many: `class_counts`, `durations`, `mean_spectra` and
+`violin_frequency` (`word_statistics`), `two_recordings` and `speaker_distances` (`speaker_views`), `pca_outliers` and
+`turning_plot` (`point_cloud`).
+"""
+
+from clip_views import fft_magnitude, log_spectrogram, mel_spectrogram, mfcc_deltas, resampling
+from point_cloud import pca_outliers, turning_plot
+from speaker_views import speaker_distances, two_recordings
+from speech_activity import marked_spectrogram, silence_removal
+from word_statistics import class_counts, durations, mean_spectra, violin_frequency
+
+__all__ = [
+    "class_counts",
+    "durations",
+    "fft_magnitude",
+    "log_spectrogram",
+    "marked_spectrogram",
+    "mean_spectra",
+    "mel_spectrogram",
+    "mfcc_deltas",
+    "pca_outliers",
+    "resampling",
+    "silence_removal",
+    "speaker_distances",
+    "turning_plot",
+    "two_recordings",
+    "violin_frequency",
+]
