@@ -88,7 +88,8 @@ def power_frames(waveforms: np.ndarray, window: int, step: int, fft_length: int)
 def log_mel(waveforms: np.ndarray, window: int, step: int, fft_length: int, num_mels: int) -> np.ndarray:
     """Return the natural logarithm of mel band energies: (num_clips, num_frames, num_mels)."""
     power = power_frames(waveforms, window, step, fft_length) / window
-    return np.log(power @ _mel_filters(num_mels, fft_length).T + ENERGY_FLOOR)
+    rows = power.reshape(-1, power.shape[-1])  # one large product instead of one for each clip
+    return np.log((rows @ _mel_filters(num_mels, fft_length).T).reshape(*power.shape[:2], num_mels) + ENERGY_FLOOR)
 
 
 def cepstra(log_energies: np.ndarray, num_coefficients: int) -> np.ndarray:

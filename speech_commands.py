@@ -92,7 +92,7 @@ class CorpusIndex:
         """Return the part that a clip belongs to, which its speaker alone decides."""
         speaker = speaker_of(key)
         part = self.speaker_parts.get(speaker, "train") if self.has_lists else which_set(key)
-        return "development" if part == "train" and _is_development(speaker) else part
+        return "development" if part == "train" and is_development(speaker) else part
 
     def __str__(self) -> str:
         counts = ", ".join(f"{word} {len(keys)}" for word, keys in self.files.items())
@@ -176,7 +176,7 @@ def which_set(key: str | Path, validation: float = VALIDATION_PERCENT, testing: 
     return "testing" if percent < validation + testing else "train"
 
 
-def _is_development(speaker: str) -> bool:
+def is_development(speaker: str) -> bool:
     """Whether a training speaker is one of those that choose the checkpoints: the same rule on another hash."""
     return which_set(f"development:{speaker}", DEVELOPMENT_PERCENT, 0) == "validation"
 
