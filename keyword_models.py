@@ -216,10 +216,10 @@ def _convolutions(
 
 
 def _inception(x, depth: int, name: str):
-    """Return a module: batch normalisation, then side by side kernels of 1, 3, 5 and the mean and maximum of three samples.
+    """Return a module: batch normalisation, then side by side kernels of 1, 3, 5, and maxima and means of 3 and 5 samples.
 
     The wider kernels and the pools see or feed a pointwise convolution of 16 filters; every convolution is followed by batch
-    normalisation and ReLU, and the branches are joined: (batch, num_samples, 80 * depth + 32).
+    normalisation and ReLU, and the branches are joined: (batch, num_samples, 80 * depth + 64).
     """
 
     def conv(x, filters: int, kernel: int, part: str):
@@ -232,9 +232,11 @@ def _inception(x, depth: int, name: str):
         conv(x, 16 * depth, 1, "k1"),
         conv(conv(x, 16, 1, "k3_in"), 32 * depth, 3, "k3"),
         conv(conv(x, 16, 1, "k5_in"), 32 * depth, 5, "k5"),
-        conv(layers.MaxPooling1D(3, 1, padding="same", name=f"{name}_max")(x), 16, 1, "max_k1"),
-        conv(layers.AveragePooling1D(3, 1, padding="same", name=f"{name}_mean")(x), 16, 1, "mean_k1"),
     ]
+    for kind, pool in (("max", layers.MaxPooling1D), ("mean", layers.AveragePooling1D)):
+        for width in (3, 5):
+            part = f"{kind}{width}"
+            branches.append(conv(pool(width, 1, padding="same", name=f"{name}_{part}")(x), 16, 1, f"{part}_k1"))
     return layers.Concatenate(name=f"{name}_join")(branches)
 
 
