@@ -169,6 +169,10 @@ def _save_figures(score, curve: dict | None, folder: Path) -> list[str]:
     return [str(folder / f"{name}.png") for name in figures]
 
 
+def _percent(rate: float | None) -> str:
+    return "      -" if rate is None else f"{100 * rate:5.1f} %"
+
+
 def _print_result(result: dict) -> None:
     accuracy, latency = result["accuracy"], result["latency"]
     print(
@@ -183,8 +187,8 @@ def _print_result(result: dict) -> None:
     width = max(map(len, result["labels"]))
     for number, label in enumerate(result["labels"]):
         count = sum(result["confusion"][number])
-        precision, recall = (100 * (result[key][label]) for key in ("precision", "recall"))
-        print(f"  {label:<{width}}  {count:5d} clips  precision {precision:5.1f} %  recall {recall:5.1f} %")
+        precision, recall = (_percent(result[key][label]) for key in ("precision", "recall"))
+        print(f"  {label:<{width}}  {count:5d} clips  precision {precision}  recall {recall}")
     for error in result["errors"]:
         print(f"  {error['key']}: {error['label']} taken for {error['predicted']} ({100 * error['probability']:.0f} %)")
     for text in result["skipped"]:

@@ -49,9 +49,10 @@ class Proportion:
         return f"{100 * self.rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
     def as_dict(self) -> dict:
-        """Return plain data for records and `--json`."""
-        low, high = self.interval
-        return {"rate": self.rate, "low": low, "high": high, "num_hits": self.num_hits, "num_cases": self.num_cases}
+        """Return plain data for records and `--json`; rate and limits are None without cases."""
+        low, high = self.interval if self.num_cases else (None, None)
+        rate = self.rate if self.num_cases else None
+        return {"rate": rate, "low": low, "high": high, "num_hits": self.num_hits, "num_cases": self.num_cases}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +110,8 @@ class KeywordScore:
             "num_errors": self.num_errors,
             "labels": list(self.labels),
             "confusion": self.confusion.tolist(),
-            "precision": {label: value.rate for label, value in self.precision.items()},
-            "recall": {label: value.rate for label, value in self.recall.items()},
+            "precision": {label: value.as_dict()["rate"] for label, value in self.precision.items()},
+            "recall": {label: value.as_dict()["rate"] for label, value in self.recall.items()},
             "errors": [dataclasses.asdict(error) for error in self.errors],
         }
 
