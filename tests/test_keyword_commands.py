@@ -7,6 +7,8 @@ import pytest
 import keyword_commands
 import vui
 
+pytestmark = pytest.mark.usefixtures("without_compiling")
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):

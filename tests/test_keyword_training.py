@@ -14,6 +14,7 @@ from keyword_models import classifier
 from keyword_training import train_keywords
 from speech_commands import choose_clips, index_folder
 
+pytestmark = pytest.mark.usefixtures("without_compiling")
 WORDS = ("brown", "violet", "white")
 
 
@@ -45,7 +46,7 @@ def tiny(num_classes=3, seed=0, dropout=0.0):
 
 
 def run(dataset, name="tiny", model=None, **options):
-    options = {"epochs": 3, "minibatch_size": 16, "verbose": 0} | options
+    options = {"epochs": 3, "minibatch_size": 16, "verbose": 0, "optimizer": keras.optimizers.AdamW(0.02)} | options
     return train_keywords(model or tiny(), dataset, f"{name}.pickle", f"{name}.h5", **options)
 
 
@@ -108,7 +109,8 @@ def test_a_finished_run_is_loaded_and_another_setting_trains_anew(dataset, capsy
     first = run(dataset)
     model = tiny(seed=9)
     assert run(dataset, model=model, verbose=1) == first and "was trained before" in capsys.readouterr().out
-    assert without_time(run(dataset, force=True)) == pytest.approx(without_time(first))
+    forced = run(dataset, force=True)
+    np.testing.assert_allclose(forced["val_loss"], first["val_loss"], rtol=1e-4)
     for options in ({"label_smoothing": 0.1}, {"seed": 1}, {"augmentation": ClipAugmentation()}, {"minibatch_size": 8}):
         assert without_time(run(dataset, **options)) != without_time(first)
     other = choose_clips(index_folder(dataset.folder), ["white", "brown", "violet"])
@@ -160,9 +162,8 @@ def test_weights_know_their_speakers_and_evaluating_on_them_is_refused(dataset):
 
 def test_a_loss_that_is_no_number_ends_the_run(dataset, capsys):
     run(dataset, optimizer=keras.optimizers.SGD(1e30), schedule="constant", warmup_epochs=0, verbose=1, epochs=5)
-    record = records.read_record("results/tiny.json")
-    assert record["status"] in ("diverged", "finished")
-    assert record["status"] == "finished" or "The loss is" in capsys.readouterr().out
+    assert records.read_record("results/tiny.json")["status"] == "diverged"
+    assert "The loss is" in capsys.readouterr().out and records.load_model("results/tiny.h5")
 
 
 @pytest.mark.parametrize(
