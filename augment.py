@@ -1,4 +1,5 @@
-"""Changing training examples so that a model cannot learn them by heart.
+"""Changing training examples so that a model cannot learn them by heart: features masked and stretched, waveforms shifted,
+resampled and mixed with noise.
 
 What is random takes a seeded generator; all functions leave their input as it is.
 """
@@ -96,3 +97,111 @@ def warp_frequency(features: np.ndarray, factor: float) -> np.ndarray:
     lower = np.minimum(position.astype(np.int64), num_features - 2)
     weight = (position - lower).astype(features.dtype)
     return features[:, lower] * (1 - weight) + features[:, lower + 1] * weight
+
+
+# ---------------------------------------------------------------------------------------------------- noise
+
+
+def white_noise(num_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return Gaussian noise whose power density is the same at all frequencies; see `coloured_noise`."""
+    return coloured_noise(num_samples, rng, 0)
+
+
+def pink_noise(num_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return noise whose power density falls by 3 dB per octave (1/f); see `coloured_noise`."""
+    return coloured_noise(num_samples, rng, -1)
+
+
+def blue_noise(num_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return noise whose power density rises by 3 dB per octave (f); see `coloured_noise`."""
+    return coloured_noise(num_samples, rng, 1)
+
+
+def brown_noise(num_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return noise whose power density falls by 6 dB per octave (1/f^2), as a random walk's does; see `coloured_noise`."""
+    return coloured_noise(num_samples, rng, -2)
+
+
+def violet_noise(num_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return noise whose power density rises by 6 dB per octave (f^2), as that of differences does; see `coloured_noise`."""
+    return coloured_noise(num_samples, rng, 2)
+
+
+NOISES = {"white": white_noise, "pink": pink_noise, "blue": blue_noise, "brown": brown_noise, "violet": violet_noise}
+
+
+def coloured_noise(num_samples: int, rng: np.random.Generator, exponent: float) -> np.ndarray:
+    """Return Gaussian noise of unit power whose power density is proportional to frequency ** exponent.
+
+    The spectrum of white noise is multiplied by the square root of that law (Timmer and Koenig, 1995). The constant
+    component is 0, except in white noise.
+
+    Args:
+        num_samples: length, at least 2.
+        rng: source of the random numbers.
+        exponent: 0 white, -1 pink, 1 blue, -2 brown, 2 violet; 1 is about 3 dB per octave.
+
+    Returns:
+        float32 array (num_samples,) with a mean square of 1.
+
+    Raises:
+        ValueError: for fewer than 2 samples.
+    """
+    if num_samples < 2:
+        raise ValueError(f"Noise has at least 2 samples. Received: num_samples={num_samples}")
+    noise = rng.standard_normal(num_samples)
+    if exponent:
+        spectrum = np.fft.rfft(noise)
+        spectrum[0] = 0
+        spectrum[1:] *= np.arange(1, len(spectrum)) ** (exponent / 2)
+        noise = np.fft.irfft(spectrum, num_samples)
+    return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
+
+
+def mix_at_snr(signal: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """Add noise so that the power of the signal over that of the added noise is `snr_db`.
+
+    Powers are mean squares over the whole length, pauses included.
+
+    Args:
+        signal: waveform (num_samples,).
+        noise: waveform of the same length, at any level.
+        snr_db: signal-to-noise ratio in dB.
+
+    Returns:
+        float32 array (num_samples,); it can exceed -1..1.
+
+    Raises:
+        ValueError: for different lengths, or where the signal or the noise is silent.
+    """
+    if np.shape(signal) != np.shape(noise) or np.ndim(signal) != 1:
+        raise ValueError(
+            f"Signal and noise must be waveforms of one length. Received: shapes {np.shape(signal)} and {np.shape(noise)}. "
+            "Cut or repeat the noise first."
+        )
+    signal_power, noise_power = (
+        np.mean(np.square(signal, dtype=np.float64)),
+        np.mean(np.square(noise, dtype=np.float64)),
+    )
+    if not (signal_power > 0 and noise_power > 0):
+        raise ValueError(
+            f"A signal-to-noise ratio needs sound in both. Received: signal power {signal_power:g}, noise power "
+            f"{noise_power:g}. Leave digital silence out, or add the noise at a level of your own."
+        )
+    gain = np.sqrt(signal_power / noise_power) * 10 ** (-snr_db / 20)
+    return (signal + gain * noise).astype(np.float32)
+
+
+def time_shift(samples: np.ndarray, num_samples: int) -> np.ndarray:
+    """Move a waveform later (or earlier, where `num_samples` is negative); zeros follow, what leaves is lost.
+
+    Example:
+        >>> time_shift(np.array([1, 2, 3]), 1).tolist(), time_shift(np.array([1, 2, 3]), -1).tolist()
+        ([0, 1, 2], [2, 3, 0])
+    """
+    shifted = np.zeros_like(samples)
+    length = len(samples) - abs(num_samples)
+    if length > 0:
+        to, source = max(num_samples, 0), max(-num_samples, 0)
+        shifted[to : to + length] = samples[source : source + length]
+    return shifted

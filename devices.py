@@ -182,9 +182,9 @@ def train_step(trainer: keras.Model, inputs: dict[str, np.ndarray], outputs: dic
     devices = num_devices()
     if devices == 1:
         return float(trainer.train_on_batch(inputs, outputs))
-    size = len(outputs["ctc"])
+    size = len(next(iter(outputs.values())))
     inputs, outputs = _fill(inputs, devices), _fill(outputs, devices)
-    filled = len(outputs["ctc"])
+    filled = len(next(iter(outputs.values())))
     weights = (np.arange(filled) < size).astype(np.float32) * (filled / size)
     if keras.backend.backend() == "jax":
         return float(trainer.train_on_batch(_own_rows(inputs), _own_rows(outputs), _own_rows({"": weights})[""]))
@@ -201,7 +201,7 @@ def predict_step(model: keras.Model, inputs: dict[str, np.ndarray]) -> dict[str,
     devices = num_devices()
     if devices == 1:
         return model.predict_on_batch(inputs)
-    size = len(inputs["input_length"])
+    size = len(next(iter(inputs.values())))
     inputs = _fill(inputs, devices)
     if keras.backend.backend() == "tensorflow":
         model.make_predict_function()

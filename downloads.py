@@ -87,7 +87,7 @@ def fetch_librispeech(
     """
     names = _expand(subsets)
     root = Path(root)
-    with _downloads_folder(root) as downloads:
+    with downloads_folder(root) as downloads:
         wanted = [name for name in names if not _already_there(root, name)]
         base_url = (base_url or OPENSLR_URL).rstrip("/")
         network = {"progress": progress, "timeout": timeout, "retries": retries}
@@ -115,7 +115,7 @@ def _expand(subsets: Iterable[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _downloads_folder(root: Path) -> Iterator[Path]:
+def downloads_folder(root: Path) -> Iterator[Path]:
     """Make and lock the folder of unfinished downloads; remove it when nothing is left in it."""
     downloads = root / ".downloads"
     lock = filelock.FileLock(root / ".downloads.lock", timeout=0)

@@ -87,7 +87,7 @@ def _noise(num_samples: int, rng: np.random.Generator) -> np.ndarray:
     return noise / np.sqrt(np.mean(noise**2))
 
 
-def _record(audio: np.ndarray, lead: int, rng: np.random.Generator) -> np.ndarray:
+def record(audio: np.ndarray, lead: int, rng: np.random.Generator) -> np.ndarray:
     """Return clean speech as a recording: silence around it, sometimes a room, noise, and a random level."""
     audio = np.concatenate([np.zeros(lead), audio, np.zeros(int(rng.uniform(0.05, 0.2) * SAMPLE_RATE))])
     if rng.random() < 0.4:
@@ -114,7 +114,7 @@ def _render(job: dict) -> dict:
         int(words[-1][2] * SAMPLE_RATE) + 1,
     )  # without espeak's own silence
     lead = int(rng.uniform(0.08, 0.25) * SAMPLE_RATE)
-    samples = _record(audio[start:end], lead, rng)
+    samples = record(audio[start:end], lead, rng)
     shift = (lead - start) / SAMPLE_RATE
     path = Path(job["path"])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -274,7 +274,7 @@ def _summary(jobs: list[dict], results: list[dict]) -> dict:
     }
 
 
-def _read_marker(folder: Path) -> dict | None:
+def read_marker(folder: Path) -> dict | None:
     """Return what a finished demo says of itself, or None where there is none.
 
     Raises:
@@ -343,7 +343,7 @@ def make_demo(
     folder.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with filelock.FileLock(folder.parent / f".{folder.name}.lock"):
-        marker = _read_marker(folder)
+        marker = read_marker(folder)
         made = marker is None or marker["settings"] != settings or not _is_complete(folder, sum(counts))
         if made:
             marker = _make(folder, settings, jobs, workers, progress)

@@ -12,21 +12,32 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-import numpy as np
 
 import records
 from augment import Augmentation
 from char_map import ALPHABET
-from checkpoint import checkpoint_path, peek
 from comparison import plot_comparison
 from corpora import MANIFESTS, summarize
 from ctc import add_ctc_loss, mean_loss
 from data_generator import AudioGenerator
-from devices import configure_gpu, is_chief, prepare_optimizer
+from devices import configure_gpu, prepare_optimizer
 from evaluation import get_predictions, print_predictions
 from feature_cache import cache_bytes, is_cached
-from training_loop import Options, Progress, Run, announce, model_output_length, train
-from utils import FeatureSettings, require_writable
+from runs import (
+    Options,
+    Progress,
+    Run,
+    can_resume,
+    early_stopping,
+    finish,
+    finished_run,
+    fresh_optimizer,
+    own_learning_rate,
+    prepare_files,
+    require_weights_suffix,
+)
+from training_loop import announce, describe_transcripts, model_output_length, score_transcripts, train
+from utils import FeatureSettings
 
 LARGE_CACHE = 1e8  # bytes; what takes less needs no word
 
@@ -118,10 +129,7 @@ def train_model(
     options = Options(epochs, monitor, schedule, warmup_epochs, patience)
     if checkpoint_steps < 1:
         raise ValueError(f"checkpoint_steps must be at least 1. Received: checkpoint_steps={checkpoint_steps}")
-    if not str(save_model_path).endswith(records.WEIGHT_SUFFIXES):
-        raise ValueError(
-            f"save_model_path must end in one of {records.WEIGHT_SUFFIXES}. Received: {str(save_model_path)!r}"
-        )
+    require_weights_suffix(save_model_path)
     if generator is None:
         generator = AudioGenerator(
             minibatch_size=minibatch_size,
@@ -139,32 +147,28 @@ def train_model(
         generator = generator.copy(seed)
         _require_width(input_to_softmax, generator.settings)
     generator.progress = verbose > 0
-    optimizer = _fresh_optimizer(optimizer, ema)
+    if optimizer is None:
+        optimizer = keras.optimizers.SGD(learning_rate=0.02, momentum=0.9, nesterov=True, clipnorm=5)
+    optimizer = fresh_optimizer(optimizer, ema)
     configuration = _configuration(generator, input_to_softmax, optimizer, options)
     history_path, weights_path = records.results_path(pickle_path), records.results_path(save_model_path)
     if not force:
-        finished = _finished_run(configuration, history_path, weights_path, input_to_softmax, verbose)
+        finished = finished_run(configuration, history_path, weights_path, input_to_softmax, verbose)
         if finished is not None:
             return finished
     run = _start(
         input_to_softmax, optimizer, generator, options, history_path, weights_path, records.fingerprint(configuration)
     )
     run.verbose, run.checkpoint_steps, run.notes = verbose, checkpoint_steps, dict(notes or {})
-    resume = resume and _can_resume(run)
+    resume = resume and can_resume(run)
     _prepare_data(run)
     if verbose:
         announce(run)
     started = time.perf_counter()
     environment = records.environment()  # of the code that runs, whatever is edited meanwhile
-    train(run, [*callbacks, *_early_stopping(options)], resume)
-    _finish(run, configuration, environment, time.perf_counter() - started)
+    train(run, [*callbacks, *early_stopping(options)], resume)
+    finish(run, configuration, environment, time.perf_counter() - started, _corpus(run.generator), {})
     return run.progress.history
-
-
-def _early_stopping(options: Options) -> list[keras.callbacks.Callback]:
-    if options.patience is None:
-        return []
-    return [keras.callbacks.EarlyStopping(options.monitor, mode="min", patience=options.patience)]
 
 
 def _require_width(model: keras.Model, settings: FeatureSettings) -> None:
@@ -173,18 +177,6 @@ def _require_width(model: keras.Model, settings: FeatureSettings) -> None:
             f"The model takes {model.input_shape[-1]} features per frame and {settings.kind} features have "
             f"{settings.num_features}. Build the model with input_dim={settings.num_features}, or choose other features."
         )
-
-
-def _fresh_optimizer(optimizer: keras.optimizers.Optimizer | None, ema: float | None) -> keras.optimizers.Optimizer:
-    """Return a new optimiser: the contract's default, or a copy, since one instance serves one model only."""
-    if ema is not None and not 0 < ema < 1:
-        raise ValueError(f"ema is a momentum between 0 and 1, such as 0.999, or None. Received: ema={ema}")
-    if optimizer is None:
-        optimizer = keras.optimizers.SGD(learning_rate=0.02, momentum=0.9, nesterov=True, clipnorm=5)
-    if not isinstance(optimizer, keras.optimizers.Optimizer):
-        raise ValueError(f"optimizer must be a keras.optimizers.Optimizer or None. Received: {optimizer!r}")
-    averaging = {} if ema is None else {"use_ema": True, "ema_momentum": ema, "ema_overwrite_frequency": None}
-    return optimizer.__class__.from_config({**optimizer.get_config(), **averaging})
 
 
 def _configuration(
@@ -209,31 +201,6 @@ def _configuration(
     }
 
 
-def _finished_run(
-    configuration: dict, history_path: Path, weights_path: Path, model: keras.Model, verbose: int
-) -> dict[str, list[float]] | None:
-    """Return the history of a finished run with this configuration and load its weights, or None."""
-    record_path = history_path.with_suffix(".json")
-    if not (record_path.is_file() and history_path.is_file() and weights_path.is_file()):
-        return None
-    try:
-        record = records.read_record(record_path)
-        if record.get("fingerprint") != records.fingerprint(configuration) or record.get("status") == "interrupted":
-            return None
-        history = records.load_history(history_path)
-        records.load_weights(model, weights_path)
-    except ValueError as error:
-        if verbose:
-            print(f"{history_path.stem} is trained again, since what an earlier run left is damaged: {error}")
-        return None
-    if verbose:
-        print(
-            f"{record['name']} was trained before with the same settings and data: loaded {len(history['loss'])} epochs from "
-            f"{history_path} and the best weights from {weights_path}. Pass force=True to train it again."
-        )
-    return history
-
-
 def _start(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
@@ -248,37 +215,24 @@ def _start(
     # XLA around recurrent layers on TensorFlow's CPU build can end the process, and is no faster there
     optimizer = prepare_optimizer(optimizer)
     trainer.compile(optimizer=optimizer, loss=mean_loss, jit_compile=keras.backend.backend() != "tensorflow")
-    for folder in {history_path.parent, weights_path.parent}:
-        require_writable(folder)
     return Run(
         name=history_path.stem,
         model=model,
         trainer=trainer,
         evaluator=keras.Model(trainer.inputs, {"ctc": trainer.outputs[0], "probabilities": model.outputs[0]}),
         generator=generator,
+        validate=score_transcripts,
+        describe=describe_transcripts,
         history_path=history_path,
         weights_path=weights_path,
-        checkpoint_path=checkpoint_path(history_path),
+        checkpoint_path=prepare_files(history_path, weights_path),
         checkpoint_steps=1,
         options=options,
-        learning_rate=_own_learning_rate(optimizer),
+        learning_rate=own_learning_rate(optimizer),
         verbose=1,
         metadata={},
         progress=Progress(fingerprint),
     )
-
-
-def _can_resume(run: Run) -> bool:
-    """Say whether there is a checkpoint to go on from; refuse one of another run."""
-    if not run.checkpoint_path.is_file():
-        run.say(f"There is no checkpoint {run.checkpoint_path}; {run.name} begins with its first epoch.")
-        return False
-    if peek(run.checkpoint_path)["fingerprint"] != run.progress.fingerprint:
-        raise ValueError(
-            f"The checkpoint {run.checkpoint_path} belongs to a run with other settings, model or data, so it cannot go on as "
-            f"{run.name}. Call train_model with the arguments of that run, or without resume=True to begin anew."
-        )
-    return True
 
 
 def _prepare_data(run: Run) -> None:
@@ -326,51 +280,12 @@ def _announce_features(run: Run) -> None:
         )
 
 
-def _own_learning_rate(optimizer: keras.optimizers.Optimizer) -> float | None:
-    if isinstance(optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
-        return None
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-
-
-def _finish(run: Run, configuration: dict, environment: dict, wall_seconds: float) -> None:
-    """Write the run record beside the history and add it to the ledger; a run that ended needs no checkpoint."""
-    progress = run.progress
-    if not is_chief():
-        return
-    if progress.status != "interrupted":
-        run.checkpoint_path.unlink(missing_ok=True)
-    if not progress.history:  # interrupted within the first epoch
-        if not run.weights_path.exists():  # else they belong to the history and record of an earlier run
-            records.save_weights(run.model, run.weights_path, run.metadata)
-        return
-    parts = run.generator.partitions
-    record = {
-        **run.notes,
-        "name": run.name,
-        "status": progress.status,
-        "model": run.model.name,
-        "parameters": run.model.count_params(),
-        "configuration": {key: value for key, value in configuration.items() if key != "architecture"},
-        "fingerprint": progress.fingerprint,
-        "corpus": {
-            partition: {"manifest": _short(parts[partition].manifest), **summarize(parts[partition].utterances)}
-            for partition in ("train", "validation")
-        },
-        "epochs": len(progress.history["loss"]),
-        "best_epoch": progress.best_epoch + 1,
-        "chosen_by": f"lowest {run.options.monitor} on the validation set",
-        "scores": {
-            "loss": progress.history["loss"][progress.best_epoch],
-            "val_loss": progress.history["val_loss"][progress.best_epoch],
-            **progress.best_scores,
-        },
-        "seconds_per_epoch": float(np.median(progress.history["seconds"])),
-        "wall_seconds": wall_seconds,
-        "weights": run.weights_path.name,
-        **environment,
+def _corpus(generator: AudioGenerator) -> dict:
+    parts = generator.partitions
+    return {
+        partition: {"manifest": _short(parts[partition].manifest), **summarize(parts[partition].utterances)}
+        for partition in ("train", "validation")
     }
-    records.write_json(run.history_path.with_suffix(".json"), record)
-    records.append_to_ledger(run.history_path.parent, record)
 
 
 def _short(path: Path) -> str:

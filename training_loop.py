@@ -25,97 +25,10 @@ from data_generator import AudioGenerator
 from decoding import greedy_decode
 from devices import is_chief, predict_step, train_step
 from evaluation import score
+from runs import Progress, Run
 
 STEP_LINE_SECONDS = 20  # within a long epoch, a line of progress this often
-MONITORS = ("val_loss", "val_cer", "val_wer")
-SCHEDULES = ("constant", "cosine")
 VALIDATION_COST = 0.4  # of a training step, for a batch of the same size; used by the estimate only
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How a run is trained, apart from model, data and optimiser.
-
-    Raises:
-        ValueError: at construction, for values out of range.
-    """
-
-    epochs: int
-    monitor: str = "val_loss"  # the lowest value of this chooses the weights that are kept
-    schedule: str = "constant"  # of the learning rate after the warm-up; or 'cosine'
-    warmup_epochs: float = 0.0  # the learning rate rises linearly so long
-    patience: int | None = None  # epochs without a better value before the run stops
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1. Received: epochs={self.epochs}")
-        if self.monitor not in MONITORS:
-            raise ValueError(f"monitor must be one of {MONITORS}. Received: monitor={self.monitor!r}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule must be one of {SCHEDULES}. Received: schedule={self.schedule!r}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience must be at least 1, or None. Received: patience={self.patience}")
-        if not 0 <= self.warmup_epochs <= self.epochs:
-            raise ValueError(
-                f"warmup_epochs must be in 0..epochs ({self.epochs}). Received: warmup_epochs={self.warmup_epochs}"
-            )
-
-    @property
-    def changes_learning_rate(self) -> bool:
-        """Whether the loop sets the learning rate before each step."""
-        return self.schedule != "constant" or self.warmup_epochs > 0
-
-    def learning_rate_factor(self, progress: float) -> float:
-        """Return what the learning rate is multiplied by after this many epochs (a fraction counts)."""
-        if progress < self.warmup_epochs:
-            return progress / self.warmup_epochs
-        if self.schedule == "constant" or self.epochs == self.warmup_epochs:
-            return 1.0
-        return 0.5 + 0.5 * float(np.cos(np.pi * (progress - self.warmup_epochs) / (self.epochs - self.warmup_epochs)))
-
-
-@dataclasses.dataclass
-class Progress:
-    """Where a run is: plain data, kept in its checkpoints."""
-
-    fingerprint: str  # of the settings and data
-    epoch: int = 0
-    step: int = 0  # the next one of this epoch
-    total: float = 0.0  # loss summed over the utterances of this epoch
-    count: int = 0  # utterances of this epoch
-    seconds: float = 0.0  # spent in this epoch before the last interruption
-    history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
-    best: float = float("inf")
-    best_epoch: int = -1
-    best_scores: dict = dataclasses.field(default_factory=dict)
-    status: str = "running"  # then 'finished', 'interrupted' or 'diverged'
-
-
-@dataclasses.dataclass
-class Run:
-    """One training run while it goes on."""
-
-    name: str
-    model: keras.Model  # the acoustic model
-    trainer: keras.Model  # with the CTC loss on top
-    evaluator: keras.Model  # loss and probabilities in one pass
-    generator: AudioGenerator
-    history_path: Path
-    weights_path: Path
-    checkpoint_path: Path
-    checkpoint_steps: int  # between checkpoints within an epoch
-    options: Options
-    learning_rate: float | None  # the optimiser's own; None when it has a schedule of its own
-    verbose: int
-    metadata: dict  # goes into the weights file
-    progress: Progress
-    notes: dict = dataclasses.field(default_factory=dict)  # of the caller, for the run record
-    stop_requested: bool = False  # by Ctrl-C
-
-    def say(self, text: str) -> None:
-        """Print unless the run is silent; of several processes one speaks."""
-        if self.verbose and is_chief():
-            print(text, flush=True)
 
 
 def model_output_length(model: keras.Model) -> Callable:
@@ -144,8 +57,8 @@ def announce(run: Run) -> None:
     num_valid = len(generator.plan("validation"))
     per_epoch = seconds * (sum(size) / size[order[len(order) // 2]] + VALIDATION_COST * num_valid)
     run.say(
-        f"{run.name}: {run.model.count_params():,} parameters, {len(generator.train_texts)} training and "
-        f"{len(generator.valid_texts)} validation utterances, {len(plan)} steps an epoch. "
+        f"{run.name}: {run.model.count_params():,} parameters, {len(generator.num_frames('train'))} training and "
+        f"{len(generator.num_frames('validation'))} validation {run.unit}, {len(plan)} steps an epoch. "
         f"About {duration(per_epoch * run.options.epochs)} for {run.options.epochs} epochs here ({seconds:.2f} s a step"
         f"{_memory_text()})."
     )
@@ -223,7 +136,7 @@ def _train_epoch(run: Run, callbacks: list[keras.callbacks.Callback], every: ker
             progress.total = float("nan")
             names = [Path(run.generator.train_audio_paths[index]).stem for index in indices[:5]]
             run.say(
-                f"The loss is {loss} at epoch {progress.epoch + 1}, step {progress.step} of {len(plan)} (utterances "
+                f"The loss is {loss} at epoch {progress.epoch + 1}, step {progress.step} of {len(plan)} ({run.unit} "
                 f"{', '.join(names)}, ...). Training stops here. A smaller learning rate or gradient clipping (clipnorm) "
                 "usually helps."
             )
@@ -237,7 +150,7 @@ def _train_epoch(run: Run, callbacks: list[keras.callbacks.Callback], every: ker
         if time.perf_counter() - last_line > STEP_LINE_SECONDS:
             last_line = time.perf_counter()
             mean = progress.total / progress.count
-            run.say(f"  epoch {progress.epoch + 1}: step {progress.step} of {len(plan)}, loss {mean:.1f}")
+            run.say(f"  epoch {progress.epoch + 1}: step {progress.step} of {len(plan)}, loss {mean:.4g}")
 
 
 def _batches_ahead(
@@ -317,7 +230,18 @@ def _validate(run: Run) -> dict[str, float]:
     if progress.status == "diverged":
         if progress.best_epoch < 0:
             _keep(run, progress.epoch, {})
-        return dict.fromkeys(MONITORS, float("nan"))
+        return dict.fromkeys(run.options.MONITORS, float("nan"))
+    logs, scores = run.validate(run)
+    value = logs[run.options.monitor] * (-1 if run.options.best_is == "highest" else 1)
+    if value < progress.best or progress.best_epoch < 0:
+        progress.best, progress.best_epoch = value if np.isfinite(value) else float("inf"), progress.epoch
+        progress.best_scores = scores
+        _keep(run, progress.epoch, logs)
+    return logs
+
+
+def score_transcripts(run: Run) -> tuple[dict[str, float], dict]:
+    """Return the loss and the error rates of greedy transcripts of the validation set, and the scores in full."""
     utterances = run.generator.partitions["validation"].utterances
     losses, texts = np.zeros(len(utterances)), [""] * len(utterances)
     for indices in run.generator.plan("validation"):
@@ -328,13 +252,15 @@ def _validate(run: Run) -> dict[str, float]:
         for index, row, length in zip(indices, np.asarray(outputs["probabilities"]), lengths, strict=True):
             texts[index] = greedy_decode(row, int(length)) if np.isfinite(row).all() else ""
     result = score([u.text for u in utterances], texts, [u.speaker for u in utterances])
-    logs = {"val_loss": float(losses.mean()), "val_cer": result.cer.rate, "val_wer": result.wer.rate}
-    if logs[run.options.monitor] < progress.best or progress.best_epoch < 0:
-        value = logs[run.options.monitor]
-        progress.best, progress.best_epoch = value if np.isfinite(value) else float("inf"), progress.epoch
-        progress.best_scores = result.as_dict()
-        _keep(run, progress.epoch, logs)
-    return logs
+    return {"val_loss": float(losses.mean()), "val_cer": result.cer.rate, "val_wer": result.wer.rate}, result.as_dict()
+
+
+def describe_transcripts(logs: dict[str, float]) -> str:
+    """Return what the line of an epoch says of losses and error rates."""
+    return (
+        f"loss {logs['loss']:7.2f}  val_loss {logs['val_loss']:7.2f}  val_cer {100 * logs['val_cer']:5.1f} %  "
+        f"val_wer {100 * logs['val_wer']:5.1f} %"
+    )
 
 
 def _keep(run: Run, epoch: int, logs: dict[str, float]) -> None:
@@ -346,10 +272,8 @@ def _keep(run: Run, epoch: int, logs: dict[str, float]) -> None:
 
 def _epoch_line(run: Run, epoch: int, logs: dict[str, float], left: float) -> str:
     mark = " *" if epoch == run.progress.best_epoch else "  "
-    return (
-        f"epoch {epoch + 1:3d}/{run.options.epochs}  loss {logs['loss']:7.2f}  val_loss {logs['val_loss']:7.2f}  "
-        f"val_cer {100 * logs['val_cer']:5.1f} %  val_wer {100 * logs['val_wer']:5.1f} %{mark} {logs['seconds']:5.1f} s"
-        + (f"  ({duration(left)} left)" if epoch + 1 < run.options.epochs else "")
+    return f"epoch {epoch + 1:3d}/{run.options.epochs}  {run.describe(logs)}{mark} {logs['seconds']:5.1f} s" + (
+        f"  ({duration(left)} left)" if epoch + 1 < run.options.epochs else ""
     )
 
 

@@ -8,6 +8,7 @@ transcribe  text of audio files
 align       when each word of a text was spoken
 study       train what a question of the model study compares, and say what comes out
 lm          make a language model from text, or measure one
+keywords    train or evaluate a classifier of single words
 compare     table of the runs on disk; keep the README's table true
 report      run a notebook from the top and export it as self-contained HTML
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import commands
 import evaluation_commands
+import keyword_commands
 
 FORMATS = ("text", "json", "srt", "vtt", "textgrid")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -62,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_transcribe(subparsers.add_parser("transcribe", help="text of audio files"))
     _add_align(subparsers.add_parser("align", help="when each word of a text was spoken"))
     _add_lm(subparsers.add_parser("lm", help="language models: train, perplexity"))
+    _add_keywords(subparsers.add_parser("keywords", help="classifiers of single words: train, evaluate"))
     _add_study(subparsers.add_parser("study", help="runs and answers of the model study"))
     _add_compare(subparsers.add_parser("compare", help="table of the runs on disk"))
     _add_report(subparsers.add_parser("report", help="run a notebook and export HTML"))
@@ -80,6 +83,16 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     libri.add_argument("--root", type=Path, default=Path("LibriSpeech"))
     libri.add_argument("--base-url", default=None, help="a mirror of the server's /resources folder")
     libri.set_defaults(run=commands.data_librispeech)
+    words = kinds.add_parser("speech_commands", help="download and verify Google Speech Commands, or speak a small one")
+    words.add_argument(
+        "--version", type=int, choices=(1, 2), default=2, help="1: 30 words, 1.5 GB; 2: 35 words, 2.4 GB"
+    )
+    words.add_argument("--root", type=Path, default=None, help="folder that gets the corpus (default: data)")
+    words.add_argument("--base-url", default=None, help="a mirror of the folder with the archives")
+    words.add_argument("--demo", action="store_true", help="let the demo voices speak a small corpus, offline")
+    words.add_argument("--words", nargs="+", default=None, metavar="WORD", help="of the demo (default: 16 words)")
+    words.add_argument("--scale", choices=("full", "tiny"), default="full", help="of the demo")
+    words.set_defaults(run=keyword_commands.data_speech_commands)
     index = kinds.add_parser("index", help="write manifests for a tree in LibriSpeech's layout")
     index.add_argument("path", type=Path)
     index.add_argument("--out", type=Path, required=True, help="folder that gets {train,valid,test}_corpus.json")
@@ -177,6 +190,52 @@ def _add_lm(parser: argparse.ArgumentParser) -> None:
     perplexity.add_argument("model", type=Path)
     perplexity.add_argument("text", type=Path)
     perplexity.set_defaults(run=commands.lm_perplexity)
+
+
+def _add_keywords(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    train = kinds.add_parser("train", help="train a classifier")
+    train.add_argument("folder", type=Path, metavar="DIR", help="corpus in the layout of Speech Commands")
+    train.add_argument("--model", default="matchboxnet", help="perceptron, one_conv, ..., matchboxnet, bc_resnet")
+    train.add_argument(
+        "--words",
+        nargs="+",
+        default=None,
+        metavar="WORD",
+        help="labels, silence and unknown among them if wanted, or challenge (default: every word there is)",
+    )
+    train.add_argument("--features", default=None, help="mfcc_image, spectrogram, raw, raw8k, mfcc, logmel")
+    train.add_argument("--name", default=None, help="of the files (default: the model's name)")
+    train.add_argument("--results", type=Path, default=Path("results/keywords"), help="folder for the files")
+    train.add_argument("--epochs", type=int, default=30)
+    train.add_argument("--batch-size", type=int, default=64)
+    train.add_argument("--optimizer", choices=("adamw", "sgd"), default="adamw")
+    train.add_argument("--learning-rate", type=float, default=2e-3)
+    train.add_argument("--weight-decay", type=float, default=1e-3)
+    train.add_argument("--schedule", choices=("constant", "cosine"), default="cosine")
+    train.add_argument("--warmup-epochs", type=float, default=1.0)
+    train.add_argument("--label-smoothing", type=float, default=0.0)
+    train.add_argument(
+        "--no-augment", action="store_true", help="clips as they are: no shift, noise, resampling, masks"
+    )
+    train.add_argument("--ema", type=float, default=None, metavar="MOMENTUM", help="average the weights, e.g. 0.999")
+    train.add_argument("--monitor", choices=("val_loss", "val_accuracy"), default="val_loss")
+    train.add_argument("--patience", type=int, default=None, help="stop after so many epochs without a better value")
+    train.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation")
+    train.add_argument("--data-seed", type=int, default=0, help="of the unknown words and the silence")
+    train.add_argument("--force", action="store_true", help="train even when the same run is finished")
+    train.add_argument("--resume", action="store_true", help="go on with a run that was killed or stopped")
+    train.set_defaults(run=keyword_commands.train)
+    evaluate = kinds.add_parser("evaluate", help="accuracy, confusions, errors and robustness of a classifier")
+    evaluate.add_argument("folder", type=Path, metavar="DIR", help="corpus in the layout of Speech Commands")
+    evaluate.add_argument("--model", type=Path, default=None, metavar="WEIGHTS", help="default: the released weights")
+    evaluate.add_argument("--part", choices=("train", "development", "validation", "testing"), default="validation")
+    evaluate.add_argument("--data-seed", type=int, default=0, help="of the unknown words and the silence")
+    evaluate.add_argument("--allow-training-speakers", action="store_true")
+    evaluate.add_argument("--noise", action="store_true", help="accuracy against the SNR for each colour of noise")
+    evaluate.add_argument("--figures", type=Path, default=None, metavar="FOLDER", help="also draw what was found")
+    evaluate.add_argument("--json", action="store_true")
+    evaluate.set_defaults(run=keyword_commands.evaluate)
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:

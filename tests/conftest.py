@@ -43,6 +43,16 @@ def tiny_corpus(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def spoken_words(tmp_path_factory) -> Path:
+    """A corpus of 72 clips of four words in the layout of Speech Commands, made once for all tests; treat it as read-only."""
+    from keyword_corpora import make_word_demo
+
+    folder = tmp_path_factory.mktemp("corpora") / "words"
+    make_word_demo(folder, ("bed", "cat", "happy", "no"), scale="tiny", progress=False)
+    return folder
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch, tiny_corpus) -> Path:
     """An empty working folder in which the active corpus is the tiny one; results go to its `results/`."""

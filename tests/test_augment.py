@@ -1,9 +1,19 @@
-"""SpecAugment and frequency warping: what may change, by how much, and that the seed decides."""
+"""SpecAugment, warping and noise: what may change, by how much, and that the seed decides."""
 
 import numpy as np
 import pytest
+import scipy.signal
 
-from augment import Augmentation, spec_augment, speed_perturb, warp_frequency
+from augment import (
+    NOISES,
+    Augmentation,
+    coloured_noise,
+    mix_at_snr,
+    spec_augment,
+    speed_perturb,
+    time_shift,
+    warp_frequency,
+)
 
 
 @pytest.fixture
@@ -102,3 +112,69 @@ def test_what_would_lie_above_half_the_rate_is_removed_not_folded_back():
 def test_a_speed_out_of_range_is_refused(factor):
     with pytest.raises(ValueError, match=rf"0.5..2. Received: factor={factor}"):
         speed_perturb(np.zeros(100), factor)
+
+
+# ---------------------------------------------------------------------------------------------------- noise
+
+SLOPES = {
+    "white": 0,
+    "pink": -3.01,
+    "blue": 3.01,
+    "brown": -6.02,
+    "violet": 6.02,
+}  # dB per octave: 10 log10 of 2 ** exponent
+
+
+@pytest.mark.parametrize("colour", NOISES)
+def test_noise_has_the_slope_of_its_colour(colour):
+    noise = NOISES[colour](2**18, np.random.default_rng(0))
+    frequencies, density = scipy.signal.welch(noise, 16_000, nperseg=4096)
+    octaves = [125 * 2**number for number in range(7)]  # 125 Hz to 8 kHz: the bands that speech lies in
+    levels = [10 * np.log10(density[(frequencies >= low) & (frequencies < 2 * low)].mean()) for low in octaves[:-1]]
+    slope = np.polyfit(np.arange(len(levels)), levels, 1)[0]
+    assert slope == pytest.approx(SLOPES[colour], abs=0.3)
+    assert np.abs(np.diff(levels) - SLOPES[colour]).max() < 0.6  # a straight line, no single octave off
+
+
+@pytest.mark.parametrize("num_samples", [2, 3, 16_000, 16_001])
+@pytest.mark.parametrize("colour", NOISES)
+def test_noise_has_unit_power_and_its_length(colour, num_samples):
+    noise = NOISES[colour](num_samples, np.random.default_rng(1))
+    assert noise.shape == (num_samples,) and noise.dtype == np.float32
+    assert np.mean(noise.astype(float) ** 2) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_seed_of_noise_alone_decides():
+    for make in NOISES.values():
+        np.testing.assert_array_equal(make(100, np.random.default_rng(5)), make(100, np.random.default_rng(5)))
+        assert (make(100, np.random.default_rng(5)) != make(100, np.random.default_rng(6))).any()
+
+
+def test_noise_of_one_sample_is_refused():
+    with pytest.raises(ValueError, match=r"at least 2 samples\. Received: num_samples=1"):
+        coloured_noise(1, np.random.default_rng(0), 0)
+
+
+@pytest.mark.parametrize("snr_db", [-10.0, 0.0, 3.0, 40.0])
+def test_mixing_gives_the_ratio_exactly_whatever_the_levels(snr_db):
+    rng = np.random.default_rng(2)
+    signal, noise = 0.03 * rng.standard_normal(16_000), 7 * rng.uniform(-1, 1, 16_000)
+    added = mix_at_snr(signal, noise, snr_db).astype(float) - signal
+    assert 10 * np.log10(np.mean(signal**2) / np.mean(added**2)) == pytest.approx(snr_db, abs=1e-3)
+    assert np.corrcoef(added, noise)[0, 1] > 0.99999
+
+
+def test_what_has_no_ratio_is_refused():
+    with pytest.raises(ValueError, match=r"one length\. Received: shapes \(4,\) and \(5,\)"):
+        mix_at_snr(np.ones(4), np.ones(5), 0)
+    for signal, noise in ((np.zeros(4), np.ones(4)), (np.ones(4), np.zeros(4))):
+        with pytest.raises(ValueError, match="needs sound in both"):
+            mix_at_snr(signal, noise, 0)
+
+
+def test_shifting_moves_the_sound_and_fills_with_silence():
+    samples = np.arange(1, 6, dtype=np.float32)
+    assert time_shift(samples, 2).tolist() == [0, 0, 1, 2, 3]
+    assert time_shift(samples, -3).tolist() == [4, 5, 0, 0, 0]
+    assert time_shift(samples, 0).tolist() == samples.tolist()
+    assert not time_shift(samples, 9).any() and not time_shift(samples, -9).any()

@@ -247,7 +247,7 @@ def test_useless_list_of_checksums_is_refused(openslr, tmp_path, text, message):
 
 
 def test_second_download_into_the_same_folder_is_refused(openslr, tmp_path):
-    with downloads._downloads_folder(tmp_path), pytest.raises(DownloadError, match="Another download into"):
+    with downloads.downloads_folder(tmp_path), pytest.raises(DownloadError, match="Another download into"):
         get(openslr, tmp_path, "dev-clean")
 
 

@@ -43,7 +43,7 @@ def rms(audio: np.ndarray) -> float:
 @pytest.mark.parametrize("seed", range(8))
 def test_recording_keeps_its_level_and_noise_within_the_stated_limits(seed):
     tone = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
-    recorded = synthesis._record(tone, 4_000, np.random.default_rng(seed))
+    recorded = synthesis.record(tone, 4_000, np.random.default_rng(seed))
     peak = 20 * np.log10(np.abs(recorded).max())
     assert -18.01 <= peak <= -2.99
     silence, speech = rms(recorded[:4_000]), rms(recorded[4_000:20_000])

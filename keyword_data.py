@@ -1,0 +1,201 @@
+"""From labelled clips to normalised, augmented batches for a keyword classifier."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from augment import NOISES, mix_at_snr, spec_augment, speed_perturb, time_shift
+from keyword_audio import LabelledAudio, background_noise, fit_length, load_part
+from keyword_features import KeywordFeatures
+from speech_commands import SILENCE, Clip, Dataset
+from utils import SAMPLE_RATE
+
+PARTITIONS = {"train": "train", "validation": "development"}  # of the training loop -> part of the dataset
+STATISTICS_CLIPS = 2000  # so many training clips give mean and deviation
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipAugmentation:
+    """What is done to a training clip, anew in every epoch.
+
+    Raises:
+        ValueError: at construction, for values out of range.
+    """
+
+    shift: float = 0.1  # seconds, at most, earlier or later
+    speed: float = 0.15  # largest relative change of the playing speed (resampling)
+    speed_probability: float = 0.5
+    noise_probability: float = 0.8
+    snr_low: float = 0.0  # dB, drawn uniformly between the two
+    snr_high: float = 40.0
+    recorded_share: float = (
+        0.5  # of the noise, from the background recordings (half of them reversed); the rest is coloured
+    )
+    gain: float = 6.0  # dB, at most, louder or softer
+    freq_masks: int = 2  # SpecAugment on the features, where they have frames
+    freq_share: float = 0.15  # largest width of a band
+    time_masks: int = 2
+    time_share: float = 0.2  # longest stretch
+
+    def __post_init__(self) -> None:
+        shares = ("speed_probability", "noise_probability", "recorded_share", "freq_share", "time_share")
+        wrong = [name for name in shares if not 0 <= getattr(self, name) <= 1]
+        if wrong or not 0 <= self.speed <= 0.5 or self.snr_low > self.snr_high or self.shift < 0:
+            raise ValueError(
+                f"Shares and probabilities lie in 0..1, speed in 0..0.5, shift is no less than 0, and snr_low no more than "
+                f"snr_high. Received: {self}"
+            )
+
+    def change(
+        self, samples: np.ndarray, rng: np.random.Generator, backgrounds: Sequence[np.ndarray] = ()
+    ) -> np.ndarray:
+        """Return a changed copy of a waveform (num_samples,), of the same length.
+
+        Args:
+            samples: the clip.
+            rng: source of the random numbers.
+            backgrounds: recorded noise, each longer than the clip.
+        """
+        num_samples = len(samples)
+        if rng.random() < self.speed_probability:
+            samples = fit_length(speed_perturb(samples, 1 + rng.uniform(-self.speed, self.speed)), num_samples)
+        most = round(self.shift * SAMPLE_RATE)
+        samples = time_shift(samples, int(rng.integers(-most, most + 1)))
+        if rng.random() < self.noise_probability and samples.any():
+            noise = self._noise(num_samples, rng, backgrounds)
+            if noise.any():
+                samples = mix_at_snr(samples, noise, rng.uniform(self.snr_low, self.snr_high))
+        return samples * np.float32(10 ** (rng.uniform(-self.gain, self.gain) / 20))
+
+    def mask(self, features: np.ndarray, time_axis: int | None, rng: np.random.Generator) -> np.ndarray:
+        """Return normalised features of one clip with bands and stretches set to 0 (SpecAugment)."""
+        if time_axis is None or not (self.freq_masks or self.time_masks):
+            return features
+        frames = np.moveaxis(features.reshape(features.shape[:2]), time_axis, 0)  # (num_frames, num_features)
+        num_frames, num_features = frames.shape
+        freq_width, time_width = int(self.freq_share * num_features), int(self.time_share * num_frames)
+        masked = spec_augment(frames, rng, self.freq_masks, freq_width, self.time_masks, time_width)
+        return np.moveaxis(masked, 0, time_axis).reshape(features.shape)
+
+    def _noise(self, num_samples: int, rng: np.random.Generator, backgrounds: Sequence[np.ndarray]) -> np.ndarray:
+        if len(backgrounds) and rng.random() < self.recorded_share:
+            recording = backgrounds[rng.integers(len(backgrounds))]
+            start = int(rng.integers(len(recording) - num_samples + 1))
+            noise = recording[start : start + num_samples]
+            return noise[::-1] if rng.random() < 0.5 else noise
+        return list(NOISES.values())[rng.integers(len(NOISES))](num_samples, rng)
+
+
+class ClipGenerator:
+    """Batches of clips for the training loop, which sees an epoch as a plan of steps.
+
+    Args:
+        dataset: labelled clips. Training takes the part 'train', validation the part 'development'.
+        settings: the features.
+        minibatch_size: clips per step; every step has as many.
+        seed: of the order and the augmentation.
+        augmentation: of the training clips; None: none.
+        progress: show progress bars.
+
+    Raises:
+        ValueError: when a part is empty, a label has no training clips, or the batch size is under 1.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        settings: KeywordFeatures,
+        minibatch_size: int = 64,
+        seed: int = 0,
+        augmentation: ClipAugmentation | None = None,
+        progress: bool = True,
+    ):
+        if minibatch_size < 1:
+            raise ValueError(f"minibatch_size must be at least 1. Received: minibatch_size={minibatch_size}")
+        self.dataset, self.settings, self.minibatch_size = dataset, settings, minibatch_size
+        self.seed, self.augmentation = seed, augmentation
+        self.audio: dict[str, LabelledAudio] = {
+            partition: load_part(dataset, part, progress) for partition, part in PARTITIONS.items()
+        }
+        without = [
+            label for number, label in enumerate(dataset.labels) if not np.any(self.audio["train"].targets == number)
+        ]
+        if without:
+            raise ValueError(
+                f"There are no training clips of: {' '.join(without)}. A label needs clips of several speakers, of whom about "
+                "eight in ten are for training; leave the label out, or record more."
+            )
+        self.backgrounds = background_noise(dataset, "train") if augmentation else []
+        self.feats_mean, self.feats_std = self._statistics()
+
+    @property
+    def train_audio_paths(self) -> list[str]:
+        """Paths of the training clips, or of silence what it is made of."""
+        return [clip.key or clip.word for clip in self.audio["train"].clips]
+
+    @property
+    def skipped(self) -> list[str]:
+        """What was passed over, and why."""
+        return [*self.dataset.skipped, *(text for audio in self.audio.values() for text in audio.skipped)]
+
+    def num_frames(self, partition: str) -> np.ndarray:
+        """Return the length of each clip, in clips: they are all alike."""
+        return np.ones(len(self.audio[partition]), np.int64)
+
+    def plan(self, partition: str, epoch: int | None = None) -> list[np.ndarray]:
+        """Return the clips of each step: in the order of the dataset, or of an epoch in random order.
+
+        In an epoch the last step is filled up with clips of the first, so that all steps have one size.
+        """
+        count = len(self.audio[partition])
+        if epoch is None:
+            return np.split(np.arange(count), range(self.minibatch_size, count, self.minibatch_size))
+        order = np.random.default_rng([self.seed, epoch]).permutation(count)
+        size = min(self.minibatch_size, count)
+        order = np.concatenate([order, order[: -count % size]])
+        return list(order.reshape(-1, size))
+
+    def step_rng(self, epoch: int, step: int) -> np.random.Generator:
+        """Return the random numbers of one step, whatever happened before."""
+        return np.random.default_rng([self.seed, epoch, step, 1])
+
+    def assemble(
+        self, partition: str, indices: np.ndarray, rng: np.random.Generator | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Return a batch: {'the_input': features (batch, *shape)} and {'logits': targets (batch, num_classes), 1 of K}.
+
+        Args:
+            partition: 'train' or 'validation'.
+            indices: clips.
+            rng: of the augmentation; None: none.
+        """
+        audio = self.audio[partition]
+        waveforms = audio.samples(indices)
+        augmentation = self.augmentation if rng is not None else None
+        if augmentation:
+            for number, samples in enumerate(waveforms):
+                waveforms[number] = augmentation.change(samples, rng, self.backgrounds)
+        features = self.normalize(self.settings.extract(waveforms))
+        if augmentation:
+            for number, matrix in enumerate(features):
+                features[number] = augmentation.mask(matrix, self.settings.time_axis, rng)
+        targets = np.eye(len(self.dataset.labels), dtype=np.float32)[audio.targets[indices]]
+        return {"the_input": features}, {"logits": targets}
+
+    def normalize(self, features: np.ndarray) -> np.ndarray:
+        """Bring features to mean 0 and deviation 1 over the training clips."""
+        return (features - self.feats_mean) / self.feats_std
+
+    def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        audio = self.audio["train"]
+        sound = [number for number, clip in enumerate(audio.clips) if not _is_quiet(clip)]
+        chosen = np.random.default_rng(self.seed).permutation(sound)[:STATISTICS_CLIPS]
+        pieces = [
+            self.settings.extract(audio.samples(piece)) for piece in np.array_split(chosen, len(chosen) // 200 + 1)
+        ]
+        return self.settings.statistics(np.concatenate(pieces))
+
+
+def _is_quiet(clip: Clip) -> bool:
+    return clip.label == SILENCE  # digital zero would give a deviation of its own
