@@ -12,7 +12,9 @@ from frame_model import FrameModel, SlidingWindow
 from transcription import Recogniser
 from utils import PREEMPHASIS, SAMPLE_RATE, FeatureSettings, int_sequence_to_text, mfcc
 
-ALTERNATIVE = "Transcribe whole recordings with it, or stream with one that only looks back, such as model_1 or model_3."
+ALTERNATIVE = (
+    "Transcribe whole recordings with it, or stream with one that only looks back, such as model_1 or model_3."
+)
 
 
 class StreamingFeatures:

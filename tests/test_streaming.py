@@ -152,7 +152,9 @@ def test_text_grows_while_the_sound_arrives_and_reset_begins_anew():
 )
 def test_models_that_need_the_end_are_refused_with_reason_and_alternative(name, reason):
     recogniser = _recogniser(ZOO[name](161))
-    with pytest.raises(ValueError, match=rf"does not stream: {reason}\. Transcribe whole recordings with it.*model_1 or model_3"):
+    with pytest.raises(
+        ValueError, match=rf"does not stream: {reason}\. Transcribe whole recordings with it.*model_1 or model_3"
+    ):
         StreamingRecogniser(recogniser)
     with pytest.raises(ValueError, match=f"cannot go frame by frame: {reason}"):
         FrameModel(recogniser.model).add(np.zeros((3, 161)))
