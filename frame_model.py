@@ -32,6 +32,7 @@ class FrameModel:
         ValueError: for a layer that is not known here.
 
     Example:
+        >>> import contextlib
         >>> from sample_models import rnn_model
         >>> with contextlib.redirect_stdout(None):
         ...     model = rnn_model(161, 8)

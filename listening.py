@@ -129,17 +129,17 @@ class LiveLine:
     """
 
     def __init__(self, out: TextIO):
-        self.out, self.width = out, 0
+        self.out, self.width, self.begun = out, 0, False
 
     def show(self, heard: Heard) -> None:
         """Write a text; the end of one that is too long for the line."""
         if heard.final:
-            self.out.write("\r" * (self.width > 0) + heard.text.ljust(self.width) + "\n")
-            self.width = 0
+            self.out.write("\r" * self.begun + heard.text.ljust(self.width) + "\n")
+            self.width, self.begun = 0, False
         elif self.out.isatty():
             text = heard.text[-(shutil.get_terminal_size().columns - 1) :]
             self.out.write("\r" + text.ljust(self.width))
-            self.width = len(text)
+            self.width, self.begun = len(text), True
         self.out.flush()
 
 
