@@ -1,6 +1,7 @@
 """Keeping the README true: its result blocks are generated from the committed run records, and checked against them.
 
-A block stands between `<!-- results: FOLDER -->` and `<!-- end results -->`, where FOLDER holds the pickles and records.
+A block stands between `<!-- results: FOLDER -->` and `<!-- end results -->`, where FOLDER holds the pickles and records; one
+between `<!-- study: FOLDER -->` and `<!-- end study -->` says what the runs of the model study show.
 `python vui.py compare --update` writes the blocks, `python vui.py compare --check` (part of `make lint`) fails when one
 differs, or when a committed record comes from uncommitted code.
 """
@@ -11,9 +12,14 @@ from pathlib import Path
 
 from comparison import RunResult, findings, load_runs, markdown_table
 from records import read_records
+from study import best_losses
+from study_claims import conclusions
+from study_questions import QUESTIONS
 from utils import project_root
 
-BLOCK = re.compile(r"(<!-- results: (?P<folder>\S+) -->\n)(?P<body>.*?)(<!-- end results -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- (?P<kind>results|study): (?P<folder>\S+) -->\n)(?P<body>.*?)(<!-- end (?P=kind) -->)", re.DOTALL
+)
 
 
 def result_block(folder: str | Path) -> str:
@@ -61,11 +67,29 @@ def _evaluated_with_model(run: RunResult) -> bool:
     return "language_model" in (run.record or {}).get("evaluation", {})
 
 
+def study_block(folder: str | Path) -> str:
+    """Return the Markdown for the questions of the study that were run with several seeds: what holds here, and what does not."""
+    lines = []
+    for question in QUESTIONS:
+        settings = question.at_scale("evidence")
+        losses = best_losses(settings, folder) if settings else {}
+        if len(losses) < 2:
+            continue
+        order, *verdicts = conclusions(question, losses)
+        told = [verdict for verdict in verdicts if "Here: not run" not in verdict]
+        lines.append(f"- **{question.title}** {' '.join([order, *told])}")
+    if not lines:
+        raise FileNotFoundError(
+            f"{folder} holds no runs of the study's evidence. Train them: python vui.py study --help"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def update_readme(readme: Path | None = None) -> bool:
     """Write the result blocks of the README anew; return whether anything changed."""
     readme = readme or project_root() / "README.md"
     before = readme.read_text(encoding="utf-8")
-    after = BLOCK.sub(lambda m: m[1] + result_block(readme.parent / m["folder"]) + m[4], before)
+    after = BLOCK.sub(lambda m: m[1] + _body(m, readme.parent) + m[5], before)
     if after != before:
         readme.write_text(after, encoding="utf-8")
     return after != before
@@ -80,7 +104,7 @@ def check_project(root: Path | None = None) -> list[str]:
         folder = root / match["folder"]
         if not list(folder.glob("*.pickle")):
             problems.append(f"README.md shows results of {match['folder']}, which holds no runs.")
-        elif match["body"] != result_block(folder):
+        elif match["body"] != _body(match, root):
             problems.append(
                 f"README.md differs from the records in {match['folder']}. Run: python vui.py compare --update"
             )
@@ -92,6 +116,11 @@ def check_project(root: Path | None = None) -> list[str]:
                         f"{folder.name}/{record['name']}.json comes from uncommitted code; {again} it again."
                     )
     return problems
+
+
+def _body(match: re.Match, root: Path) -> str:
+    make = {"results": result_block, "study": study_block}[match["kind"]]
+    return make(root / match["folder"])
 
 
 def _tracked_records(root: Path) -> list[Path]:

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+import ledger
 import records
 from comparison import findings, load_runs
 from ledger import check_project, result_block, update_readme
@@ -131,3 +132,21 @@ def test_in_a_checkout_only_folders_with_committed_records_count(root):
     assert check_project(root) == []
     git("add", "results/scratch")
     assert check_project(root) == ["scratch/trial.json comes from uncommitted code; train it again."]
+
+
+@pytest.mark.parametrize(
+    ("gru", "lstm", "verdict"),
+    [([100, 101], [120, 121], "holds"), ([120, 121], [100, 101], "does not hold"), ([90, 110], [95, 105], "undecided")],
+)
+def test_a_block_of_the_study_says_what_its_runs_show(gru, lstm, verdict, root, monkeypatch):
+    found = {"GRU": gru, "LSTM": lstm}
+    monkeypatch.setattr(ledger, "best_losses", lambda settings, folder: found if set(settings) == set(found) else {})
+    readme = root / "README.md"
+    readme.write_text("a\n<!-- study: results/study -->\nold\n<!-- end study -->\nb\n")
+    assert ledger.update_readme(readme)
+    text = readme.read_text()
+    assert text.startswith("a\n<!-- study: results/study -->\n- **GRU or LSTM?** Best validation loss")
+    assert f"GRU reaches a slightly lower loss. Here: {verdict}" in text and "not run" not in text
+    monkeypatch.setattr(ledger, "best_losses", lambda settings, folder: {})
+    with pytest.raises(FileNotFoundError, match="no runs of the study"):
+        ledger.update_readme(readme)
