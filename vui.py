@@ -12,6 +12,7 @@ lm          make a language model from text, or measure one
 keywords    train or evaluate a classifier of single words
 compare     table of the runs on disk; keep the README's table true
 report      run a notebook from the top and export it as self-contained HTML
+export      a trained model for use without this project: SavedModel, LiteRT or ONNX
 """
 
 import argparse
@@ -26,6 +27,7 @@ import evaluation_commands
 import keyword_commands
 
 FORMATS = ("text", "json", "srt", "vtt", "textgrid")
+EXPORT_FORMATS = ("savedmodel", "litert", "onnx")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -70,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_study(subparsers.add_parser("study", help="runs and answers of the model study"))
     _add_compare(subparsers.add_parser("compare", help="table of the runs on disk"))
     _add_report(subparsers.add_parser("report", help="run a notebook and export HTML"))
+    _add_export(subparsers.add_parser("export", help="a trained model as SavedModel, LiteRT or ONNX"))
     return parser
 
 
@@ -288,6 +291,13 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=None, help="default: results/NOTEBOOK.html")
     parser.add_argument("--scale", choices=("full", "quick", "tiny"), default="full")
     parser.set_defaults(run=commands.report)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("weights", type=Path, metavar="WEIGHTS")
+    parser.add_argument("--format", choices=EXPORT_FORMATS, required=True)
+    parser.add_argument("--out", type=Path, default=None, help="file or folder (default: beside the weights)")
+    parser.set_defaults(run=commands.export)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,20 @@ import vui
 from corpora import MANIFESTS, read_manifest, set_active_corpus, write_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["data", "train", "evaluate", "transcribe", "listen", "align", "lm", "study", "compare", "report"]
+COMMANDS = [
+    "data",
+    "train",
+    "evaluate",
+    "transcribe",
+    "listen",
+    "align",
+    "lm",
+    "keywords",
+    "study",
+    "compare",
+    "report",
+    "export",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +68,8 @@ def test_help_names_every_command(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["data"], ["train"], ["evaluate"], ["transcribe"], ["train", "x", "--no"]]
+    "arguments",
+    [[], ["fly"], ["data"], ["train"], ["evaluate"], ["transcribe"], ["export", "x.h5"], ["train", "x", "--no"]],
 )
 def test_wrong_usage_ends_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
