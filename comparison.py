@@ -239,7 +239,7 @@ def _row(run: RunResult) -> tuple[str, ...]:
         "diverged" if math.isnan(run.best_loss) else f"{run.best_loss:.1f}",
         _rate_text(run, "cer"),
         _rate_text(run, "wer"),
-        _percent(fused) if fused else "",
+        percent(fused) if fused else "",
         f"{run.best_epoch} of {len(run.series('loss'))}",
         f"{run.seconds_per_epoch:.1f}",
     )
@@ -248,12 +248,13 @@ def _row(run: RunResult) -> tuple[str, ...]:
 def _rate_text(run: RunResult, kind: str) -> str:
     rate = (run.record or {}).get("scores", {}).get(kind)
     if rate and rate.get("rate") is not None:
-        return _percent(rate)
+        return percent(rate)
     value = run.at_best(f"val_{kind}")
     return "" if math.isnan(value) else f"{100 * value:.1f}"
 
 
-def _percent(rate: dict) -> str:
+def percent(rate: dict) -> str:
+    """Return an error rate with its interval, in percent, from the plain data of a record."""
     return f"{100 * rate['rate']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
 
 

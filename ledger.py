@@ -1,7 +1,7 @@
 """Keeping the README true: its result blocks are generated from the committed run records, and checked against them.
 
-A block stands between `<!-- results: FOLDER -->` and `<!-- end results -->`, where FOLDER holds the pickles and records; one
-between `<!-- study: FOLDER -->` and `<!-- end study -->` says what the runs of the model study show.
+A block stands between `<!-- results: FOLDER -->` and `<!-- end results -->`, where FOLDER holds the pickles and records. One
+called study says what the runs of the model study show, and one called decoding what a language model changes.
 `python vui.py compare --update` writes the blocks, `python vui.py compare --check` (part of `make lint`) fails when one
 differs, or when a committed record comes from uncommitted code.
 """
@@ -10,7 +10,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from comparison import RunResult, findings, load_runs, markdown_table
+from comparison import RunResult, findings, load_runs, markdown_table, percent
 from records import read_records
 from study import best_losses
 from study_claims import conclusions
@@ -18,7 +18,7 @@ from study_questions import QUESTIONS
 from utils import project_root
 
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>results|study): (?P<folder>\S+) -->\n)(?P<body>.*?)(<!-- end (?P=kind) -->)", re.DOTALL
+    r"(<!-- (?P<kind>results|study|decoding): (?P<folder>\S+) -->\n)(?P<body>.*?)(<!-- end (?P=kind) -->)", re.DOTALL
 )
 
 
@@ -85,6 +85,41 @@ def study_block(folder: str | Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def decoding_block(folder: str | Path) -> str:
+    """Return a Markdown table of the runs in a folder that were evaluated with a language model, best first."""
+    found = [record for record in read_records(folder) if "language_model" in record.get("evaluation", {})]
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} holds no run that was evaluated with a language model: python vui.py evaluate ... --lm FILE --record"
+        )
+    head = (
+        "network",
+        "utterances",
+        "CER % greedy",
+        "CER % with LM",
+        "WER % greedy",
+        "WER % with LM",
+        "confidence, AUC",
+    )
+    lines = [head, ("---",) + ("---:",) * (len(head) - 1)]
+    sentences = []
+    for record in sorted(found, key=lambda record: record["evaluation"]["language_model"]["wer"]["rate"]):
+        greedy = record["evaluation"]
+        fused = greedy["language_model"]
+        rates = [percent(part[kind]) for kind in ("cer", "wer") for part in (greedy, fused)]
+        auc = fused["word_confidence"]["auc"]
+        name = record.get("full_name", record["name"])
+        lines.append((name, str(greedy["num_utterances"]), *rates, "" if auc is None else f"{auc:.2f}"))
+        change = fused["wer_difference"]
+        sentences.append(
+            f"{name}: {fused['file']} (order {fused['order']}, beam {fused['beam_width']}, weights chosen {fused['chosen']}) "
+            f"changes the WER by {100 * change['difference']:+.1f} points [{100 * change['low']:+.1f}, {100 * change['high']:+.1f}], "
+            f"{100 * change['difference'] / greedy['wer']['rate']:+.0f} % of itself."
+        )
+    rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"{rows}\n\n{' '.join(sentences)} Intervals: {found[0]['evaluation']['interval']}.\n"
+
+
 def update_readme(readme: Path | None = None) -> bool:
     """Write the result blocks of the README anew; return whether anything changed."""
     readme = readme or project_root() / "README.md"
@@ -119,7 +154,7 @@ def check_project(root: Path | None = None) -> list[str]:
 
 
 def _body(match: re.Match, root: Path) -> str:
-    make = {"results": result_block, "study": study_block}[match["kind"]]
+    make = {"results": result_block, "study": study_block, "decoding": decoding_block}[match["kind"]]
     return make(root / match["folder"])
 
 

@@ -150,3 +150,25 @@ def test_a_block_of_the_study_says_what_its_runs_show(gru, lstm, verdict, root, 
     monkeypatch.setattr(ledger, "best_losses", lambda settings, folder: {})
     with pytest.raises(FileNotFoundError, match="no runs of the study"):
         ledger.update_readme(readme)
+
+
+def test_a_block_of_decoding_shows_rates_with_and_without_a_language_model(root):
+    readme = root / "README.md"
+    readme.write_text("<!-- decoding: results/real -->\n<!-- end decoding -->\n")
+    with pytest.raises(FileNotFoundError, match="no run that was evaluated with a language model"):
+        ledger.update_readme(readme)
+
+    def rates(cer, wer):
+        return {"cer": {"rate": cer, "low": cer, "high": cer}, "wer": {"rate": wer, "low": wer, "high": wer}}
+
+    path = next((root / "results" / "real").glob("*.json"))
+    record = records.read_record(path)
+    fused = {"file": "lm.npz", "order": 3, "beam_width": 100, "chosen": "by hand", **rates(0.4, 0.6)}
+    fused |= {"wer_difference": {"difference": -0.2, "low": -0.25, "high": -0.15}, "word_confidence": {"auc": 0.75}}
+    record["evaluation"] = {"num_utterances": 7, "interval": "bootstrap", **rates(0.5, 0.8), "language_model": fused}
+    records.write_json(path, record)
+    assert ledger.update_readme(readme)
+    text = readme.read_text()
+    cells = "| 7 | 50.0 [50.0, 50.0] | 40.0 [40.0, 40.0] | 80.0 [80.0, 80.0] | 60.0 [60.0, 60.0] | 0.75 |"
+    assert f"| {record['name']} {cells}" in text
+    assert "changes the WER by -20.0 points [-25.0, -15.0], -25 % of itself" in text
