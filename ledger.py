@@ -112,8 +112,9 @@ def decoding_block(folder: str | Path) -> str:
         lines.append((name, str(greedy["num_utterances"]), *rates, "" if auc is None else f"{auc:.2f}"))
         change = fused["wer_difference"]
         sentences.append(
-            f"{name}: {fused['file']} (order {fused['order']}, beam {fused['beam_width']}, weights chosen {fused['chosen']}) "
-            f"changes the WER by {100 * change['difference']:+.1f} points [{100 * change['low']:+.1f}, {100 * change['high']:+.1f}], "
+            f"{name}: {fused['file']} (order {fused['order']}, beam {fused['beam_width']}, weights chosen "
+            f"{fused['chosen']}) changes the WER by {100 * change['difference']:+.1f} points "
+            f"[{100 * change['low']:+.1f}, {100 * change['high']:+.1f}], "
             f"{100 * change['difference'] / greedy['wer']['rate']:+.0f} % of itself."
         )
     rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
