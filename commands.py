@@ -137,14 +137,7 @@ def beam_settings(options: argparse.Namespace):
 
 def transcribe(options: argparse.Namespace) -> int:
     """Print the text of audio files."""
-    from transcription import load_recogniser
-
-    language_model = language_model_of(options)
-    recogniser = load_recogniser(options.model)
-    if language_model is not None or options.hot_words:
-        from beam_search import BeamDecoder
-
-        recogniser = recogniser.with_decoder(BeamDecoder(language_model, beam_settings(options), _hot_words(options)))
+    recogniser = _recogniser(options)
     results, skipped = [], []
     for path in options.files:
         try:
@@ -161,6 +154,19 @@ def transcribe(options: argparse.Namespace) -> int:
     for item in skipped:
         print(f"Skipped {item['file']}: {item['reason']}", file=sys.stderr)
     return 0 if results else 1
+
+
+def _recogniser(options: argparse.Namespace):
+    """Return the recogniser of the options, with a beam search where a language model or hot words are given."""
+    from transcription import load_recogniser
+
+    language_model = language_model_of(options)
+    recogniser = load_recogniser(options.model)
+    if language_model is None and not options.hot_words:
+        return recogniser
+    from beam_search import BeamDecoder
+
+    return recogniser.with_decoder(BeamDecoder(language_model, beam_settings(options), _hot_words(options)))
 
 
 def _transcript(recogniser, path: Path, form: str) -> dict:
@@ -186,6 +192,30 @@ def _in_format(alignment, path: Path, form: str) -> str:
             f"{s.start:8.2f} {s.end:8.2f}  {s.text}  ({100 * s.confidence:.0f} %)" for s in alignment.words
         )
     return to_json(alignment) if form == "json" else {"srt": to_srt, "vtt": to_vtt}[form](alignment.words)
+
+
+def listen(options: argparse.Namespace) -> int:
+    """Print what is said into the microphone, or in a file that stands in for it."""
+    if options.fast and options.source is None:
+        raise ValueError("--fast goes with --from FILE: a microphone gives its sound in real time.")
+    if options.source is not None and not options.source.is_file():  # said before TensorFlow is loaded
+        raise FileNotFoundError(f"No audio file at {options.source}. Check the path.")
+    from sound_sources import check_microphone, file_chunks, first_seconds, microphone_chunks
+
+    device = int(options.device) if str(options.device).isdecimal() else options.device
+    if options.source is None:
+        check_microphone(device)
+    from listening import listen
+
+    recogniser = _recogniser(options)
+    if options.source is not None:
+        chunks = file_chunks(options.source, real_time=not options.fast)
+    else:
+        chunks = microphone_chunks(device)
+        print("Listening. Ctrl-C ends.", file=sys.stderr)
+    if not listen(recogniser, first_seconds(chunks, options.seconds)):
+        print("No speech was heard.", file=sys.stderr)
+    return 0
 
 
 def align(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ too long, it ends at the quietest moment of its last third.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +50,33 @@ def pieces(path: str | Path, longest: float = LONGEST, block_seconds: float = 5.
         block_seconds: how much is read at a time.
 
     Raises:
+        FileNotFoundError: when there is no such file.
         ValueError: when the file is no audio.
     """
-    cutter = _Cutter(longest)
-    for samples in _blocks(path, block_seconds):
+    yield from speech_pieces(blocks(path, block_seconds), longest)
+
+
+def speech_pieces(chunks: Iterable[np.ndarray], longest: float = LONGEST) -> Iterator[Piece]:
+    """Yield the speech in chunks of a 16 kHz waveform, piece by piece; see `pieces`."""
+    cutter = PieceCutter(longest)
+    for samples in chunks:
         yield from cutter.add(samples)
     yield from cutter.finish()
 
 
-def _blocks(path: str | Path, seconds: float) -> Iterator[np.ndarray]:
-    """Yield a recording as mono float32 at 16 kHz, block by block."""
+def blocks(path: str | Path, seconds: float) -> Iterator[np.ndarray]:
+    """Yield a recording as mono float32 at 16 kHz, block by block.
+
+    Args:
+        path: an audio file that libsndfile reads.
+        seconds: length of a block.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is no audio.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"No audio file at {path}. Check the path.")
     try:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
@@ -76,10 +93,14 @@ def _blocks(path: str | Path, seconds: float) -> Iterator[np.ndarray]:
         ) from error
 
 
-class _Cutter:
-    """Collects samples and gives out pieces as soon as they are complete."""
+class PieceCutter:
+    """Collects samples at 16 kHz and gives out pieces as soon as they are complete.
 
-    def __init__(self, longest: float):
+    Args:
+        longest: seconds of a piece at most.
+    """
+
+    def __init__(self, longest: float = LONGEST):
         import webrtcvad
 
         self.detector = webrtcvad.Vad(AGGRESSIVENESS)
@@ -104,6 +125,18 @@ class _Cutter:
         if len(self.waiting):
             yield from self._take(np.pad(self.waiting, (0, FRAME - len(self.waiting))))
         yield from self._give(len(self.frames))
+
+    def growing(self) -> Piece | None:
+        """Return what has been said of the piece at work, with the margin before it; None while nobody speaks.
+
+        It begins where the piece will begin, grows by whole frames of 30 ms, and can still turn out to be no speech.
+        """
+        spoken = np.flatnonzero(self.speech)
+        if len(spoken) * FRAME / SAMPLE_RATE < LEAST_SPEECH:
+            return None
+        begin = max(0, spoken[0] - self.margin)
+        samples = np.concatenate(self.frames[begin:])
+        return Piece((self.first + begin) * FRAME / SAMPLE_RATE, samples) if _is_modulated(samples) else None
 
     def _take(self, frame: np.ndarray) -> Iterator[Piece]:
         self.frames.append(frame.copy())

@@ -1,7 +1,7 @@
 """Transcribing audio files with a trained model: the weights file says everything that is needed."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import keras
@@ -14,7 +14,7 @@ from alignment import Alignment, FrameClock, align, frame_clock, shift
 from beam_search import BeamDecoder
 from decoding import greedy_decode
 from evaluation import feature_settings_for
-from long_recordings import is_long, pieces
+from long_recordings import LONGEST, Piece, is_long, pieces, speech_pieces
 from utils import SAMPLE_RATE, FeatureSettings, progress_bar, project_root, read_audio
 
 RELEASED = "released"  # folder of the released weights under results/
@@ -48,10 +48,14 @@ class Recogniser:
 
     def probabilities(self, samples: np.ndarray) -> np.ndarray:
         """Return class probabilities (num_output_frames, num_classes) of a 16 kHz waveform (num_samples,)."""
-        features = (self.settings.extract(samples) - self.mean) / self.std
+        features = self.normalise(self.settings.extract(samples))
         if output_length(self.model, len(features)) < 1:
             raise ValueError(f"{len(samples)} samples are too few for one output frame of {self.model.name}.")
-        return np.asarray(self.model.predict_on_batch(features[None].astype(np.float32)))[0]
+        return np.asarray(self.model.predict_on_batch(features[None]))[0]
+
+    def normalise(self, features: np.ndarray) -> np.ndarray:
+        """Return features (num_frames, num_features) as the model was trained with them, float32."""
+        return ((features - self.mean) / self.std).astype(np.float32)
 
     def decode(self, probabilities: np.ndarray) -> str:
         """Return the text of probabilities (num_output_frames, num_classes): beam search where there is one, else greedy."""
@@ -71,7 +75,19 @@ class Recogniser:
             FileNotFoundError: when there is no such file.
             ValueError: when it cannot be read as audio or is too short.
         """
-        return " ".join(text for text, _ in self._parts(path, times=False))
+        return " ".join(text for text, _ in self._parts(self._stretches(path), times=False))
+
+    def transcribe_samples(self, samples: np.ndarray) -> str:
+        """Return the text of a 16 kHz waveform (num_samples,) of any length; empty when nobody speaks.
+
+        Raises:
+            ValueError: when it is too short for one output frame.
+        """
+        found = list(speech_pieces([samples]))
+        if len(samples) <= LONGEST * SAMPLE_RATE and (found or len(samples) < SHORTEST_CHECKED * SAMPLE_RATE):
+            found = [Piece(0.0, samples)]
+        stretches = ((piece.start, piece.samples) for piece in found)
+        return " ".join(text for text, _ in self._parts(stretches, times=False))
 
     def transcribe_words(self, path: str | Path) -> Alignment:
         """Return when each word and character of an audio file of any length was spoken.
@@ -80,7 +96,7 @@ class Recogniser:
             FileNotFoundError: when there is no such file.
             ValueError: when it cannot be read as audio or is too short, or when the times of the model's frames are not known.
         """
-        found = [alignment for _, alignment in self._parts(path, times=True)]
+        found = [alignment for _, alignment in self._parts(self._stretches(path), times=True)]
         return Alignment(
             [span for part in found for span in part.characters],
             [span for part in found for span in part.words],
@@ -96,10 +112,10 @@ class Recogniser:
         """
         return align(self.probabilities(read_audio(path)), text, self.clock)
 
-    def _parts(self, path: str | Path, times: bool) -> Iterator[tuple[str, Alignment]]:
-        """Yield text and, where asked for, times of each stretch of speech that has any text."""
+    def _parts(self, stretches: Iterable[tuple[float, np.ndarray]], times: bool) -> Iterator[tuple[str, Alignment]]:
+        """Yield text and, where asked for, times of each stretch of speech (start, samples) that has any text."""
         nothing = Alignment([], [], 0.0)
-        for start, samples in self._stretches(path):
+        for start, samples in stretches:
             probabilities = self.probabilities(samples)
             text = self.decode(probabilities)
             if text:

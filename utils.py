@@ -6,6 +6,7 @@ spectrogram has 100 frames per second and 161 frequency bins (0 to 8,000 Hz in s
 
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 import sys
@@ -24,6 +25,7 @@ SAMPLE_RATE = 16_000  # Hz; every file is brought to this rate when it is read
 LOG_FLOOR = 1e-14  # added to the power density before the logarithm, so that digital silence stays finite
 UNKNOWN_LENGTH = 2**48  # libsndfile gives the largest integer as the length of a file that does not know its own
 MFCC_WINDOW = 0.025  # seconds, the default of python_speech_features
+PREEMPHASIS = 0.97  # likewise
 FEATURE_KINDS = ("spectrogram", "mfcc", "logmel", "raw")
 
 
@@ -260,7 +262,13 @@ def spectrogram(
     return np.log(kept.T.astype(np.float64) + LOG_FLOOR).astype(np.float32)
 
 
-def mfcc(samples: np.ndarray, step: float = 10, mfcc_dim: int = 13, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+def mfcc(
+    samples: np.ndarray,
+    step: float = 10,
+    mfcc_dim: int = 13,
+    sample_rate: int = SAMPLE_RATE,
+    preemphasis: float = PREEMPHASIS,
+) -> np.ndarray:
     """Mel-frequency cepstral coefficients as python_speech_features computes them (25 ms window).
 
     Args:
@@ -268,6 +276,7 @@ def mfcc(samples: np.ndarray, step: float = 10, mfcc_dim: int = 13, sample_rate:
         step: distance of two frames in milliseconds.
         mfcc_dim: number of coefficients, 1..26.
         sample_rate: in Hz.
+        preemphasis: share of the previous sample that is taken off each one; 0 for samples that have been through this.
 
     Returns:
         float32 array (num_frames, mfcc_dim). Its frame count can differ by one from the spectrogram's.
@@ -281,7 +290,7 @@ def mfcc(samples: np.ndarray, step: float = 10, mfcc_dim: int = 13, sample_rate:
         raise ValueError(f"mfcc_dim must be in 1..26 (there are 26 mel filters). Received: mfcc_dim={mfcc_dim}")
     _require_length(samples, round(MFCC_WINDOW * sample_rate))
     coefficients = python_speech_features.mfcc(
-        samples, sample_rate, winlen=MFCC_WINDOW, winstep=step / 1000, numcep=mfcc_dim
+        samples, sample_rate, winlen=MFCC_WINDOW, winstep=step / 1000, numcep=mfcc_dim, preemph=preemphasis
     )
     return coefficients.astype(np.float32)
 
@@ -344,6 +353,14 @@ class FeatureSettings:
         """Frames of a second of speech; of raw audio the samples."""
         return SAMPLE_RATE if self.kind == "raw" else 1000 / self.step
 
+    @property
+    def framing(self) -> tuple[int, int]:
+        """Length and distance of the frames, in samples."""
+        if self.kind == "raw":
+            return 1, 1
+        window = 1000 * MFCC_WINDOW if self.kind == "mfcc" else self.window
+        return _samples(window, SAMPLE_RATE), _samples(self.step, SAMPLE_RATE)
+
     def extract(self, samples: np.ndarray) -> np.ndarray:
         """Compute the features of a 16 kHz waveform: float32 (num_frames, num_features)."""
         if self.kind == "raw":
@@ -377,6 +394,7 @@ def _require_length(samples: np.ndarray, frame_length: int) -> None:
         )
 
 
+@functools.cache
 def _mel_filters(num_mels: int, frame_length: int, max_freq: float, sample_rate: int) -> np.ndarray:
     import librosa
 

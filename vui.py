@@ -5,6 +5,7 @@ data        make, fetch or index a corpus
 train       train a model of the zoo
 evaluate    word and character error rates of a model on a manifest
 transcribe  text of audio files
+listen      text of what is said into the microphone, while it is said
 align       when each word of a text was spoken
 study       train what a question of the model study compares, and say what comes out
 lm          make a language model from text, or measure one
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(subparsers.add_parser("train", help="train a model of the zoo"))
     _add_evaluate(subparsers.add_parser("evaluate", help="error rates of a model on a manifest"))
     _add_transcribe(subparsers.add_parser("transcribe", help="text of audio files"))
+    _add_listen(subparsers.add_parser("listen", help="text of what is said into the microphone"))
     _add_align(subparsers.add_parser("align", help="when each word of a text was spoken"))
     _add_lm(subparsers.add_parser("lm", help="language models: train, perplexity"))
     _add_keywords(subparsers.add_parser("keywords", help="classifiers of single words: train, evaluate"))
@@ -159,6 +161,23 @@ def _add_transcribe(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", choices=FORMATS, default="text")
     parser.set_defaults(run=commands.transcribe)
+
+
+def _add_listen(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, default=None, metavar="WEIGHTS", help="default: the released weights")
+    _add_decoding(parser)
+    parser.add_argument(
+        "--hot-words", nargs="+", default=(), metavar="WORD", help="names and terms that are likely here"
+    )
+    parser.add_argument(
+        "--device", default=None, metavar="N", help="number or name, as `python -m sounddevice` lists them"
+    )
+    parser.add_argument("--seconds", type=float, default=None, help="stop after so much sound (default: at Ctrl-C)")
+    parser.add_argument(
+        "--from", type=Path, default=None, dest="source", metavar="FILE", help="hear an audio file, not the microphone"
+    )
+    parser.add_argument("--fast", action="store_true", help="with --from: as fast as possible, not in real time")
+    parser.set_defaults(run=commands.listen)
 
 
 def _add_align(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from corpora import MANIFESTS, read_manifest
-from long_recordings import LONGEST, is_long, pieces
+from long_recordings import LONGEST, PieceCutter, blocks, is_long, pieces
 from utils import read_audio
 
 
@@ -97,6 +97,26 @@ def test_another_rate_and_stereo_give_the_same_times(talk, tmp_path):
     )
 
 
+def test_the_growing_piece_is_the_beginning_of_the_piece_that_it_becomes(talk):
+    path, _ = talk
+    cutter, seen, found = PieceCutter(), [], []
+    for samples in blocks(path, 0.1):
+        finished = list(cutter.add(samples))
+        found += finished
+        growing = cutter.growing()
+        if growing is not None:
+            seen.append(growing)
+    found += cutter.finish()
+    assert cutter.growing() is None
+    for piece in found:
+        before = [growing for growing in seen if growing.start == piece.start]
+        assert len(before) > 3
+        for growing in before:
+            number = min(len(growing.samples), len(piece.samples))
+            np.testing.assert_array_equal(growing.samples[:number], piece.samples[:number])
+    assert {growing.start for growing in seen} == {piece.start for piece in found}
+
+
 def test_memory_does_not_grow_with_the_length(talk, tmp_path):
     path, _ = talk
     signal = read_audio(path)
@@ -118,3 +138,5 @@ def test_length_and_what_is_no_audio(talk, tmp_path):
     assert not is_long(tmp_path / "text.wav")
     with pytest.raises(ValueError, match="ffmpeg -i INPUT"):
         list(pieces(tmp_path / "text.wav"))
+    with pytest.raises(FileNotFoundError, match=r"No audio file at .*none\.wav"):
+        list(pieces(tmp_path / "none.wav"))

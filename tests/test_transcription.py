@@ -9,8 +9,10 @@ import soundfile
 
 import records
 import transcription
+from corpora import MANIFESTS, read_manifest
 from sample_models import acoustic_model
 from transcription import load_recogniser, released_weights
+from utils import read_audio
 
 
 def _listening_model(width: int, frame_step: int = 1, scale: float = 10.0) -> keras.Model:
@@ -80,11 +82,23 @@ def test_stereo_wav_at_another_rate_gives_the_same_text_as_flac(weights, tmp_pat
     at_16 = 0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * 16_000) / 16_000)
     recogniser = load_recogniser(weights)
     soundfile.write(tmp_path / "tone.flac", at_16, 16_000)
-    from utils import read_audio
-
     first, second = (recogniser.probabilities(read_audio(tmp_path / name)) for name in ("tone.wav", "tone.flac"))
     assert first.shape == second.shape == (199, 29)
     assert (first[5:-5].argmax(axis=1) == second[5:-5].argmax(axis=1)).mean() > 0.95  # edges differ by the resampler
+
+
+def test_samples_in_memory_give_the_text_of_their_file(weights, tiny_corpus, tmp_path):
+    recogniser = load_recogniser(weights)
+    utterances = read_manifest(tiny_corpus / MANIFESTS["train"])[:9]
+    short = read_audio(utterances[0].path)
+    long = np.concatenate([np.pad(read_audio(utterance.path), (0, 8_000)) for utterance in utterances])
+    rng = np.random.default_rng(0)
+    for samples in (short, long + 1e-4 * rng.standard_normal(len(long)), 0.1 * rng.standard_normal(32_000)):
+        samples = samples.astype(np.float32)
+        soundfile.write(tmp_path / "clip.wav", samples, 16_000, subtype="FLOAT")
+        assert recogniser.transcribe_samples(samples) == recogniser.transcribe(tmp_path / "clip.wav")
+    assert len(long) > 16 * 16_000 and recogniser.transcribe_samples(short)
+    assert recogniser.transcribe_samples(np.zeros(32_000, np.float32)) == ""
 
 
 def test_unusable_audio_is_named_with_the_reason(weights, tmp_path):

@@ -17,7 +17,7 @@ import vui
 from corpora import MANIFESTS, read_manifest, set_active_corpus, write_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["data", "train", "evaluate", "transcribe", "align", "lm", "study", "compare", "report"]
+COMMANDS = ["data", "train", "evaluate", "transcribe", "listen", "align", "lm", "study", "compare", "report"]
 
 
 @pytest.fixture(autouse=True)
@@ -290,6 +290,37 @@ def test_transcribe_without_weights_names_train(project, clip, monkeypatch, caps
     assert re.search(r"(?s)Error: There are no released weights yet.*vui\.py train", capsys.readouterr().err)
     assert vui.main(["transcribe", clip, "--model", "none.h5"]) == 1
     assert "No weights at none.h5. Train a model first: python vui.py train MODEL" in capsys.readouterr().err
+
+
+# ----------------------------------------------------------------------------------------------------------- listen
+
+
+def test_listen_hears_a_file_in_the_microphones_place(project, weights, clip, capsys):
+    arguments = ["listen", "--from", clip, "--fast", "--model", weights]
+    assert vui.main(arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ("" if captured.out else "No speech was heard.\n")
+    soundfile.write("noise.wav", np.random.default_rng(0).normal(0, 0.1, 32_000).clip(-1, 1), 16_000)
+    assert vui.main(["listen", "--from", "noise.wav", "--fast", "--seconds", "1", "--model", weights]) == 0
+    assert capsys.readouterr() == ("", "No speech was heard.\n")
+
+
+def test_listen_says_what_is_missing_before_a_model_is_loaded(project, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    for arguments, message in [
+        ([], r"Error: The microphone needs the package sounddevice.*vui\.py transcribe FILE"),
+        (["--from", "none.wav"], r"Error: No audio file at none\.wav"),
+        (["--fast"], r"Error: --fast goes with --from FILE"),
+    ]:
+        assert vui.main(["listen", "--model", "none.h5", *arguments]) == 1
+        captured = capsys.readouterr()
+        assert re.search(message, captured.err) and captured.out == ""
+
+
+def test_listen_refuses_what_is_no_audio(project, weights, capsys):
+    Path("text.wav").write_text("no audio")
+    assert vui.main(["listen", "--from", "text.wav", "--fast", "--model", weights]) == 1
+    assert "Error: Cannot read text.wav as audio" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------------------- compare

@@ -1,0 +1,168 @@
+"""Listening: sound arrives in chunks, from a microphone or a file, and becomes text while somebody speaks.
+
+Speech is found and cut at pauses as in long recordings, so that silence and noise give no words. While a piece grows its text
+so far is shown: frame by frame where the model only looks back, else by decoding the growing piece again about twice a
+second. At the pause the finished piece is decoded once more as a whole, which gives the text that `transcribe` would give.
+"""
+
+import contextlib
+import dataclasses
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+import numpy as np
+
+from acoustic import output_length
+from decoding import greedy_decode
+from frame_model import FrameModel
+from long_recordings import LONGEST, Piece, PieceCutter
+from streaming import StreamingRecogniser
+from transcription import Recogniser
+from utils import SAMPLE_RATE
+
+PARTIAL = 0.5  # seconds of sound after which a growing piece is decoded again
+
+
+@dataclasses.dataclass(frozen=True)
+class Heard:
+    """What somebody says."""
+
+    text: str  # not final: all of the piece so far, empty when it was no speech after all
+    start: float  # seconds from the beginning
+    final: bool  # False while it can still change
+
+
+class Listener:
+    """Turns chunks of sound into text.
+
+    Args:
+        recogniser: any; see `streams`.
+        partial: seconds of new sound after which a growing piece is decoded again, for models that do not stream.
+        longest: seconds of a piece at most.
+    """
+
+    def __init__(self, recogniser: Recogniser, partial: float = PARTIAL, longest: float = LONGEST):
+        self.recogniser, self.partial = recogniser, partial
+        self.cutter = PieceCutter(longest)
+        self.frames, self.stream = None, None
+        with contextlib.suppress(ValueError):  # a layer that is not known frame by frame: Keras runs the model
+            self.frames = FrameModel(recogniser.model)
+            self.stream = StreamingRecogniser(recogniser, self.frames)
+        self.shown = ""
+        self._begin(-1.0)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the model goes frame by frame; otherwise pieces are decoded again while they grow."""
+        return self.stream is not None
+
+    def add(self, samples: np.ndarray) -> Iterator[Heard]:
+        """Take samples (num_samples,) at 16 kHz and yield what is new: texts so far, and final ones at pauses."""
+        for piece in self.cutter.add(samples):
+            yield from self._end(piece)
+        growing = self.cutter.growing()
+        text = "" if growing is None else self._so_far(growing)
+        if text != self.shown:
+            self.shown = text
+            yield Heard(text, self.start, final=False)
+
+    def finish(self) -> Iterator[Heard]:
+        """Yield what is left when the sound ends."""
+        for piece in self.cutter.finish():
+            yield from self._end(piece)
+        if self.shown:
+            self.shown = ""
+            yield Heard("", self.start, final=False)
+
+    def _begin(self, start: float) -> None:
+        """Get ready for the piece that begins at `start`."""
+        self.start, self.num_done, self.wait = start, 0, 0.0
+
+    def _end(self, piece: Piece) -> Iterator[Heard]:
+        text = self.recogniser.decode(self._probabilities(piece.samples))
+        if text:
+            self.shown = ""
+            yield Heard(text, piece.start, final=True)
+
+    def _so_far(self, growing: Piece) -> str:
+        """Return the text of a piece that has not ended."""
+        if growing.start != self.start:
+            self._begin(growing.start)
+            if self.stream is not None:
+                self.stream.reset()
+        new = growing.samples[self.num_done :]
+        if self.stream is not None:
+            self.stream.add(new)
+        elif len(new) < self.wait * SAMPLE_RATE:
+            return self.shown
+        self.num_done = len(growing.samples)
+        if self.stream is not None:
+            return self.stream.text
+        begun = time.perf_counter()
+        text = greedy_decode(self._probabilities(growing.samples))
+        self.wait = max(
+            self.partial, 2 * (time.perf_counter() - begun)
+        )  # at least half of the time is left for the rest
+        return text
+
+    def _probabilities(self, samples: np.ndarray) -> np.ndarray:
+        """Return what `Recogniser.probabilities` gives, without compiling for each length where that can be avoided."""
+        features = self.recogniser.normalise(self.recogniser.settings.extract(samples))
+        if output_length(self.recogniser.model, len(features)) < 1:
+            return np.empty((0, self.recogniser.model.output_shape[-1]), np.float32)
+        if self.frames is None:
+            return self.recogniser.probabilities(samples)
+        return self.frames.whole(features)  # a stream that shares the frames begins anew with the next piece
+
+
+# -------------------------------------------------------------------------------------------------- terminal
+
+
+class LiveLine:
+    """A line of a terminal that is written over until it is final. Into a file or pipe go final lines only.
+
+    Args:
+        out: where to write.
+    """
+
+    def __init__(self, out: TextIO):
+        self.out, self.width = out, 0
+
+    def show(self, heard: Heard) -> None:
+        """Write a text; the end of one that is too long for the line."""
+        if heard.final:
+            self.out.write("\r" * (self.width > 0) + heard.text.ljust(self.width) + "\n")
+            self.width = 0
+        elif self.out.isatty():
+            text = heard.text[-(shutil.get_terminal_size().columns - 1) :]
+            self.out.write("\r" + text.ljust(self.width))
+            self.width = len(text)
+        self.out.flush()
+
+
+def listen(recogniser: Recogniser, chunks: Iterable[np.ndarray], out: TextIO | None = None) -> list[str]:
+    """Write what is said, line by line, until the sound ends or Ctrl-C is pressed.
+
+    Args:
+        recogniser: any.
+        chunks: samples at 16 kHz, as `microphone_chunks` and `file_chunks` give them.
+        out: a terminal, file or pipe; None: the standard output.
+
+    Returns:
+        The final texts.
+    """
+    listener, line, texts = Listener(recogniser), LiveLine(out or sys.stdout), []
+
+    def show(found: Iterable[Heard]) -> None:
+        for heard in found:
+            line.show(heard)
+            texts.extend([heard.text] * heard.final)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        for samples in chunks:
+            show(listener.add(samples))
+    show(listener.finish())
+    return texts
