@@ -196,26 +196,33 @@ def _in_format(alignment, path: Path, form: str) -> str:
 
 def listen(options: argparse.Namespace) -> int:
     """Print what is said into the microphone, or in a file that stands in for it."""
-    if options.fast and options.source is None:
-        raise ValueError("--fast goes with --from FILE: a microphone gives its sound in real time.")
-    if options.source is not None and not options.source.is_file():  # said before TensorFlow is loaded
-        raise FileNotFoundError(f"No audio file at {options.source}. Check the path.")
-    from sound_sources import check_microphone, file_chunks, first_seconds, microphone_chunks
-
-    device = int(options.device) if str(options.device).isdecimal() else options.device
-    if options.source is None:
-        check_microphone(device)
+    chunks = live_chunks(options)
     from listening import listen
 
     recogniser = _recogniser(options)
-    if options.source is not None:
-        chunks = file_chunks(options.source, real_time=not options.fast)
-    else:
-        chunks = microphone_chunks(device)
+    if options.source is None:
         print("Listening. Ctrl-C ends.", file=sys.stderr)
-    if not listen(recogniser, first_seconds(chunks, options.seconds)):
+    if not listen(recogniser, chunks):
         print("No speech was heard.", file=sys.stderr)
     return 0
+
+
+def live_chunks(options: argparse.Namespace):
+    """Return the sound of the microphone, or of the file that stands in for it, in chunks that begin when they are asked for.
+
+    What is missing is said now, before a backend is loaded.
+    """
+    if options.fast and options.source is None:
+        raise ValueError("--fast goes with --from FILE: a microphone gives its sound in real time.")
+    if options.source is not None and not options.source.is_file():
+        raise FileNotFoundError(f"No audio file at {options.source}. Check the path.")
+    from sound_sources import check_microphone, file_chunks, first_seconds, microphone_chunks
+
+    if options.source is not None:
+        return first_seconds(file_chunks(options.source, real_time=not options.fast), options.seconds)
+    device = int(options.device) if str(options.device).isdecimal() else options.device
+    check_microphone(device)
+    return first_seconds(microphone_chunks(device), options.seconds)
 
 
 def align(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 JSON_VERSION = 1  # of what --json prints
-RELEASED = Path("results") / "released" / "keywords.h5"  # below the project
+RELEASED = Path("results") / "released"  # below the project
 
 
 def data_speech_commands(options: argparse.Namespace) -> int:
@@ -104,13 +104,13 @@ def released_or(model: Path | None) -> Path:
 
     if model is not None:
         return model
-    path = project_root() / RELEASED
-    if not path.is_file():
+    found = sorted((project_root() / RELEASED).glob("keywords*.h5"))
+    if not found:
         raise FileNotFoundError(
-            f"There are no released weights at {path}. Train a classifier with `python vui.py keywords train DIR` and name it "
-            "with --model."
+            f"There are no released weights keywords*.h5 in {project_root() / RELEASED}. Train a classifier with "
+            "`python vui.py keywords train DIR` and name it with --model."
         )
-    return path
+    return found[-1]
 
 
 def _words(words: list[str] | None) -> list[str] | str | None:

@@ -10,6 +10,7 @@ align       when each word of a text was spoken
 study       train what a question of the model study compares, and say what comes out
 lm          make a language model from text, or measure one
 keywords    train or evaluate a classifier of single words
+spot        find spoken commands in recordings, or while they are said
 compare     table of the runs on disk; keep the README's table true
 report      run a notebook from the top and export it as self-contained HTML
 export      a trained model for use without this project: SavedModel, LiteRT or ONNX
@@ -25,6 +26,7 @@ from pathlib import Path
 import commands
 import evaluation_commands
 import keyword_commands
+import spotting_commands
 
 FORMATS = ("text", "json", "srt", "vtt", "textgrid")
 EXPORT_FORMATS = ("savedmodel", "litert", "onnx")
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_align(subparsers.add_parser("align", help="when each word of a text was spoken"))
     _add_lm(subparsers.add_parser("lm", help="language models: train, perplexity"))
     _add_keywords(subparsers.add_parser("keywords", help="classifiers of single words: train, evaluate"))
+    _add_spot(subparsers.add_parser("spot", help="find spoken commands in long recordings or live"))
     _add_study(subparsers.add_parser("study", help="runs and answers of the model study"))
     _add_compare(subparsers.add_parser("compare", help="table of the runs on disk"))
     _add_report(subparsers.add_parser("report", help="run a notebook and export HTML"))
@@ -172,6 +175,11 @@ def _add_listen(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hot-words", nargs="+", default=(), metavar="WORD", help="names and terms that are likely here"
     )
+    _add_sound_source(parser)
+    parser.set_defaults(run=commands.listen)
+
+
+def _add_sound_source(parser) -> None:
     parser.add_argument(
         "--device", default=None, metavar="N", help="number or name, as `python -m sounddevice` lists them"
     )
@@ -180,7 +188,6 @@ def _add_listen(parser: argparse.ArgumentParser) -> None:
         "--from", type=Path, default=None, dest="source", metavar="FILE", help="hear an audio file, not the microphone"
     )
     parser.add_argument("--fast", action="store_true", help="with --from: as fast as possible, not in real time")
-    parser.set_defaults(run=commands.listen)
 
 
 def _add_align(parser: argparse.ArgumentParser) -> None:
@@ -258,6 +265,40 @@ def _add_keywords(parser: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--figures", type=Path, default=None, metavar="FOLDER", help="also draw what was found")
     evaluate.add_argument("--json", action="store_true")
     evaluate.set_defaults(run=keyword_commands.evaluate)
+
+
+def _add_spot(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    parser.add_argument("--model", type=Path, default=None, metavar="WEIGHTS", help="default: the released weights")
+    parser.add_argument("--threshold", type=float, default=None, help="0..1: score from which a word is found")
+    parser.add_argument("--hop", type=float, default=None, help="seconds from one window to the next")
+    parser.add_argument("--smoothing", type=int, default=None, help="windows that are averaged, an odd number")
+    parser.add_argument("--refractory", type=float, default=None, help="seconds in which a word is not found again")
+    parser.add_argument("--json", action="store_true")
+    live = parser.add_argument_group("live")
+    live.add_argument("--live", action="store_true", help="listen to the microphone instead of files")
+    _add_sound_source(live)
+    measure = parser.add_argument_group("how good it is")
+    measure.add_argument(
+        "--measure",
+        type=Path,
+        default=None,
+        metavar="MANIFEST",
+        help="count false alarms in speech; for each threshold",
+    )
+    measure.add_argument(
+        "--clips", type=Path, default=None, metavar="DIR", help="Speech Commands, to measure recall too"
+    )
+    measure.add_argument("--part", choices=("train", "development", "validation", "testing"), default="development")
+    measure.add_argument("--snr", type=float, default=20.0, help="of the clips over the background recordings, in dB")
+    measure.add_argument(
+        "--seed", type=int, default=0, help="of the order, the places and the backgrounds of the clips"
+    )
+    measure.add_argument(
+        "--per-hour", type=float, default=1.0, help="false alarms that may be, to choose the threshold"
+    )
+    measure.add_argument("--allow-training-speakers", action="store_true")
+    parser.set_defaults(run=spotting_commands.spot)
 
 
 def _add_study(parser: argparse.ArgumentParser) -> None:

@@ -75,6 +75,6 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(folder, spoken
 
 
 def test_without_weights_the_error_names_the_command(folder, spoken_words, capsys, monkeypatch):
-    monkeypatch.setattr(keyword_commands, "RELEASED", folder / "none.h5")
+    monkeypatch.setattr(keyword_commands, "RELEASED", folder / "none")
     assert vui.main(["keywords", "evaluate", str(spoken_words)]) == 1
     assert "no released weights" in capsys.readouterr().err

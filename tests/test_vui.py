@@ -27,6 +27,7 @@ COMMANDS = [
     "align",
     "lm",
     "keywords",
+    "spot",
     "study",
     "compare",
     "report",
