@@ -32,7 +32,7 @@ MAX_SECONDS = 60.0
 RATES = (8_000, 192_000)  # Hz that a sound card may have
 HEADER_BYTES = 4096  # more than a WAV header has
 IDLE_SECONDS = 1800.0
-FRAME_HEIGHT = 260  # pixels
+FRAME_HEIGHT = 310  # pixels
 
 
 class VoiceRecorder:
