@@ -226,7 +226,6 @@ def test_the_threshold_with_the_best_recall_among_those_allowed_is_chosen():
 def test_a_small_network_finds_the_words_it_knows_where_they_are(spoken_words, tmp_path, monkeypatch):
     import keras
 
-    from keyword_data import ClipAugmentation
     from keyword_features import KeywordFeatures
     from keyword_models import FEATURES, ZOO
     from keyword_training import train_keywords
@@ -244,8 +243,8 @@ def test_a_small_network_finds_the_words_it_knows_where_they_are(spoken_words, t
         tmp_path / "m.h5",
         features=features,
         minibatch_size=16,
-        epochs=60,
-        augmentation=ClipAugmentation(),
+        epochs=30,
+        verbose=0,
     )
     classifier = load_classifier(tmp_path / "m.h5")
     audio, settings = load_part(dataset, "train", progress=False), SpotSettings(threshold=0.4)
