@@ -158,7 +158,7 @@ def _placed(options: argparse.Namespace, classifier, index, settings) -> tuple[l
     from spotting_evaluation import word_tracks
 
     dataset = choose_clips(index, classifier.labels)
-    if not options.allow_training_speakers:
+    if options.part != "development" and not options.allow_training_speakers:  # that part is there to choose with
         refuse_known_speakers(classifier, dataset, options.part)
     audio = load_part(dataset, options.part, progress=not options.json)
     backgrounds = background_noise(dataset, options.part)

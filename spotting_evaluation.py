@@ -26,7 +26,7 @@ from utils import SAMPLE_RATE, progress_bar
 if TYPE_CHECKING:
     from keyword_evaluation import Classifier
 
-THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995)
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
 CLIPS_TOGETHER = 40  # clips in one recording made for recall
 GAPS = (1.0, 3.0)  # seconds between two of them
 

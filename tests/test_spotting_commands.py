@@ -78,12 +78,13 @@ def test_live_ends_with_what_was_heard_before_ctrl_c(folder, capsys, monkeypatch
 
 
 def test_measuring_gives_a_curve_of_recall_against_false_alarms(folder, spoken_words, capsys):
+    soundfile.write("same.wav", soundfile.read("long.wav")[0], RATE)
     soundfile.write("quiet.wav", np.full(36 * RATE, 0.001), RATE)
     write_manifest(
         "speech.json",
         [
             Utterance(folder / "long.wav", 4.0, "well"),
-            Utterance(folder / "long.wav", 4.0, "to bed"),
+            Utterance(folder / "same.wav", 4.0, "to bed"),
             Utterance(folder / "quiet.wav", 36.0, "hush"),
             Utterance(folder / "gone.wav", 36.0, "hush"),
         ],

@@ -13,7 +13,7 @@ from corpora import Utterance
 from keyword_audio import load_part
 from keyword_evaluation import Proportion, load_classifier
 from speech_commands import choose_clips, index_folder
-from spotting import Event, SpotSettings, Spotter
+from spotting import Event, SpotSettings, Spotter, find_events
 from spotting_evaluation import (
     FalseAlarms,
     OperatingPoint,
@@ -226,7 +226,6 @@ def test_the_threshold_with_the_best_recall_among_those_allowed_is_chosen():
 def test_a_small_network_finds_the_words_it_knows_where_they_are(spoken_words, tmp_path, monkeypatch):
     import keras
 
-    from keyword_data import ClipAugmentation
     from keyword_features import KeywordFeatures
     from keyword_models import FEATURES, ZOO
     from keyword_training import train_keywords
@@ -244,13 +243,20 @@ def test_a_small_network_finds_the_words_it_knows_where_they_are(spoken_words, t
         tmp_path / "m.h5",
         features=features,
         minibatch_size=16,
-        epochs=60,
-        augmentation=ClipAugmentation(),
+        epochs=30,
+        verbose=0,
     )
     classifier = load_classifier(tmp_path / "m.h5")
-    audio, settings = load_part(dataset, "train", progress=False), SpotSettings(threshold=0.5)
+    audio, settings = load_part(dataset, "train", progress=False), SpotSettings(threshold=0.4)
     noise = [np.random.default_rng(0).normal(0, 1, 40_000)]
     tracks = word_tracks(classifier, audio, noise, settings, snr_db=30, progress=False)
+    again = word_tracks(classifier, audio, noise, settings, snr_db=30, progress=False)
+    assert [placed for _, placed in tracks] == [placed for _, placed in again]
+    placed = [clip for _, clips in tracks for clip in clips]
+    assert sorted({clip.word for clip in placed}) == ["bed", "happy"] and len(placed) == 20
     measured = operating_point([], tracks, ("bed", "happy"), settings)
-    print(measured.recall, measured.num_wrong)
-    assert measured.recall.rate > 0.8
+    assert measured.recall.rate >= 0.7  # it has learnt these clips, whose middle is somewhere else here
+    events = [event for one, _ in tracks for event in find_events(one.probabilities, ("bed", "happy"), settings)]
+    middles = [(clip.word, (clip.start + clip.end) / 2) for clip in placed]
+    near = [min(abs(e.time - middle) for word, middle in middles if word == e.word) for e in events]
+    assert np.median(near) < 0.3
