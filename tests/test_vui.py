@@ -18,7 +18,7 @@ import vui
 from corpora import MANIFESTS, read_manifest, set_active_corpus, write_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["data", "train", "evaluate", "transcribe", "listen", "align", "lm", "study", "compare", "report"]
+COMMANDS = ["data", "train", "evaluate", "transcribe", "listen", "align", "lm", "spot", "study", "compare", "report"]
 
 
 @pytest.fixture(autouse=True)
