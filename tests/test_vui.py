@@ -506,3 +506,30 @@ def test_transcribe_of_a_recording_in_which_nobody_speaks_is_empty(project, weig
     soundfile.write("long.wav", 0.01 * np.random.default_rng(0).standard_normal(16_000 * 40), 16_000)
     assert vui.main(["transcribe", "quiet.wav", "long.wav", "--model", weights]) == 0
     assert capsys.readouterr().out == "quiet.wav: \nlong.wav: \n"
+
+
+# ----------------------------------------------------------------------------------------------------------- export
+
+
+def test_export_writes_a_checked_file_beside_the_weights_or_where_told(weights, project, capsys):
+    import keras
+
+    shutil.copy(weights, "mine.h5")
+    status = vui.main(["export", "mine.h5", "--format", "litert"])
+    printed = capsys.readouterr()
+    if keras.backend.backend() != "tensorflow":
+        assert status == 1 and "Run the export with KERAS_BACKEND=tensorflow" in printed.err
+        assert [path.name for path in project.iterdir()] == ["mine.h5"]
+        return
+    assert status == 0 and Path("mine.tflite").is_file()
+    assert "input 'serving_default_features:0' (1, num_frames, 13): features as computed, not normalised" in printed.out
+    assert re.search(r"^  1 x 732 frames: \d\.\de-\d\d$", printed.out, re.MULTILINE)
+    about = json.loads(Path("mine.tflite.json").read_text())
+    assert about["features"]["kind"] == "mfcc" and np.ptp(about["normalisation"]["mean"]) > 1  # those of the corpus
+    assert vui.main(["export", "mine.h5", "--format", "litert", "--out", "other/name.onnx"]) == 1
+    assert "ends in .tflite. Received: 'name.onnx'" in capsys.readouterr().err and not Path("other").exists()
+
+
+def test_export_without_weights_says_so(project, capsys):
+    assert vui.main(["export", "none.h5", "--format", "savedmodel"]) == 1
+    assert re.search(r"Error: (No weights at none\.h5|Models are exported from TensorFlow)", capsys.readouterr().err)
