@@ -345,20 +345,11 @@ def report(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Write a trained model in another format, checked against Keras."""
-    from exporting import default_path, export, metadata_path
+    from exporting import default_path, describe, export
     from model_formats import require
     from transcription import load_recogniser
 
-    require(options.format)
+    require(options.format)  # what is missing is said before anything is loaded
     path = options.out or default_path(options.weights, options.format)
-    metadata = export(load_recogniser(options.weights), path, options.format)
-    size = sum(item.stat().st_size for item in [path, *path.rglob("*")] if item.is_file())
-    print(f"{path}: {size / 1e6:.1f} MB")
-    for side in ("input", "output"):
-        shape = ", ".join(str(length) for length in metadata[side]["shape"])
-        print(f"{side} {metadata[side]['name']!r} ({shape}): {metadata[side]['meaning']}")
-    print("Largest difference of a probability from Keras:")
-    for name, difference in metadata["verified"]["largest_difference"].items():
-        print(f"  {name}: {difference:.1e}")
-    print(f"Alphabet, features, mean and deviation: {metadata_path(path)}")
+    print(describe(path, export(load_recogniser(options.weights), path, options.format)))
     return 0

@@ -91,9 +91,31 @@ def export(recogniser: Recogniser, path: str | Path, form: str) -> dict:
     return metadata
 
 
+def describe(path: str | Path, metadata: dict) -> str:
+    """Return what there is to say about an export: sizes, inputs, outputs and how far it is from Keras.
+
+    Args:
+        path: of the export.
+        metadata: what `export` returned.
+    """
+    path = Path(path)
+    size = sum(item.stat().st_size for item in [path, *path.rglob("*")] if item.is_file())
+    lines = [f"{path}: {size / 1e6:.1f} MB"]
+    for side in ("input", "output"):
+        shape = ", ".join(str(length) for length in metadata[side]["shape"])
+        lines.append(f"{side} {metadata[side]['name']!r} ({shape}): {metadata[side]['meaning']}")
+    lines.append("largest difference of a probability from Keras:")
+    found = metadata["verified"]["largest_difference"]
+    lines += [f"  {name}: {difference:.1e}" for name, difference in found.items()]
+    return "\n".join([*lines, f"alphabet, features, mean and deviation: {metadata_path(path)}"])
+
+
 @keras.saving.register_keras_serializable(package="vui")
 class Standardise(layers.Layer):
-    """(x - mean) / std for each feature; both are weights, since ONNX files lose the constants of `layers.Normalization`."""
+    """(x - mean) / std for each feature.
+
+    Both are weights: a `layers.Normalization` with given statistics turns them into missing inputs of an ONNX file.
+    """
 
     def build(self, input_shape):
         """Make the weights; called by Keras."""

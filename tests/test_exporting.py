@@ -16,6 +16,7 @@ from tiny_export import exporting_here
 import exporting
 import model_formats
 import sample_models
+import wavenet
 from acoustic import acoustic_model
 from decoding import greedy_decode
 from exporting import default_path, export, metadata_path, verify
@@ -29,8 +30,15 @@ KINDS = {
     "convolution and simple_rnn": lambda: sample_models.cnn_rnn_model(13, 4, 5, 2, "valid", 6),
     "bidirectional gru": lambda: sample_models.bidirectional_rnn_model(13, 6),
     "lstm": lambda: sample_models.rnn_model(13, 6, cell="lstm"),
-    "wavenet": lambda: sample_models.wavenet_model(13, num_layer_grps=1, filters=4),
+    "wavenet": lambda: short_wavenet(),
 }
+
+
+def short_wavenet() -> keras.Model:
+    """The WaveNet with two of its five dilations, since each block takes seconds to convert."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wavenet, "DILATIONS", (1, 8))
+        return sample_models.wavenet_model(13, num_layer_grps=1, filters=4)
 
 
 def plain_convolution() -> keras.Model:
