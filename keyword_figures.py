@@ -98,8 +98,9 @@ def plot_keyword_histories(
         for ax, (key, factor) in zip(panels, (("val_loss", 1), ("val_accuracy", 100)), strict=True):
             values = factor * np.array(history[key])
             ax.plot(np.arange(1, len(values) + 1), values, label=name, **curve_style(index))
+    longest = max((len(found["val_loss"]) for found in numbers.values()), default=1)
     for ax, label in zip(panels, ("loss (nats per clip)", "accuracy (%)"), strict=True):
-        ax.set(xlabel="epoch", ylabel=label)
+        ax.set(xlabel="epoch", ylabel=label, xlim=(0.5, longest + 0.5))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[1].legend()
     return figure, numbers
@@ -140,6 +141,7 @@ def plot_mfcc_image(image: np.ndarray, label: str = "") -> tuple[Figure, np.ndar
     figure, ax = plt.subplots(figsize=(5, 3.6), layout="constrained")
     shown = ax.imshow(values, origin="lower", aspect="auto", cmap="RdGy", vmin=-limit, vmax=limit)
     ax.set(xlabel="frame", ylabel="coefficient", title=label)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(visible=False)
     figure.colorbar(shown, ax=ax, label="standard deviations")
     return figure, values
@@ -161,11 +163,11 @@ def plot_noises(num_seconds: float = 8.0, seed: int = 0) -> tuple[Figure, dict[s
         noise = make(round(num_seconds * SAMPLE_RATE), np.random.default_rng([seed, index]))
         centres, levels = octave_levels(noise)
         slopes[colour] = float(np.polyfit(np.arange(len(levels)), levels, 1)[0])
-        ax.plot(centres, levels, label=f"{colour} ({slopes[colour]:+.1f})", **curve_style(index))
+        ax.plot(centres, levels, label=f"{colour} ({round(slopes[colour], 1) + 0:+.1f})", **curve_style(index))
     ax.set_xscale("log", base=2)
     ax.set_xticks(centres, [f"{centre / 1000:.2g}" for centre in centres])
     ax.set(xlabel="frequency (kHz)", ylabel="power density (dB, 1/Hz)", title="Colours of noise, dB per octave")
-    ax.legend()
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure, slopes
 
 

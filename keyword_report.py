@@ -182,7 +182,7 @@ def _lead(ranked: Sequence[KeywordRun]) -> str:
         return text + f"; the next, {ranked[1].name}, has {ranked[1].accuracy}, and the intervals do not overlap."
     names = join([f"{run.name} ({100 * run.accuracy.rate:.1f} %)" for run in ties])
     which = "whose interval overlaps" if len(ties) == 1 else "whose intervals overlap"
-    return text + f", but not surely more than {names}, {which} with it: so few clips do not decide between them."
+    return text + f", but not surely more than {names}, {which} with it: this many clips do not decide between them."
 
 
 def _chance(ranked: Sequence[KeywordRun]) -> str:
@@ -302,7 +302,7 @@ def slopes_reading(slopes: Mapping[str, float]) -> str:
     promised = {"white": 0.0, "pink": -3.0, "blue": 3.0, "brown": -6.0, "violet": 6.0}
     errors = {colour: abs(slope - promised[colour]) for colour, slope in slopes.items()}
     worst = max(errors, key=errors.get)
-    listed = join([f"{colour} {slope:+.1f}" for colour, slope in slopes.items()])
+    listed = join([f"{colour} {round(slope, 1) + 0:+.1f}" for colour, slope in slopes.items()])
     return f"Measured slopes in dB per octave: {listed}. The furthest from its colour's is {worst}, by {errors[worst]:.2f} dB."
 
 
