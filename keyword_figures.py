@@ -101,7 +101,7 @@ def plot_keyword_histories(
     longest = max((len(found["val_loss"]) for found in numbers.values()), default=1)
     for ax, label in zip(panels, ("loss (nats per clip)", "accuracy (%)"), strict=True):
         ax.set(xlabel="epoch", ylabel=label, xlim=(0.5, longest + 0.5))
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     panels[1].legend()
     return figure, numbers
 

@@ -71,4 +71,5 @@ def test_versions_of_a_clip_share_a_scale_and_keep_time_to_the_right(kind):
 
 def test_the_axis_of_epochs_fits_a_single_epoch():
     figure, numbers = plot_keyword_histories({"a": {"val_loss": [0.5], "val_accuracy": [0.7]}})
-    assert figure.axes[0].get_xlim() == (0.5, 1.5) and numbers["a"]["val_accuracy"] == [0.7]
+    assert figure.axes[0].get_xlim() == (0.5, 1.5) and [t for t in figure.axes[0].get_xticks() if 0.5 < t < 1.5] == [1]
+    assert numbers["a"]["val_accuracy"] == [0.7]
