@@ -18,7 +18,7 @@ from rapidfuzz.distance import Levenshtein
 from corpora import MANIFESTS
 from data_generator import AudioGenerator
 from decoding import greedy_decode
-from utils import FeatureSettings, read_audio
+from utils import SAMPLE_RATE, FeatureSettings, read_audio
 
 if TYPE_CHECKING:
     import keras
@@ -374,15 +374,22 @@ def get_predictions(
     return utterance.text, predicted
 
 
-def audio_player(path: str | Path):
-    """Return a notebook player that embeds the utterance as a compressed OGG file."""
+def audio_player(audio: str | Path | np.ndarray, sample_rate: int = SAMPLE_RATE):
+    """Return a notebook player that embeds an utterance as a compressed OGG file.
+
+    Args:
+        audio: a file, or a waveform (num_samples,) in -1..1.
+        sample_rate: of the waveform in Hz; a file is brought to 16 kHz.
+    """
     import io
 
     import soundfile
     from IPython.display import Audio
 
     buffer = io.BytesIO()
-    soundfile.write(buffer, read_audio(path), 16_000, format="OGG", subtype="VORBIS")
+    if not isinstance(audio, np.ndarray):
+        audio, sample_rate = read_audio(audio), SAMPLE_RATE
+    soundfile.write(buffer, audio, sample_rate, format="OGG", subtype="VORBIS")
     return Audio(data=buffer.getvalue())
 
 

@@ -253,6 +253,22 @@ def score_predictions(
     return KeywordScore(tuple(labels), confusion, tuple(sorted(errors, key=lambda error: -error.probability)))
 
 
+def score_of(report: dict) -> KeywordScore:
+    """Return the score that `KeywordScore.as_dict` wrote into a record.
+
+    Raises:
+        ValueError: when it is none.
+    """
+    try:
+        errors = tuple(ClipError(**error) for error in report["errors"])
+        return KeywordScore(tuple(report["labels"]), np.array(report["confusion"], np.int64), errors)
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"This is no score of a keyword classifier: {error}. Expected 'labels', 'confusion' and 'errors', as a record of "
+            "train_keywords has them under 'report'."
+        ) from error
+
+
 def noise_curve(
     classifier: Classifier,
     audio: LabelledAudio,

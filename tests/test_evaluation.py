@@ -388,3 +388,11 @@ def test_the_player_embeds_the_utterance_as_a_compressed_file(corpus, tmp_path):
     (tmp_path / "played.ogg").write_bytes(data)
     assert soundfile.info(tmp_path / "played.ogg").format == "OGG"
     assert len(read_audio(tmp_path / "played.ogg")) == len(read_audio(path))
+
+
+def test_the_player_takes_a_waveform_at_its_own_rate(tmp_path):
+    samples = 0.1 * np.sin(2 * np.pi * 440 * np.arange(4000) / 8000)
+    (tmp_path / "played.ogg").write_bytes(audio_player(samples, 8000).data)
+    played, rate = soundfile.read(tmp_path / "played.ogg")
+    assert rate == 8000 and len(played) == 4000
+    assert np.abs(np.fft.rfft(played)).argmax() == 220  # bins of 2 Hz
