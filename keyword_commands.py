@@ -94,6 +94,26 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def export(options: argparse.Namespace) -> int:
+    """Write a classifier as LiteRT files with float32 numbers and with 8-bit integers, and measure both."""
+    from speech_commands import choose_clips, index_folder
+
+    index = index_folder(options.folder)
+    import model_formats
+
+    model_formats.require("litert")  # what is missing is said before anything is loaded
+    from exporting import default_path
+    from keyword_evaluation import load_classifier, refuse_known_speakers
+    from keyword_export import describe, export_keywords
+
+    weights = released_or(options.model)
+    classifier = load_classifier(weights)
+    dataset = choose_clips(index, classifier.labels, options.data_seed)
+    refuse_known_speakers(classifier, dataset, options.part)
+    print(describe(export_keywords(classifier, dataset, options.out or default_path(weights, "litert"), options.part)))
+    return 0
+
+
 def released_or(model: Path | None) -> Path:
     """Return the weights that were asked for, else the released ones.
 

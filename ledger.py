@@ -1,7 +1,8 @@
 """Keeping the README true: its result blocks are generated from the committed run records, and checked against them.
 
 A block stands between `<!-- results: FOLDER -->` and `<!-- end results -->`, where FOLDER holds the pickles and records. One
-called study says what the runs of the model study show, and one called decoding what a language model changes.
+called study says what the runs of the model study show, one called decoding what a language model changes, and one called
+keywords how well words are classified.
 `python vui.py compare --update` writes the blocks, `python vui.py compare --check` (part of `make lint`) fails when one
 differs, or when a committed record comes from uncommitted code.
 """
@@ -11,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 from comparison import RunResult, findings, load_runs, markdown_table, percent
+from keyword_results import keyword_block
 from records import read_records
 from study import best_losses
 from study_claims import conclusions
@@ -18,7 +20,8 @@ from study_questions import QUESTIONS
 from utils import project_root
 
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>results|study|decoding): (?P<folder>\S+) -->\n)(?P<body>.*?)(<!-- end (?P=kind) -->)", re.DOTALL
+    r"(<!-- (?P<kind>results|study|decoding|keywords): (?P<folder>\S+) -->\n)(?P<body>.*?)(<!-- end (?P=kind) -->)",
+    re.DOTALL,
 )
 
 
@@ -155,7 +158,9 @@ def check_project(root: Path | None = None) -> list[str]:
 
 
 def _body(match: re.Match, root: Path) -> str:
-    make = {"results": result_block, "study": study_block, "decoding": decoding_block}[match["kind"]]
+    make = {"results": result_block, "study": study_block, "decoding": decoding_block, "keywords": keyword_block}[
+        match["kind"]
+    ]
     return make(root / match["folder"])
 
 

@@ -144,9 +144,14 @@ def load_recogniser(weights: str | Path | None = None) -> Recogniser:
 
     Raises:
         FileNotFoundError: when there are none; the message says how to train.
-        ValueError: when the file is damaged or not of this project.
+        ValueError: when the file is damaged, not of this project, or a classifier of single words.
     """
     model, metadata = records.load_model(weights if weights is not None else released_weights())
+    if metadata.get("task") == "keywords":
+        raise ValueError(
+            f"{weights} is a classifier of single words, no recogniser. It is for `vui.py keywords evaluate`, `vui.py keywords "
+            "export` and `vui.py spot`."
+        )
     width = model.input_shape[-1]
     mean = np.asarray(metadata.get("mean", np.zeros(width)), np.float32)
     std = np.maximum(np.asarray(metadata.get("std", np.ones(width)), np.float32), STD_FLOOR)

@@ -9,7 +9,7 @@ listen      text of what is said into the microphone, while it is said
 align       when each word of a text was spoken
 study       train what a question of the model study compares, and say what comes out
 lm          make a language model from text, or measure one
-keywords    train or evaluate a classifier of single words
+keywords    train, evaluate or export a classifier of single words
 spot        find spoken commands in recordings, or while they are said
 compare     table of the runs on disk; keep the README's table true
 report      run a notebook from the top and export it as self-contained HTML
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_listen(subparsers.add_parser("listen", help="text of what is said into the microphone"))
     _add_align(subparsers.add_parser("align", help="when each word of a text was spoken"))
     _add_lm(subparsers.add_parser("lm", help="language models: train, perplexity"))
-    _add_keywords(subparsers.add_parser("keywords", help="classifiers of single words: train, evaluate"))
+    _add_keywords(subparsers.add_parser("keywords", help="classifiers of single words: train, evaluate, export"))
     _add_spot(subparsers.add_parser("spot", help="find spoken commands in long recordings or live"))
     _add_study(subparsers.add_parser("study", help="runs and answers of the model study"))
     _add_compare(subparsers.add_parser("compare", help="table of the runs on disk"))
@@ -265,6 +265,17 @@ def _add_keywords(parser: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--figures", type=Path, default=None, metavar="FOLDER", help="also draw what was found")
     evaluate.add_argument("--json", action="store_true")
     evaluate.set_defaults(run=keyword_commands.evaluate)
+    export = kinds.add_parser(
+        "export", help="LiteRT files, as they are and with 8-bit integers, and what both recognise"
+    )
+    export.add_argument(
+        "folder", type=Path, metavar="DIR", help="corpus whose training clips give the integers' ranges"
+    )
+    export.add_argument("--model", type=Path, default=None, metavar="WEIGHTS", help="default: the released weights")
+    export.add_argument("--out", type=Path, default=None, metavar="FILE.tflite", help="default: beside the weights")
+    export.add_argument("--part", choices=("development", "validation", "testing"), default="validation")
+    export.add_argument("--data-seed", type=int, default=0, help="of the unknown words and the silence")
+    export.set_defaults(run=keyword_commands.export)
 
 
 def _add_spot(parser: argparse.ArgumentParser) -> None:

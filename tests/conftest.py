@@ -64,6 +64,20 @@ def spoken_words(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def noises(tmp_path_factory) -> Path:
+    """Clips of three colours of noise by thirty speakers each, in the layout of Speech Commands; treat it as read-only."""
+    from augment import NOISES
+
+    folder = tmp_path_factory.mktemp("noises")
+    for number, word in enumerate(("brown", "violet", "white")):
+        (folder / word).mkdir()
+        for speaker in range(30):
+            samples = 0.1 * NOISES[word](16_000, np.random.default_rng([number, speaker]))
+            soundfile.write(folder / word / f"speaker{speaker}_nohash_0.wav", samples.clip(-1, 1), 16_000)
+    return folder
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch, tiny_corpus) -> Path:
     """An empty working folder in which the active corpus is the tiny one; results go to its `results/`."""

@@ -3,11 +3,9 @@
 import keras
 import numpy as np
 import pytest
-import soundfile
 
 import keyword_evaluation
 import records
-from augment import NOISES
 from keyword_data import ClipAugmentation
 from keyword_features import KeywordFeatures
 from keyword_models import classifier
@@ -16,18 +14,6 @@ from speech_commands import choose_clips, index_folder
 
 pytestmark = pytest.mark.usefixtures("without_compiling")
 WORDS = ("brown", "violet", "white")
-
-
-@pytest.fixture(scope="module")
-def noises(tmp_path_factory):
-    """Thirty speakers hiss three colours of noise."""
-    folder = tmp_path_factory.mktemp("noises")
-    for number, word in enumerate(WORDS):
-        (folder / word).mkdir()
-        for speaker in range(30):
-            samples = 0.1 * NOISES[word](16_000, np.random.default_rng([number, speaker]))
-            soundfile.write(folder / word / f"speaker{speaker}_nohash_0.wav", samples.clip(-1, 1), 16_000)
-    return folder
 
 
 @pytest.fixture

@@ -1,0 +1,155 @@
+"""A keyword classifier for small devices: LiteRT files with float32 numbers and with 8-bit integers, and what each recognises.
+
+The files take normalised features of one clip, since integers hold numbers of a similar size best, and give a
+probability for each label. The JSON file beside each says how to compute and normalise the features. Ranges of the 8-bit
+numbers come from training clips; accuracy before and after is measured on clips that had no part in that.
+"""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import model_formats
+import records
+from exporting import TOLERANCE, metadata_path
+from keyword_audio import LabelledAudio, load_part
+from keyword_evaluation import BATCH, Classifier, KeywordScore, predict, require_labels, score_predictions
+from speech_commands import CLIP_SAMPLES, Dataset
+from utils import SAMPLE_RATE
+
+VERSION = 1  # of the JSON file
+NUM_EXAMPLES = 300  # training clips that give the ranges of the activations
+SUFFIX = "_int8"  # of the name of the file with integers
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportedKeywords:
+    """One of the files, with what it makes of the clips.
+
+    Args:
+        path: the file.
+        num_bytes: its size.
+        score: of the clips of the part that was asked for.
+        agreement: share of these clips to which it gives the same label as Keras.
+    """
+
+    path: Path
+    num_bytes: int
+    score: KeywordScore
+    agreement: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path.name}: {self.num_bytes / 1e3:.0f} kB, accuracy {self.score.accuracy} of {self.score.num_clips:,} clips, "
+            f"the same label as Keras on {100 * self.agreement:.1f} %"
+        )
+
+
+def export_keywords(
+    classifier: Classifier, dataset: Dataset, path: str | Path, part: str = "validation", progress: bool = True
+) -> dict[str, ExportedKeywords]:
+    """Write a classifier as two LiteRT files and measure both.
+
+    Args:
+        classifier: what to write.
+        dataset: clips with the classifier's labels; the part 'train' gives the ranges of the integers.
+        path: of the float32 file, ending in `.tflite`; the other one gets `_int8` before the suffix.
+        part: whose clips are counted.
+        progress: show progress bars.
+
+    Returns:
+        {'float32': ..., 'int8': ...}.
+
+    Raises:
+        ValueError: for other labels, a wrong suffix, a model that LiteRT cannot hold, or a file whose labels are others than
+            Keras' too often; no file is left then.
+        RuntimeError: on another backend than TensorFlow.
+    """
+    model_formats.require("litert")
+    path = Path(path)
+    if path.suffix != ".tflite":
+        raise ValueError(f"A LiteRT file ends in .tflite. Received: {path.name!r}")
+    require_labels(classifier, dataset)
+    train, heard = load_part(dataset, "train", progress), load_part(dataset, part, progress)
+    chosen = np.random.default_rng(0).permutation(len(train))[:NUM_EXAMPLES]
+    examples = classifier.features(train.samples(np.sort(chosen)))
+    expected = predict(classifier, heard)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = {"float32": path.name, "int8": f"{path.stem}{SUFFIX}{path.suffix}"}
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+        partial = {numbers: Path(folder) / name for numbers, name in names.items()}
+        model_formats.write(classifier.model, partial["float32"], "litert")
+        activations = model_formats.quantise(classifier.model, examples, partial["int8"])["activations"]
+        found = {numbers: _measure(file, classifier, heard, expected) for numbers, file in partial.items()}
+        largest = float(np.abs(found["float32"][0] - expected).max())
+        if not largest <= TOLERANCE:
+            raise ValueError(
+                f"The LiteRT file of {classifier.model.name!r} disagrees with Keras: a probability is off by {largest:.2g} (at "
+                f"most {TOLERANCE:g} is allowed). It was not kept."
+            )
+        exported = {}
+        for numbers, file in partial.items():
+            target = path.with_name(file.name)
+            size = file.stat().st_size
+            exported[numbers] = dataclasses.replace(found[numbers][1], path=target, num_bytes=size)
+            about = _metadata(classifier, exported[numbers], numbers, activations, part)
+            records.write_json(metadata_path(file), about)
+        for file in partial.values():
+            file.replace(path.with_name(file.name))
+            metadata_path(file).replace(metadata_path(path.with_name(file.name)))
+    return exported
+
+
+def describe(exported: dict[str, ExportedKeywords]) -> str:
+    """Return both files in a line each, and what the integers change."""
+    before, after = exported["float32"], exported["int8"]
+    change = 100 * (after.score.accuracy.rate - before.score.accuracy.rate)
+    return (
+        f"{before}\n{after}\n8-bit integers: {before.num_bytes / after.num_bytes:.1f} times smaller, accuracy {change:+.1f} "
+        f"points ({before.score.num_errors} errors before, {after.score.num_errors} after)."
+    )
+
+
+def _measure(
+    file: Path, classifier: Classifier, heard: LabelledAudio, expected: np.ndarray
+) -> tuple[np.ndarray, ExportedKeywords]:
+    """Return the probabilities that a file gives for clips, and what they are worth."""
+    found = _probabilities(model_formats.open_file(file).run, classifier, heard)
+    score = score_predictions(classifier.labels, heard.targets, found, heard.clips)
+    agreement = float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1)))
+    return found, ExportedKeywords(file, 0, score, agreement)
+
+
+def _probabilities(run: Callable[[np.ndarray], np.ndarray], classifier: Classifier, heard: LabelledAudio) -> np.ndarray:
+    steps = np.split(np.arange(len(heard)), range(BATCH, len(heard), BATCH))
+    return np.concatenate([run(classifier.features(heard.samples(indices))) for indices in steps])
+
+
+def _metadata(classifier: Classifier, exported: ExportedKeywords, numbers: str, activations: str, part: str) -> dict:
+    return {
+        "version": VERSION,
+        "file": exported.path.name,
+        "format": "litert",
+        "numbers": numbers,
+        "activations": activations if numbers == "int8" else "float32",
+        "model": classifier.model.name,
+        "labels": list(classifier.labels),
+        "sample_rate": SAMPLE_RATE,
+        "num_samples": CLIP_SAMPLES,
+        "features": {
+            "kind": classifier.settings.kind,
+            "shape": list(classifier.settings.shape),
+            "definition": "the module keyword_features of this project",
+        },
+        "normalisation": {
+            "by": "the caller: (features - mean) / std",
+            "mean": classifier.mean.tolist(),
+            "std": classifier.std.tolist(),
+        },
+        "bytes": exported.num_bytes,
+        "accuracy": {"part": part, **exported.score.accuracy.as_dict()},
+        "agreement_with_keras": exported.agreement,
+    }

@@ -1,0 +1,131 @@
+"""Keyword classifiers over several seeds: what a folder of run records adds up to, as tables for the README."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keyword_evaluation import KeywordScore, Proportion, score_of
+from keyword_report import join, markdown_rows
+from records import read_records
+from utils import escape_markdown
+
+
+@dataclasses.dataclass(frozen=True)
+class SeededRuns:
+    """The finished runs of one model on one task that differ in their seed only.
+
+    Args:
+        model: name of the builder.
+        records: one run record for each seed, by seed.
+    """
+
+    model: str
+    records: tuple[dict, ...]
+
+    @property
+    def scores(self) -> list[KeywordScore]:
+        """What each seed's weights made of the same clips."""
+        return [score_of(record["report"]) for record in self.records]
+
+    @property
+    def accuracy(self) -> Proportion:
+        """The mean over the seeds; its interval is that of one set of clips, since every seed is measured on the same ones."""
+        scores = self.scores
+        return Proportion(round(np.mean([score.accuracy.num_hits for score in scores])), scores[0].num_clips)
+
+    @property
+    def rate(self) -> float:
+        """Mean accuracy over the seeds, not rounded to whole clips."""
+        return float(np.mean([score.accuracy.rate for score in self.scores]))
+
+
+def keyword_tasks(folder: str | Path) -> dict[tuple[str, ...], list[SeededRuns]]:
+    """Return the runs in a folder: labels of the task -> models, best first; tasks in the order of their number of labels."""
+    found: dict[tuple[str, ...], dict[tuple, list[dict]]] = {}
+    for record in read_records(folder):
+        configuration = record.get("configuration", {})
+        if configuration.get("task") != "keywords" or "report" not in record:
+            continue
+        same = (record["model"], configuration["features"]["kind"], configuration["epochs"])
+        found.setdefault(tuple(configuration["labels"]), {}).setdefault(same, []).append(record)
+    return {
+        labels: sorted(
+            (
+                SeededRuns(same[0], tuple(sorted(runs, key=lambda record: record["configuration"]["seed"])))
+                for same, runs in found[labels].items()
+            ),
+            key=lambda runs: -runs.rate,
+        )
+        for labels in sorted(found, key=len)
+    }
+
+
+def keyword_block(folder: str | Path) -> str:
+    """Return the Markdown of a README block: for each task a sentence on its clips, a table, and who is best.
+
+    Raises:
+        FileNotFoundError: when the folder holds no finished run of a keyword classifier.
+    """
+    tasks = keyword_tasks(folder)
+    if not tasks:
+        raise FileNotFoundError(f"{folder} holds no run of a keyword classifier. Train one: vui.py keywords train DIR")
+    return "\n\n".join(_task(labels, models) for labels, models in tasks.items()) + "\n"
+
+
+def _task(labels: Sequence[str], models: Sequence[SeededRuns]) -> str:
+    record = models[0].records[0]
+    train, chosen = record["corpus"]["train"], record["corpus"]["validation"]
+    clips = models[0].scores[0].num_clips
+    head = (
+        f"**{join([escape_markdown(label) for label in labels])}.** {train['num_clips']:,} training clips of "
+        f"{train['num_speakers']:,} speakers; {chosen['num_clips']:,} clips of {chosen['num_speakers']:,} others choose the "
+        f"epoch; accuracy on the {clips:,} validation clips, whose speakers are in neither."
+    )
+    return f"{head}\n\n{_table(models)}\n\n{_finding(models)}"
+
+
+def _table(models: Sequence[SeededRuns]) -> str:
+    head = [
+        "model",
+        "parameters",
+        "accuracy % [95 %]",
+        "errors, a number for each seed",
+        "epochs",
+        "training (min)",
+        "backend",
+    ]
+    rows = [
+        [
+            escape_markdown(runs.model),
+            f"{runs.records[0]['parameters']:,}",
+            f"{100 * runs.rate:.1f} [{100 * runs.accuracy.interval[0]:.1f}, {100 * runs.accuracy.interval[1]:.1f}]",
+            ", ".join(str(score.num_errors) for score in runs.scores),
+            f"{runs.records[0]['configuration']['epochs']}",
+            f"{np.median([_seconds(record) for record in runs.records]) / 60:.1f}",
+            join(sorted({record["backend"] for record in runs.records})),
+        ]
+        for runs in models
+    ]
+    return markdown_rows(head, rows)
+
+
+def _seconds(record: dict) -> float:
+    return record["seconds_per_epoch"] * record["epochs"]
+
+
+def _finding(models: Sequence[SeededRuns]) -> str:
+    best = models[0]
+    several = len(best.records) > 1
+    text = f"{best.model} is best{' on average' if several else ''}, {100 * best.rate:.1f} %"
+    if len(models) == 1:
+        return text + "."
+    near = [runs for runs in models[1:] if runs.accuracy.interval[1] >= best.accuracy.interval[0]]
+    if not near:
+        return text + f"; the interval of the next, {models[1].model}, does not overlap with its own."
+    names = join([f"{runs.model} ({100 * runs.rate:.1f} %)" for runs in near])
+    return (
+        text
+        + f"; the interval{'s' if len(near) > 1 else ''} of {names} overlap{'' if len(near) > 1 else 's'} with its own."
+    )
