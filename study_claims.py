@@ -51,6 +51,11 @@ class Setting:
             units = max(units, 32)  # the classes of the softmax
         return dataclasses.replace(self, model=dataclasses.replace(self.model, cnn_config=cnn, rnn_units=units))
 
+    def shallow(self) -> "Setting":
+        """Return the same network with at most one recurrent layer; these are what takes long to build."""
+        layers = min(self.model.rnn_layers, 1)
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, rnn_layers=layers, rnn_dense=False))
+
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
@@ -103,14 +108,20 @@ class Question:
             raise ValueError(f"Question {self.key!r}: {sorted(foreign)} are no configurations.")
 
     def at_scale(self, scale: str) -> dict[str, Setting]:
-        """Return what is trained: 'full' everything, 'evidence' the small comparison, 'tiny' a trial of the machinery."""
+        """Return what is trained.
+
+        Args:
+            scale: 'full': everything; 'evidence': the small comparison; 'tiny': a trial of the machinery; 'smoke': that with one
+                recurrent layer, in seconds.
+        """
         if scale == "full":
             return dict(self.settings)
         if scale == "evidence":
             return dict(self.evidence)
-        if scale == "tiny":
-            return {label: self.settings[label].scaled(TINY_WIDTH) for label in self.tiny}
-        raise ValueError(f"scale must be 'tiny', 'evidence' or 'full'. Received: scale={scale!r}")
+        if scale in ("tiny", "smoke"):
+            narrow = {label: self.settings[label].scaled(TINY_WIDTH) for label in self.tiny}
+            return {label: setting.shallow() for label, setting in narrow.items()} if scale == "smoke" else narrow
+        raise ValueError(f"scale must be 'smoke', 'tiny', 'evidence' or 'full'. Received: scale={scale!r}")
 
 
 # ------------------------------------------------------------------------------------------------ conclusions

@@ -19,7 +19,7 @@ from study_questions import QUESTIONS, question
 
 EVIDENCE = records.RESULTS / "librispeech" / "study"
 SMOKE_TEST = ("features",)  # the questions that a smoke test of the notebook runs
-SCALES = {"full": "full", "quick": "tiny", "tiny": "tiny"}  # of the notebook -> of the networks
+SCALES = {"full": "full", "quick": "tiny", "tiny": "smoke"}  # of the notebook -> of the networks
 
 
 def section(key: str, scale: str = "quick", epochs: int = 1, folder: str | Path = STUDY) -> None:

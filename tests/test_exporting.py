@@ -75,7 +75,7 @@ def check(kind: str, form: str, folder) -> None:
         for num_frames in (11, 333):
             features = np.random.default_rng(num_frames).normal(0, 5, (2, num_frames, 13)).astype(np.float32)
             expected = expected_of(ours, features)
-            assert expected.max() > 0.3  # so that the tolerance means something
+            assert expected.max() > 0.2  # guessing gives 0.03: the tolerance means something
             np.testing.assert_allclose(run(features), expected, atol=1e-5)
 
 

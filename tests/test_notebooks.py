@@ -14,14 +14,7 @@ NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
 MAX_BYTES = 1.5e6
 
 
-SLOW = ("model_study_notebook",)  # two dozen small models: run by `make test-all`
-
-
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else ()) for path in NOTEBOOKS],
-    ids=lambda path: path.stem,
-)
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
 def report(request, tmp_path_factory) -> Path:
     """The HTML report of a notebook, made by the command line from a copy in an empty folder."""
     folder = tmp_path_factory.mktemp("notebook")

@@ -51,7 +51,10 @@ def test_a_question_without_claims_says_so(tmp_path):
 
 def test_scales():
     assert networks_at(question("merge"), "tiny") == {}
-    assert list(networks_at(question("features"), "tiny")) == ["spectrogram", "MFCC"]
+    smoke = networks_at(question("features"), "tiny")
+    assert list(smoke) == ["spectrogram", "MFCC"]
+    assert {setting.model.rnn_layers for setting in smoke.values()} == {1}
+    assert networks_at(question("features"), "quick")["MFCC"].model.rnn_layers == 4
     assert networks_at(question("merge"), "quick")["mul"].model.rnn_units == 24
     assert networks_at(question("merge"), "full")["mul"].model.rnn_units == 200
     with pytest.raises(ValueError, match="scale"):
