@@ -14,8 +14,8 @@ from evaluation import count_matrix
 from ngram_model import NGramModel
 from utils import progress_bar
 
-ALPHAS = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0)
-BETAS = (0.0, 1.0, 2.0, 3.0, 4.0)
+ALPHAS = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0, 2.5)
+BETAS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
 
 
 @dataclasses.dataclass(frozen=True)
