@@ -16,16 +16,19 @@ from utils import progress_bar
 
 ALPHAS = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0, 2.5)
 BETAS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
+CHOICE_BEAM_WIDTH = (
+    32  # of the search that compares weights, which ranks them as a wider one does in a third of the time
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Tuned:
     """The result of choosing weights speaker by speaker."""
 
-    texts: list[str]  # of each utterance, with weights chosen on the other speakers
+    texts: list[str]  # of each utterance, with weights chosen on the other speakers, by the search as it was set
     weights: dict[str, tuple[float, float]]  # speaker -> (alpha, beta), chosen without that speaker
     best: tuple[float, float]  # chosen on all speakers: for other recordings
-    word_errors: dict[tuple[float, float], float]  # (alpha, beta) -> WER on all speakers
+    word_errors: dict[tuple[float, float], float]  # (alpha, beta) -> WER on all speakers, by the narrower search
 
 
 def tune(
@@ -59,13 +62,15 @@ def tune(
             "Weights are chosen on other speakers than those that are reported, so at least two known speakers are needed. "
             f"Received: {sorted(set(names))}. Give --alpha and --beta instead of --tune."
         )
-    pairs, texts, errors = _decode_all(probabilities, references, model, settings, alphas, betas, progress)
+    settings = settings or BeamSettings()
+    pairs, errors = _errors_of_all(probabilities, references, model, settings, alphas, betas, progress)
     chosen, weights = [""] * len(references), {}
     for name in np.unique(names):
-        best = int(errors[:, names != name].sum(axis=1).argmin())
-        weights[str(name)] = pairs[best]
-        for index in np.flatnonzero(names == name):
-            chosen[index] = texts[best][index]
+        weights[str(name)] = pairs[int(errors[:, names != name].sum(axis=1).argmin())]
+        indices = np.flatnonzero(names == name)
+        found = _decode([probabilities[index] for index in indices], model, settings, *weights[str(name)])
+        for index, text in zip(indices, found, strict=True):
+            chosen[index] = text
     totals = errors.sum(axis=1)
     num_words = sum(len(reference.split()) for reference in references)
     rates = {pair: float(total / num_words) for pair, total in zip(pairs, totals, strict=True)}
@@ -81,27 +86,32 @@ def choose(
     betas: Sequence[float] = BETAS,
 ) -> tuple[float, float]:
     """Return (alpha, beta) with the lowest word error rate, for other recordings than these; arguments as for `tune`."""
-    pairs, _, errors = _decode_all(probabilities, references, model, settings, alphas, betas, False)
+    pairs, errors = _errors_of_all(probabilities, references, model, settings or BeamSettings(), alphas, betas, False)
     return pairs[int(errors.sum(axis=1).argmin())]
 
 
-def _decode_all(
+def _errors_of_all(
     probabilities: Sequence[np.ndarray],
     references: Sequence[str],
     model: NGramModel,
-    settings: BeamSettings | None,
+    settings: BeamSettings,
     alphas: Sequence[float],
     betas: Sequence[float],
     progress: bool,
-) -> tuple[list[tuple[float, float]], list[list[str]], np.ndarray]:
-    """Return the pairs of weights, the texts with each, and the word errors (num_pairs, num_utterances)."""
-    settings = settings or BeamSettings()
+) -> tuple[list[tuple[float, float]], np.ndarray]:
+    """Return the pairs of weights and the word errors (num_pairs, num_utterances) of a narrow search with each."""
+    narrow = dataclasses.replace(settings, beam_width=min(settings.beam_width, CHOICE_BEAM_WIDTH))
     pairs = [(alpha, beta) for alpha in alphas for beta in betas]
     words = [reference.split() for reference in references]
-    texts, errors = [], np.zeros((len(pairs), len(references)))
-    for number, (alpha, beta) in enumerate(progress_bar(pairs, "choosing weights", len(pairs), " pairs", progress)):
-        decoder = BeamDecoder(model, dataclasses.replace(settings, alpha=alpha, beta=beta))
-        found = [hypotheses[0].text for hypotheses in decoder.decode_batch(probabilities)]
-        texts.append(found)
-        errors[number] = count_matrix(words, [text.split() for text in found])[:, :3].sum(axis=1)
-    return pairs, texts, errors
+    errors = np.zeros((len(pairs), len(references)))
+    for number, pair in enumerate(progress_bar(pairs, "choosing weights", len(pairs), " pairs", progress)):
+        found = [text.split() for text in _decode(probabilities, model, narrow, *pair)]
+        errors[number] = count_matrix(words, found)[:, :3].sum(axis=1)
+    return pairs, errors
+
+
+def _decode(
+    probabilities: Sequence[np.ndarray], model: NGramModel, settings: BeamSettings, alpha: float, beta: float
+) -> list[str]:
+    decoder = BeamDecoder(model, dataclasses.replace(settings, alpha=alpha, beta=beta))
+    return [hypotheses[0].text for hypotheses in decoder.decode_batch(probabilities)]

@@ -14,6 +14,7 @@ from keras import layers
 
 from acoustic import AcousticModel, acoustic_model, cnn_output_length, output_length, recurrent
 from char_map import NUM_CLASSES
+from residual_birnn import residual_birnn_model
 from wavenet import wavenet_model
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "model_number6",
     "output_length",
     "recurrent",
+    "residual_birnn_model",
     "rnn_model",
     "simple_rnn_model",
     "wavenet_model",
@@ -288,6 +290,7 @@ ZOO = {
     "wavenet_model": lambda input_dim: wavenet_model(input_dim),
     "wavenet_2x64": lambda input_dim: wavenet_model(input_dim, num_layer_grps=2, filters=64),
     "cnn_birnn_model": lambda input_dim: cnn_birnn_model(input_dim),
+    "residual_birnn": lambda input_dim: residual_birnn_model(input_dim),
     "birnn_final_model": lambda input_dim: birnn_final_model(input_dim),
     "final_model": lambda input_dim: final_model(input_dim),
 }

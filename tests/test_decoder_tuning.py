@@ -40,3 +40,18 @@ def test_each_speaker_is_decoded_with_the_weights_that_suit_the_others(model, mo
 def test_one_speaker_or_unknown_ones_are_refused(speakers, model):
     with pytest.raises(ValueError, match="at least two known speakers"):
         tune([np.ones((1, 29))] * 2, ["a", "b"], speakers, model, progress=False)
+
+
+def test_weights_are_compared_with_a_narrow_beam_and_the_texts_come_from_the_wide_one(model, monkeypatch):
+    widths = []
+
+    class Spy(FakeDecoder):
+        def __init__(self, model, settings):
+            super().__init__(model, settings)
+            widths.append(settings.beam_width)
+
+    monkeypatch.setattr(decoder_tuning, "BeamDecoder", Spy)
+    batch = [np.full((1, 1), number) for number in (0, 2)]
+    settings = decoder_tuning.BeamSettings(beam_width=100)
+    tune(batch, ["a b"] * 2, ["one", "two"], model, settings, alphas=(0, 1, 2), betas=(0,), progress=False)
+    assert widths == [decoder_tuning.CHOICE_BEAM_WIDTH] * 3 + [100] * 2
