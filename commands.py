@@ -5,6 +5,8 @@ no deep learning load none.
 """
 
 import argparse
+import ast
+import functools
 import json
 import sys
 from collections.abc import Callable
@@ -90,18 +92,32 @@ def _look_up_model(options: argparse.Namespace) -> tuple[Callable, dict | None]:
 
     A run name of the study tells the features too, which then stand in the options.
     """
-    from sample_models import ZOO
+    from sample_models import build
 
     if " " not in options.model:
-        if options.model not in ZOO:
-            raise ValueError(f"Unknown model {options.model!r}. Expected one of: {', '.join(ZOO)}")
-        return ZOO[options.model], None
+        return functools.partial(build, options.model, **_model_options(options)), None
     from model_builder import RNNModel
 
+    if options.model_options:
+        raise ValueError("A network of the study has its options in its name: leave --model-options out.")
     model, options.features = RNNModel.parse(options.model)
     if options.name is None:
         raise ValueError("A network of the study needs a --name for its files.")
     return model.build, {"full_name": options.model}
+
+
+def _model_options(options: argparse.Namespace) -> dict:
+    """Return the builder's keyword arguments: KEY=VALUE, where a value that is no Python literal is text."""
+    found = {}
+    for text in options.model_options:
+        key, equals, value = text.partition("=")
+        if not (equals and key.isidentifier()):
+            raise ValueError(f"--model-options are written KEY=VALUE, such as units=128. Received: {text!r}")
+        try:
+            found[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[key] = value
+    return found
 
 
 def _optimizer(options: argparse.Namespace):

@@ -20,13 +20,15 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import commands
 import evaluation_commands
 import keyword_commands
 import spotting_commands
+from recipes import recipe_of
 
 FORMATS = ("text", "json", "srt", "vtt", "textgrid")
 EXPORT_FORMATS = ("savedmodel", "litert", "onnx")
@@ -36,6 +38,9 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit status: 0 success, 1 a clear error, 2 wrong usage."""
     options = _parser().parse_args(arguments)
+    recipe = recipe_of(options.command, getattr(options, "model", None))
+    if recipe:  # again, so that what is given on the command line comes before the recipe
+        options = _parser(recipe).parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up log is not for users of this command
     try:
         return options.run(options) or 0
@@ -58,13 +63,16 @@ def _message(error: Exception) -> str:
 # -------------------------------------------------------------------------------------------------- parsers
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(recipe: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
+    """Return the parser, with the recipe's values as defaults of `train`."""
     parser = argparse.ArgumentParser(
         prog="vui.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_data(subparsers.add_parser("data", help="make, fetch or index a corpus"))
-    _add_train(subparsers.add_parser("train", help="train a model of the zoo"))
+    train = subparsers.add_parser("train", help="train a model of the zoo")
+    _add_train(train)
+    train.set_defaults(**(recipe or {}))
     _add_evaluate(subparsers.add_parser("evaluate", help="error rates of a model on a manifest"))
     _add_transcribe(subparsers.add_parser("transcribe", help="text of audio files"))
     _add_listen(subparsers.add_parser("listen", help="text of what is said into the microphone"))
@@ -112,9 +120,18 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "model", help="model_0 ... model_6, wavenet_model, final_model, ..., or a run name of the study"
+        "model",
+        help="model_0 ... model_6, wavenet_model, final_model, ..., or a run name of the study; residual_birnn has a recipe of "
+        "its own, whose values stand in for the defaults below",
     )
     parser.add_argument("--corpus", type=Path, default=None, help="folder with manifests (default: the active corpus)")
+    parser.add_argument(
+        "--model-options",
+        nargs="+",
+        default=(),
+        metavar="KEY=VALUE",
+        help="of the model's builder, e.g. units=128 dropout=0.3",
+    )
     parser.add_argument("--name", default=None, help="of the files (default: the model's name)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder for the files")
     parser.add_argument("--epochs", type=int, default=20)

@@ -1,0 +1,37 @@
+"""How models are trained that have a recipe of their own: what `vui.py train NAME` does unless told otherwise.
+
+A recipe holds options of the command line; whatever is given there stays as given. It names no corpus: the same recipe
+trains on two hours of speech and on a thousand.
+"""
+
+from typing import Any
+
+__all__ = ["RECIPES", "recipe_of"]
+
+# Passes are counted over the speech at all three speeds, so that 8 epochs hear each utterance 24 times.
+SMALL_CORPUS: dict[str, Any] = {
+    "features": "logmel",
+    "max_duration": 16.0,
+    "speeds": (0.9, 1.0, 1.1),
+    "augment": True,
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
+    "schedule": "cosine",
+    "warmup_epochs": 1.0,
+    "epochs": 8,
+}
+RECIPES: dict[str, dict[str, Any]] = {"residual_birnn": SMALL_CORPUS}
+
+
+def recipe_of(command: str, model: str | None) -> dict[str, Any]:
+    """Return the options of the command line that stand in for its defaults; empty where there is no recipe.
+
+    Args:
+        command: of `vui.py`; only `train` knows recipes.
+        model: its MODEL.
+
+    Example:
+        >>> recipe_of("train", "residual_birnn")["features"], recipe_of("train", "model_1")
+        ('logmel', {})
+    """
+    return RECIPES.get(model or "", {}) if command == "train" else {}

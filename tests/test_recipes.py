@@ -1,0 +1,63 @@
+"""Recipes: what `vui.py train NAME` does unless told otherwise."""
+
+import pytest
+
+import train_utils
+import vui
+from recipes import RECIPES
+from sample_models import ZOO, build
+
+
+@pytest.fixture
+def trained_with(monkeypatch, project):
+    """What `train_model` was called with."""
+    calls = {}
+
+    def spy(model, pickle_path, save_model_path, **options):
+        calls.update(options, model=model)
+
+    monkeypatch.setattr(train_utils, "train_model", spy)
+    return calls
+
+
+def test_a_recipe_stands_in_for_the_defaults_and_what_is_given_for_the_recipe(trained_with, capsys):
+    for command in ("train residual_birnn --epochs 3", "train --epochs 3 residual_birnn"):
+        assert vui.main([*command.split(), "--model-options", "units=8", "filters=4", "recur_layers=1"]) == 0
+        assert trained_with["features"].kind == "logmel" and trained_with["model"].input_shape == (None, None, 80)
+        assert trained_with["epochs"] == 3 and trained_with["speeds"] == (0.9, 1.0, 1.1)
+        assert trained_with["max_duration"] == 16 and trained_with["schedule"] == "cosine"
+        assert trained_with["augmentation"] is not None and type(trained_with["optimizer"]).__name__ == "AdamW"
+        assert trained_with["model"].get_layer("birnn_1").output.shape[-1] == 16
+    assert vui.main(["train", "model_1", "--epochs", "2", "--model-options", "units=4"]) == 0
+    assert trained_with["features"].kind == "spectrogram" and trained_with["speeds"] == (1.0,)
+    assert trained_with["optimizer"] is None and trained_with["max_duration"] == 10
+
+
+def test_recipes_belong_to_models_and_hold_options_that_there_are():
+    for name, recipe in RECIPES.items():
+        assert name in ZOO
+        options = vars(vui._parser(recipe).parse_args(["train", name]))
+        assert set(recipe) <= set(vars(vui._parser().parse_args(["train", name])))
+        assert {key: options[key] for key in recipe} == recipe
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train model_1 --model-options units", "written KEY=VALUE, such as units=128. Received: 'units'"),
+        ("train model_1 --model-options 1=2", "written KEY=VALUE"),
+        ("train model_1 --model-options width=8", "model_1 has no such option: .*'width'"),
+        ("train model_1 --model-options cell=rnn", "cell must be one of .*'rnn'"),
+    ],
+)
+def test_wrong_options_of_a_model_are_named(command, message, trained_with, capsys):
+    import re
+
+    assert vui.main(command.split()) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_every_model_of_the_zoo_takes_the_options_of_its_builder(capsys):
+    assert build("model_2", 13, units=4, filters=3).get_layer("conv1d").filters == 3
+    assert build("wavenet_2x64", 13, filters=4, num_layer_grps=1).name == "wavenet_model"
+    assert build("model_6", 13, units=4).name == "model_number6"
