@@ -24,6 +24,14 @@ def data_demo(options: argparse.Namespace) -> int:
     return 0
 
 
+def data_synthetic(options: argparse.Namespace) -> int:
+    """Speak sentences of books with synthetic voices."""
+    from synthetic_speech import make_synthetic
+
+    print(make_synthetic(options.texts, options.out, options.hours, options.beside, options.seed))
+    return 0
+
+
 def data_librispeech(options: argparse.Namespace) -> int:
     """Fetch, verify and index LibriSpeech subsets."""
     from downloads import fetch_librispeech

@@ -171,7 +171,7 @@ def _worker_main() -> None:
         print(json.dumps(_render(json.loads(line))), flush=True)
 
 
-def _render_all(jobs: list[dict], workers: int) -> Iterator[dict]:
+def render_all(jobs: list[dict], workers: int) -> Iterator[dict]:
     """Yield the result of each job in order, from `workers` processes (0: in this one)."""
     if workers == 0:
         yield from map(_render, jobs)
@@ -362,7 +362,7 @@ def _make(folder: Path, settings: dict, plan: list[dict], workers: int, progress
     making.chmod(0o755)  # mkdtemp lets only its owner read
     try:
         jobs = [job | {"path": str(making / job["path"])} for job in plan]
-        results = list(progress_bar(_render_all(jobs, workers), "Demo corpus", len(jobs), " clips", progress))
+        results = list(progress_bar(render_all(jobs, workers), "Demo corpus", len(jobs), " clips", progress))
         _write_tables(making, jobs, results)
         marker = {"settings": settings, "summary": _summary(jobs, results)}
         (making / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")

@@ -94,6 +94,15 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     demo.add_argument("--seed", type=int, default=1)
     demo.add_argument("--scale", choices=("full", "tiny"), default="full")
     demo.set_defaults(run=commands.data_demo)
+    synthetic = kinds.add_parser("synthetic", help="synthetic speech of the sentences of books, to train on")
+    synthetic.add_argument("texts", nargs="+", type=Path, metavar="TEXT", help="plain text, gzipped or not")
+    synthetic.add_argument("--out", type=Path, required=True, help="folder of the new corpus")
+    synthetic.add_argument("--hours", type=float, default=1.0)
+    synthetic.add_argument(
+        "--beside", type=Path, default=None, metavar="DIR", help="corpus whose utterances are added, and that validates"
+    )
+    synthetic.add_argument("--seed", type=int, default=0)
+    synthetic.set_defaults(run=commands.data_synthetic)
     libri = kinds.add_parser("librispeech", help="download, verify and index LibriSpeech subsets from OpenSLR")
     libri.add_argument("subsets", nargs="+", metavar="SUBSET", help="dev-clean, train-clean-100, ..., or mini")
     libri.add_argument("--root", type=Path, default=Path("LibriSpeech"))

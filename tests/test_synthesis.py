@@ -150,7 +150,7 @@ def test_another_seed_gives_another_corpus(tiny, tmp_path):
 def test_a_finished_demo_is_not_made_again_and_says_so(tiny, capsys, monkeypatch):
     folder, first = tiny
     before = digests(folder)
-    monkeypatch.setattr(synthesis, "_render_all", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(synthesis, "render_all", lambda *_: pytest.fail("made again"))
     report = synthesis.make_demo(folder, **(TINY | {"progress": True}))
     assert "already there" in capsys.readouterr().out
     assert not report.made

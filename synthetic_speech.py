@@ -1,0 +1,201 @@
+"""Synthetic speech of any text, as much as wanted: to train on beside, or before, a small corpus of real speech.
+
+Sentences of books are spoken by every voice that espeak-ng brings, in several accents, as recordings with room and noise
+(`synthesis.record`). What it is worth on real speech is for measurements to say: the voices sound like nobody.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+import corpora
+from synthesis import render_all
+from text_normalization import read_sentences
+from utils import invalid_characters, progress_bar
+from voices import ACCENTS, VARIANTS, Voice
+
+VERSION = 1  # raise it when the same settings would give other audio
+MARKER = "SYNTHETIC.json"  # tells a folder made here from others
+FIRST_SPEAKER = 95_001  # above those of LibriSpeech and of the demo
+NUM_WORDS = (3, 25)  # of a sentence, fewest and most
+PIECE = 200  # sentences between two looks at how much there is
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticReport:
+    """What was made."""
+
+    folder: Path
+    hours: float  # of synthetic speech
+    num_utterances: int
+    num_speakers: int
+    num_words: int  # distinct
+    num_beside: int  # training utterances of the other corpus
+
+    def __str__(self) -> str:
+        """Return two lines for the reader."""
+        beside = f", beside {self.num_beside:,} of the other corpus" if self.num_beside else ""
+        return (
+            f"Synthetic speech in {self.folder}: {self.hours:.2f} h, {self.num_utterances:,} utterances of {self.num_speakers} "
+            f"voices, {self.num_words:,} distinct words{beside}.\nTrain on it with --corpus {self.folder}"
+        )
+
+
+def make_synthetic(
+    texts: Sequence[str | Path],
+    out: str | Path,
+    hours: float = 1.0,
+    beside: str | Path | None = None,
+    seed: int = 0,
+    workers: int = 2,
+    progress: bool = True,
+) -> SyntheticReport:
+    """Speak sentences drawn from texts, and write a training manifest of them.
+
+    The corpus is made in a folder beside `out` and renamed when it is complete.
+
+    Args:
+        texts: files of plain text, gzipped or not.
+        out: the folder; one that this function made before is replaced.
+        hours: of speech, at least.
+        beside: folder of another corpus: its training utterances are added to the manifest, and its validation and test
+            manifests are taken over. Sentences that stand in those are not spoken.
+        seed: of sentences, voices and recordings.
+        workers: processes that speak; 0 speaks in this one.
+        progress: print a progress bar.
+
+    Raises:
+        FileNotFoundError: for a text or corpus that is not there.
+        FileExistsError: when `out` holds something else; it is left as it is.
+        ValueError: for a number of hours that is not positive, or texts with too few sentences.
+    """
+    if hours <= 0 or workers < 0:
+        raise ValueError(f"hours must be positive and workers >= 0. Received: hours={hours}, workers={workers}")
+    folder = Path(out).resolve()
+    if folder.exists() and not (folder / MARKER).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is there already and was not made by this command. Choose another --out.")
+    others = _other_manifests(beside)
+    held_back = {item.text for split, items in others.items() if split != "train" for item in items}
+    sentences = _sentences(texts, seed, held_back)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix=f".{folder.name}-making-", dir=folder.parent))
+    making.chmod(0o755)  # mkdtemp lets only its owner read
+    try:
+        spoken = _speak(sentences, making, hours, seed, workers, progress)
+        for split in corpora.MANIFESTS:
+            items = [*(spoken if split == "train" else ()), *others.get(split, ())]
+            if items:
+                corpora.write_manifest(making / corpora.MANIFESTS[split], items)
+        settings = {"version": VERSION, "seed": seed, "hours": hours, "texts": [_digest(path) for path in texts]}
+        (making / MARKER).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        making.rename(folder)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    return SyntheticReport(
+        folder,
+        sum(item.duration for item in spoken) / 3600,
+        len(spoken),
+        len({item.speaker for item in spoken}),
+        len({word for item in spoken for word in item.text.split()}),
+        len(others.get("train", ())),
+    )
+
+
+def make_voices(seed: int) -> list[Voice]:
+    """Return a speaker for every voice variant, two of each, in accents that take turns.
+
+    Example:
+        >>> len(make_voices(0)), len({voice.variant for voice in make_voices(0)})
+        (128, 64)
+    """
+    rng = np.random.default_rng([seed, 11])
+    variants = sorted(itertools.chain.from_iterable(VARIANTS.values()))
+    order = [variants[i] for _ in range(2) for i in rng.permutation(len(variants))]
+    return [
+        Voice(
+            speaker=str(FIRST_SPEAKER + number),
+            split="train",
+            variant=variant,
+            accent=ACCENTS[number % len(ACCENTS)],
+            rate=int(rng.integers(145, 206)),
+            pitch=int(rng.integers(35, 66)),
+            pitch_range=int(rng.integers(35, 71)),
+            formant_shift=float(rng.choice([0.925, 0.95, 0.975, 1.0, 1.025, 1.05, 1.075])),
+        )
+        for number, variant in enumerate(order)
+    ]
+
+
+def _other_manifests(beside: str | Path | None) -> dict[str, list[corpora.Utterance]]:
+    if beside is None:
+        return {}
+    found = {split: Path(beside) / name for split, name in corpora.MANIFESTS.items()}
+    there = {split: corpora.read_manifest(path) for split, path in found.items() if path.is_file()}
+    if "train" not in there:
+        raise FileNotFoundError(
+            f"No {corpora.MANIFESTS['train']} in {beside}. Make it: python vui.py data index --help"
+        )
+    return there
+
+
+def _sentences(texts: Sequence[str | Path], seed: int, held_back: set[str]) -> list[str]:
+    """Return the different sentences of the texts that can be spoken, in random order."""
+    fewest, most = NUM_WORDS
+    found = dict.fromkeys(
+        sentence
+        for path in texts
+        for sentence in read_sentences(path)
+        if fewest <= len(sentence.split()) <= most and sentence not in held_back and not invalid_characters(sentence)
+    )
+    sentences = list(found)
+    return [sentences[index] for index in np.random.default_rng([seed, 10]).permutation(len(sentences))]
+
+
+def _speak(
+    sentences: Sequence[str], folder: Path, hours: float, seed: int, workers: int, progress: bool
+) -> list[corpora.Utterance]:
+    """Speak sentences until there are so many hours."""
+    voices, spoken, seconds = make_voices(seed), [], 0.0
+    bar = progress_bar(_pieces(sentences), "Synthetic speech", None, " x 200 sentences", progress)
+    for start, piece in bar:
+        jobs = [_job(start + number, text, voices, folder, seed) for number, text in enumerate(piece)]
+        for job, result in zip(jobs, render_all(jobs, workers), strict=True):
+            spoken.append(
+                corpora.Utterance(Path(job["path"]), result["duration"], job["text"], job["voice"]["speaker"])
+            )
+            seconds += result["duration"]
+        if seconds >= 3600 * hours:
+            return spoken
+    raise ValueError(
+        f"The texts have {len(sentences):,} different sentences of {NUM_WORDS[0]} to {NUM_WORDS[1]} words, which are "
+        f"{seconds / 3600:.2f} h of speech; expected at least {hours:g} h. Give more texts, or fewer hours."
+    )
+
+
+def _pieces(sentences: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
+    for start in range(0, len(sentences), PIECE):
+        yield start, sentences[start : start + PIECE]
+
+
+def _job(number: int, text: str, voices: Sequence[Voice], folder: Path, seed: int) -> dict:
+    voice = voices[number % len(voices)]
+    name = f"{voice.speaker}-{number:06d}.flac"
+    return {
+        "path": str(folder / "synthetic" / voice.speaker / name),
+        "text": text,
+        "voice": dataclasses.asdict(voice),
+        "seed": [seed, 12, number],
+    }
+
+
+def _digest(path: str | Path) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
