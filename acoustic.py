@@ -16,6 +16,7 @@ from recurrent_layers import GRU, SimpleRNN
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 CELLS = {"gru": GRU, "lstm": layers.LSTM, "simple_rnn": SimpleRNN}
+INTERMEDIATE = "intermediate_"  # names of layers that put out logits on the way begin so; see `ctc.add_ctc_loss`
 PROBE_FRAMES = 997  # a length that no layer keeps by chance
 
 

@@ -8,8 +8,9 @@ number of frames and characters of each utterance, so that padding costs nothing
 import keras
 from keras import layers, ops
 
-from acoustic import output_length
+from acoustic import INTERMEDIATE, output_length
 
+INTERMEDIATE_SHARE = 0.3  # of the loss, for all of them together
 MAX_GAP = 80.0  # nats that a class may lie under the best one of its frame, on TensorFlow
 
 
@@ -94,6 +95,10 @@ def logits_of(input_to_softmax: keras.Model):
 def add_ctc_loss(input_to_softmax: keras.Model) -> keras.Model:
     """Return the training model: the acoustic model with the CTC loss on top.
 
+    Layers whose names begin with 'intermediate_' put out logits too, at the frame rate of the last ones: they are trained with
+    the same transcripts (Lee and Watanabe, arXiv:2102.03216). The loss is then 0.7 times that of the last layer and 0.3 times
+    the mean of theirs; the layer `ctc` of the training model has the former by itself.
+
     Args:
         input_to_softmax: features (batch, num_frames, num_features) to softmax.
 
@@ -109,7 +114,12 @@ def add_ctc_loss(input_to_softmax: keras.Model) -> keras.Model:
     the_labels = keras.Input(shape=(None,), dtype="int32", name="the_labels")
     input_length = keras.Input(shape=(), dtype="int32", name="input_length")
     label_length = keras.Input(shape=(), dtype="int32", name="label_length")
-    loss = CTCLoss(input_to_softmax, name="ctc")([logits, the_labels, input_length, label_length])
+    targets = [the_labels, input_length, label_length]
+    loss = CTCLoss(input_to_softmax, name="ctc")([logits, *targets])
+    heads = [layer for layer in input_to_softmax.layers if layer.name.startswith(INTERMEDIATE)]
+    if heads:
+        losses = [CTCLoss(input_to_softmax, name=f"ctc_{head.name}")([head.output, *targets]) for head in heads]
+        loss = (1 - INTERMEDIATE_SHARE) * loss + INTERMEDIATE_SHARE / len(heads) * sum(losses)
     inputs = {
         "the_input": input_to_softmax.inputs[0],
         "the_labels": the_labels,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from acoustic import AcousticModel, acoustic_model
+from acoustic import INTERMEDIATE, AcousticModel, acoustic_model
 from char_map import NUM_CLASSES
 from length_aware import MaskedBatchNormalization, PaddingMask, UtteranceNormalization, both_directions, padded_conv
 
@@ -26,6 +26,7 @@ def residual_birnn_model(
     dropout: float = 0.1,
     output_dim: int = NUM_CLASSES,
     *,
+    heads: Sequence[int] = (),
     cell: str = "gru",
     print_summary: bool = True,
 ) -> AcousticModel:
@@ -44,16 +45,22 @@ def residual_birnn_model(
         recur_layers: number of bidirectional layers.
         dropout: after each convolution and each recurrent layer.
         output_dim: classes.
+        heads: numbers of recurrent layers, from 1, behind which the text is guessed already: that guess is trained too and
+            handed on to the next layer (self-conditioned CTC, Nozaki and Komatsu, arXiv:2104.02724).
         cell: 'gru', 'lstm' or 'simple_rnn'.
         print_summary: print the table of layers once.
 
     Raises:
-        ValueError: for kernels of an even width, which have no middle.
+        ValueError: for kernels of an even width, which have no middle, and heads behind layers that are not there.
     """
     if not (kernel_size % 2 and residual_kernel_size % 2):
         raise ValueError(
             f"Kernels have an odd width here, so that they have a middle. Received: kernel_size={kernel_size}, "
             f"residual_kernel_size={residual_kernel_size}"
+        )
+    if not set(heads) <= set(range(1, recur_layers)):
+        raise ValueError(
+            f"heads are numbers of recurrent layers before the last one, 1 to {recur_layers - 1}. Received: heads={heads!r}"
         )
     the_input = keras.Input(shape=(None, input_dim), name="the_input")
     mask = PaddingMask(name="mask")(the_input)
@@ -71,5 +78,10 @@ def residual_birnn_model(
         x = both_directions(x, mask, cell, units, f"birnn_{number}")
         x = MaskedBatchNormalization(name=f"birnn_{number}_bn")([x, mask])
         x = layers.Dropout(dropout, name=f"birnn_{number}_dropout")(x)
+        if number in heads:
+            guess = layers.Dense(output_dim, name=f"{INTERMEDIATE}{number}")(x)
+            guess = layers.Activation("softmax", name=f"guess_{number}")(guess)
+            told = layers.Dense(2 * units, name=f"told_{number}")(guess)
+            x = layers.Add(name=f"birnn_{number}_told")([x, told])
     logits = layers.Dense(output_dim, name="time_distributed")(x)
     return acoustic_model(the_input, logits, "residual_birnn_model", print_summary)

@@ -219,7 +219,9 @@ def _start(
         name=history_path.stem,
         model=model,
         trainer=trainer,
-        evaluator=keras.Model(trainer.inputs, {"ctc": trainer.outputs[0], "probabilities": model.outputs[0]}),
+        evaluator=keras.Model(
+            trainer.inputs, {"ctc": trainer.get_layer("ctc").output, "probabilities": model.outputs[0]}
+        ),
         generator=generator,
         validate=score_transcripts,
         describe=describe_transcripts,

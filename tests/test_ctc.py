@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-from ctc import add_ctc_loss, ctc_loss, mean_loss
+from ctc import add_ctc_loss, ctc_loss, logits_of, mean_loss
+from residual_birnn import residual_birnn_model
 from sample_models import cnn_rnn_model, rnn_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -186,6 +187,34 @@ def test_training_loss_is_the_mean_over_the_utterances():
     losses = np.asarray(trainer.predict_on_batch(batch)["ctc"])
     reported = float(trainer.test_on_batch(batch, {"ctc": np.zeros(3, np.float32)}))
     assert reported == pytest.approx(losses.mean(), rel=1e-5)
+
+
+@pytest.mark.contract
+def test_guesses_on_the_way_share_the_loss_and_the_layer_ctc_has_that_of_the_last_one():
+    keras.utils.set_random_seed(0)
+    model = residual_birnn_model(5, 4, 3, 1, 3, (), 3, 3, output_dim=4, heads=(1, 2), print_summary=False)
+    trainer = add_ctc_loss(model)
+    rng = np.random.default_rng(0)
+    batch = {
+        "the_input": rng.standard_normal((2, 6, 5)).astype("float32"),
+        "the_labels": np.array([[0, 1], [2, 0]]),
+        "input_length": np.array([6, 4]),
+        "label_length": np.array([2, 1]),
+    }
+    batch["the_input"][1, 4:] = 0
+
+    def brute_force(logits):
+        frames, labels = batch["input_length"], [[0, 1], [2]]
+        return np.array([_loss_by_enumeration(logits[row, : frames[row]], labels[row]) for row in (0, 1)])
+
+    parts = keras.Model(
+        model.inputs[0], [model.get_layer(f"intermediate_{n}").output for n in (1, 2)] + [logits_of(model)]
+    )
+    losses = [brute_force(np.asarray(logits)) for logits in parts(batch["the_input"], training=False)]
+    found = np.asarray(trainer(batch, training=False)["ctc"])
+    np.testing.assert_allclose(found, 0.7 * losses[2] + 0.15 * losses[0] + 0.15 * losses[1], rtol=1e-4)
+    last = keras.Model(trainer.input, trainer.get_layer("ctc").output)
+    np.testing.assert_allclose(np.asarray(last(batch, training=False)), losses[2], rtol=1e-4)
 
 
 def test_model_without_a_separate_softmax_is_refused_with_the_remedy():

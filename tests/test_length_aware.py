@@ -91,6 +91,15 @@ def test_padding_and_neighbours_change_no_probability():
     assert largest_difference(model, loud, 40) < 1e-5
 
 
+def test_guesses_on_the_way_keep_the_promise():
+    keras.utils.set_random_seed(0)
+    options = {"heads": (1,), "output_dim": 7, "print_summary": False}
+    model = peaked(residual_birnn_model(5, 8, 5, 2, 3, (1,), 6, 2, **options))
+    assert largest_difference(model, utterances(), 40) < 1e-5
+    with pytest.raises(ValueError, match=r"before the last one, 1 to 1\. Received: heads=\(2,\)"):
+        residual_birnn_model(5, recur_layers=2, heads=(2,))
+
+
 def test_the_sample_models_lack_it():
     keras.utils.set_random_seed(0)
     model = peaked(bidirectional_rnn_model(5, 6, output_dim=7))
