@@ -79,6 +79,7 @@ class AudioGenerator:
         augmentation: changes training features, anew in each epoch; None: no change.
         speeds: each training utterance takes part once at each of these speeds in every epoch; see `speed_perturb`.
         settings: a `FeatureSettings` to use instead of the arguments above.
+        batch_frames: so many frames per training batch at most, padding included, instead of `minibatch_size` utterances.
 
     Raises:
         ValueError: for a batch size under 1 or a duration that is not positive.
@@ -99,7 +100,10 @@ class AudioGenerator:
         augmentation: Augmentation | None = None,
         settings: FeatureSettings | None = None,
         speeds: Sequence[float] = (1.0,),
+        batch_frames: int | None = None,
     ):
+        if batch_frames is not None and batch_frames < 1:
+            raise ValueError(f"batch_frames must be at least 1, or None. Received: batch_frames={batch_frames}")
         if minibatch_size < 1:
             raise ValueError(f"minibatch_size must be at least 1. Received: minibatch_size={minibatch_size}")
         if max_duration is not None and max_duration <= 0:
@@ -107,6 +111,7 @@ class AudioGenerator:
         kind = "spectrogram" if spectrogram else "mfcc"
         self.settings = settings or FeatureSettings(kind, step, window, max_freq, mfcc_dim)
         self.minibatch_size = minibatch_size
+        self.batch_frames = batch_frames
         self.max_duration = max_duration
         self.sort_by_duration = sort_by_duration
         self.seed = seed
@@ -299,7 +304,8 @@ class AudioGenerator:
         ascending = epoch is None or (epoch == 0 and self.sort_by_duration)
         rng = None if ascending else np.random.default_rng([self.seed, epoch])
         boundaries, _ = self._bucket_shapes(partition)
-        return plan_batches(self.num_frames(partition), boundaries, self.minibatch_size, rng)
+        batch_frames = self.batch_frames if partition == "train" else None
+        return plan_batches(self.num_frames(partition), boundaries, self.minibatch_size, rng, batch_frames)
 
     def assemble(
         self, partition: str, indices: np.ndarray, rng: np.random.Generator | None = None

@@ -71,6 +71,7 @@ def train_model(
     warmup_epochs: float = 0.0,
     augmentation: Augmentation | None = None,
     speeds: Sequence[float] = (1.0,),
+    batch_frames: int | None = None,
     ema: float | None = None,
     monitor: str = "val_loss",
     patience: int | None = None,
@@ -104,6 +105,7 @@ def train_model(
         warmup_epochs: the learning rate rises linearly from 0 during so many epochs.
         augmentation: changes the training features, anew in each epoch; None: no change.
         speeds: every epoch has each training utterance once at each of these speeds, such as (0.9, 1.0, 1.1).
+        batch_frames: so many frames per step at most, padding included, instead of `minibatch_size` utterances.
         ema: average the weights over the steps with this momentum, such as 0.999, and validate and keep the averages; the
             training goes on with the weights themselves. None: no averaging.
         monitor: 'val_loss', 'val_cer' or 'val_wer': the lowest chooses the weights that are kept.
@@ -139,6 +141,7 @@ def train_model(
             augmentation=augmentation,
             settings=features or FeatureSettings("spectrogram" if spectrogram else "mfcc", mfcc_dim=mfcc_dim),
             speeds=speeds,
+            batch_frames=batch_frames,
         )
         _require_width(input_to_softmax, generator.settings)
         generator.load_train_data(train_json)
@@ -196,6 +199,7 @@ def _configuration(
         "seed": generator.seed,
         "augmentation": dataclasses.asdict(generator.augmentation) if generator.augmentation else None,
         **({} if generator.speeds == (1.0,) else {"speeds": list(generator.speeds)}),
+        **({} if generator.batch_frames is None else {"batch_frames": generator.batch_frames}),
         **{key: value for key, value in dataclasses.asdict(options).items() if value is not None},
         "backend": keras.backend.backend(),
     }

@@ -365,6 +365,19 @@ def test_each_training_utterance_takes_part_once_at_each_speed_and_validation_as
     assert sorted(np.concatenate(generator.plan("train", 0))) == list(range(8))
 
 
+def test_a_budget_of_frames_holds_for_training_batches_only(tmp_path, monkeypatch):
+    durations = [0.5 + 0.1 * number for number in range(12)]
+    splits = ("train", "validation")
+    generator = fake(tmp_path, monkeypatch, durations, splits=splits, batch_frames=500, minibatch_size=4)
+    sizes = [len(batch) for batch in generator.plan("train", 0)]
+    for batch in generator.plan("train", 0):
+        assert generator.assemble("train", batch)[0]["the_input"][..., 0].size <= 500
+    assert sizes == [3, 3, 3, 3]  # one bucket of 160 frames
+    assert [len(batch) for batch in generator.plan("validation")] == [4, 4, 4]
+    with pytest.raises(ValueError, match="batch_frames must be at least 1, or None"):
+        AudioGenerator(batch_frames=0)
+
+
 @pytest.mark.parametrize("speeds", [(), (1.0, 1.0), (0.3,), (1.0, 3.0)])
 def test_speeds_that_cannot_be_are_refused(speeds):
     with pytest.raises(ValueError, match=r"speeds are different numbers in 0.5..2"):
