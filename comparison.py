@@ -186,7 +186,7 @@ def plot_comparison(
         ax.set(xlabel="epoch", ylabel=label, xlim=(1, max(longest, 2)))
         if key != "val_cer":
             ax.set_ylim(bottom=min_loss, top=max_loss)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         _label_ends(ax, ends)
     if numbered:
         lines = [Line2D([], [], **curve_style(number)) for number in range(len(runs))]

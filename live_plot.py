@@ -47,6 +47,6 @@ class LivePlot(keras.callbacks.Callback):
         left.set(xlabel="epoch", ylabel="loss (nats per utterance)")
         right.set(xlabel="epoch", ylabel="validation error rate (%)", ylim=(0, None))
         for ax in (left, right):
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             ax.legend()
         return figure

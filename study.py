@@ -341,7 +341,7 @@ def figure_of(settings: Mapping[str, Setting], folder: str | Path = STUDY) -> Fi
         losses = [run.best_loss for run in runs]
         dots.plot([number] * len(losses), losses, color=style["color"], marker=style["marker"], linestyle="none")
         dots.plot([number - 0.25, number + 0.25], [np.mean(losses)] * 2, color=style["color"])
-    curves.xaxis.set_major_locator(MaxNLocator(integer=True))
+    curves.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     curves.set(xlabel="epoch", ylabel="validation loss (nats per utterance)")
     curves.legend(fontsize=8)
     dots.set(ylabel="lowest validation loss (nats)", xlim=(-0.6, len(found) - 0.4))
