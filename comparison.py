@@ -25,6 +25,7 @@ WORD = re.compile(
     r"(?<!\S)(?:(?:relu|BN|DO\(\S+\))(?: (?=relu|BN|DO\())?)+(?!\S)|(?:[^\s(]|\((?:[^()]|\([^()]*\))*\))+"
 )
 LONGEST_LABEL = 28  # characters beside a curve
+NO_LETTERS = 0.995  # CER from which on nothing has been learnt
 TIE = 0.02  # relative difference of two losses under which the text speaks of a tie (one seed each)
 
 
@@ -356,8 +357,17 @@ def findings(runs: Sequence[RunResult]) -> list[str]:
     if len(finite) > 1:
         worst = finite[-1]
         sentences.append(f"The highest is that of {worst.name}, {worst.best_loss:.1f}.")
-    sentences += _overfitting(finite) + _speed(finite)
-    return sentences
+    silent = [run for run in finite if _learnt_nothing(run)]
+    sentences += _overfitting([run for run in finite if run not in silent])
+    if silent:
+        sentences.append(f"{_list([run.name for run in silent])} learnt no letters: the CER stays at 100 %.")
+    return sentences + _speed(finite)
+
+
+def _learnt_nothing(run: RunResult) -> bool:
+    """Whether the model put out nothing that is right in any epoch, as before CTC leaves its plateau of blanks."""
+    rates = run.series("val_cer")
+    return bool(len(rates)) and float(np.nanmin(rates, initial=np.inf)) >= NO_LETTERS
 
 
 def _overfitting(runs: Sequence[RunResult]) -> list[str]:

@@ -120,6 +120,15 @@ def test_overfitting_is_stated_where_the_validation_loss_rises_again_and_only_th
     assert "in one (minimum in epoch 1, 200.0 at the end) and two (minimum in epoch 1, 300.0 at the end)" in both
 
 
+def test_who_learnt_no_letters_is_named_and_not_said_to_overfit():
+    stuck, good = run("stuck", [200, 220]), run("good", [100, 90])
+    stuck.history["val_cer"], good.history["val_cer"] = [1.0, 0.998], [1.0, 0.6]
+    words = text(stuck, good)
+    assert "stuck learnt no letters: the CER stays at 100 %." in words and "rises again" not in words
+    stuck.history["val_cer"] = [1.0, 0.9]
+    assert "no letters" not in text(stuck, good) and "rises again by more than 5 % in stuck" in text(stuck, good)
+
+
 def test_speed_is_weighed_against_accuracy():
     words = text(run("slow", [100], seconds=30), run("fast", [200], seconds=10))
     assert (
