@@ -189,7 +189,6 @@ def test_training_loss_is_the_mean_over_the_utterances():
     assert reported == pytest.approx(losses.mean(), rel=1e-5)
 
 
-@pytest.mark.contract
 def test_guesses_on_the_way_share_the_loss_and_the_layer_ctc_has_that_of_the_last_one():
     keras.utils.set_random_seed(0)
     model = residual_birnn_model(5, 4, 3, 1, 3, (), 3, 3, output_dim=4, heads=(1, 2), print_summary=False)
