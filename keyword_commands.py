@@ -29,7 +29,7 @@ def train(options: argparse.Namespace) -> int:
     from speech_commands import choose_clips, index_folder
 
     index = index_folder(options.folder)
-    dataset = choose_clips(index, _words(options.words), options.data_seed)
+    dataset = choose_clips(index, _words(options.words), options.data_seed, unknown_factor=options.unknown_factor)
     print(f"{index}\n{dataset}")  # what is wrong with the data is said before a backend is loaded
     import keras
 

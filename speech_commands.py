@@ -245,6 +245,7 @@ def choose_clips(
     words: Sequence[str] | str | None = None,
     seed: int = 0,
     silence_kinds: Iterable[str] = SILENCE_KINDS,
+    unknown_factor: float = 1.0,
 ) -> Dataset:
     """Choose labels and the clips that go with them.
 
@@ -255,6 +256,8 @@ def choose_clips(
         seed: of what is chosen at random.
         silence_kinds: what silence is made of: 'recorded' and 'reversed' stretches of the background recordings (of
             which each part has its own), 'coloured' noise, and digital 'zero'.
+        unknown_factor: so many times as many unknown words in the parts 'train' and 'development', as far as there are:
+            whoever listens to running speech hears mostly those.
 
     Returns:
         The clips. Unknown words and silence have in each part as many as a word has on average, which in the challenge are
@@ -264,6 +267,8 @@ def choose_clips(
         ValueError: for a label that the corpus has no clips of, a label twice, fewer than two labels, or no other words
             to take 'unknown' from.
     """
+    if unknown_factor <= 0:
+        raise ValueError(f"unknown_factor must be positive. Received: unknown_factor={unknown_factor}")
     labels, missing = _labels(index, words)
     wanted = [label for label in labels if label not in (SILENCE, UNKNOWN)]
     unheard = [label for label in wanted if label not in index.files]
@@ -285,7 +290,8 @@ def choose_clips(
                 "The label 'unknown' is for words that are no labels, and all words of the corpus are. Leave it out, or choose "
                 f"fewer of: {' '.join(index.words)}."
             )
-        clips += _unknown_clips(index, others, numbers, rng)
+        more = {part: unknown_factor if part in ("train", "development") else 1 for part in PARTS}
+        clips += _unknown_clips(index, others, {part: round(more[part] * numbers[part]) for part in PARTS}, rng)
     if SILENCE in labels:
         clips += _silence_clips(index, numbers, tuple(silence_kinds), rng)
     return Dataset(index.folder, tuple(labels), tuple(clips), seed, missing, index.skipped, index.backgrounds)

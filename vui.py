@@ -262,6 +262,9 @@ def _add_keywords(parser: argparse.ArgumentParser) -> None:
         metavar="WORD",
         help="labels, silence and unknown among them if wanted, or challenge (default: every word there is)",
     )
+    train.add_argument(
+        "--unknown-factor", type=float, default=1.0, help="so many times as many unknown words as a label has clips"
+    )
     train.add_argument("--features", default=None, help="mfcc_image, spectrogram, raw, raw8k, mfcc, logmel")
     train.add_argument("--name", default=None, help="of the files (default: the model's name)")
     train.add_argument("--results", type=Path, default=Path("results/keywords"), help="folder for the files")

@@ -146,6 +146,20 @@ def test_classes_follow_the_order_of_the_labels(four_words):
     assert choose_clips(index).labels == ("bed", "go", "tree", "yes")
 
 
+def test_more_unknown_words_for_training_change_nothing_that_is_measured_with(four_words):
+    once, often = (
+        choose_clips(index_folder(four_words), ["yes", "silence", "unknown"], unknown_factor=k) for k in (1, 2)
+    )
+    for part in PARTS:
+        counts = [dataset.counts()[part] for dataset in (once, often)]
+        factor = 2 if part in ("train", "development") else 1
+        assert counts[1]["unknown"] == factor * counts[0]["unknown"] and counts[1]["yes"] == counts[0]["yes"]
+        if factor == 1:
+            assert often.part(part) == once.part(part)
+    with pytest.raises(ValueError, match="unknown_factor must be positive"):
+        choose_clips(index_folder(four_words), ["yes", "unknown"], unknown_factor=0)
+
+
 def test_the_challenge_has_the_commands_there_are_then_silence_and_unknown(four_words):
     dataset = choose_clips(index_folder(four_words), "challenge")
     assert dataset.labels == ("yes", "go", "silence", "unknown")
