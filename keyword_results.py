@@ -48,7 +48,8 @@ def keyword_tasks(folder: str | Path) -> dict[tuple[str, ...], list[SeededRuns]]
         configuration = record.get("configuration", {})
         if configuration.get("task") != "keywords" or "report" not in record:
             continue
-        same = (record["model"], configuration["features"]["kind"], configuration["epochs"])
+        train = record["corpus"]["train"]["num_clips"]
+        same = (record["model"], configuration["features"]["kind"], configuration["epochs"], train)
         found.setdefault(tuple(configuration["labels"]), {}).setdefault(same, []).append(record)
     return {
         labels: sorted(
@@ -75,13 +76,11 @@ def keyword_block(folder: str | Path) -> str:
 
 
 def _task(labels: Sequence[str], models: Sequence[SeededRuns]) -> str:
-    record = models[0].records[0]
-    train, chosen = record["corpus"]["train"], record["corpus"]["validation"]
-    clips = models[0].scores[0].num_clips
+    corpus, clips = models[0].records[0]["corpus"], models[0].scores[0].num_clips
     head = (
-        f"**{join([escape_markdown(label) for label in labels])}.** {train['num_clips']:,} training clips of "
-        f"{train['num_speakers']:,} speakers; {chosen['num_clips']:,} clips of {chosen['num_speakers']:,} others choose the "
-        f"epoch; accuracy on the {clips:,} validation clips, whose speakers are in neither."
+        f"**{join([escape_markdown(label) for label in labels])}.** Accuracy on the {clips:,} validation clips. The epoch was "
+        f"chosen on clips of {corpus['validation']['num_speakers']:,} other speakers; those of training "
+        f"({corpus['train']['num_speakers']:,}) are in neither."
     )
     return f"{head}\n\n{_table(models)}\n\n{_finding(models)}"
 
@@ -92,6 +91,7 @@ def _table(models: Sequence[SeededRuns]) -> str:
         "parameters",
         "accuracy % [95 %]",
         "errors, a number for each seed",
+        "training clips",
         "epochs",
         "training (min)",
         "backend",
@@ -102,6 +102,7 @@ def _table(models: Sequence[SeededRuns]) -> str:
             f"{runs.records[0]['parameters']:,}",
             f"{100 * runs.rate:.1f} [{100 * runs.accuracy.interval[0]:.1f}, {100 * runs.accuracy.interval[1]:.1f}]",
             ", ".join(str(score.num_errors) for score in runs.scores),
+            f"{runs.records[0]['corpus']['train']['num_clips']:,}",
             f"{runs.records[0]['configuration']['epochs']}",
             f"{np.median([_seconds(record) for record in runs.records]) / 60:.1f}",
             join(sorted({record["backend"] for record in runs.records})),

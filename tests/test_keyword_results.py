@@ -61,9 +61,10 @@ def test_runs_are_gathered_by_task_and_model(folder):
 def test_a_block_has_a_table_for_each_task_and_says_who_is_best(folder):
     text = keyword_block(folder)
     low, high = scipy.stats.binomtest(193, 200).proportion_ci(0.95, "wilson")
-    row = f"| matchboxnet | 75,267 | 96.5 [{100 * low:.1f}, {100 * high:.1f}] | 4, 6, 11 | 8 | 3.0 | jax |"
+    row = f"| matchboxnet | 75,267 | 96.5 [{100 * low:.1f}, {100 * high:.1f}] | 4, 6, 11 | 300 | 8 | 3.0 | jax |"
     assert row in text and text.count("| model |") == 2
-    assert "**bed and cat.** 300 training clips of 40 speakers; 30 clips of 5 others choose the epoch" in text
+    assert "**bed and cat.** Accuracy on the 200 validation clips." in text
+    assert "chosen on clips of 5 other speakers; those of training (40) are in neither." in text
     assert "matchboxnet is best on average, 96.5 %; the interval of the next, perceptron, does not overlap" in text
     write_run(folder, "perceptron", 0, 9)
     assert "the interval of perceptron (95.5 %) overlaps with its own" in keyword_block(folder)
