@@ -17,7 +17,7 @@ import filelock
 import numpy as np
 
 from augment import NOISES
-from speech_commands import CLIP_SAMPLES, SHARES, SILENCE, ZERO, Clip, Dataset, index_folder
+from speech_commands import CLIP_SAMPLES, SHARES, ZERO, Clip, Dataset, index_folder
 from utils import atomic_path, progress_bar, read_audio
 
 CACHE_VERSION = 1
@@ -60,16 +60,16 @@ def load_part(dataset: Dataset, part: str, progress: bool = True) -> LabelledAud
         OSError: when the cache cannot be written; nothing half-written stays.
     """
     clips = dataset.part(part)
-    words = dict.fromkeys(clip.word for clip in clips if clip.label != SILENCE)
+    words = dict.fromkeys(clip.word for clip in clips if not clip.is_cut)
     arrays, where, problems = {}, {}, {}
     for word in words:
         arrays[word], names, wrong = _word_waveforms(dataset.folder, word, progress)
         where |= {name: (word, row) for row, name in enumerate(names)}
         problems |= wrong
-    silence = [clip for clip in clips if clip.label == SILENCE]
-    arrays[""] = _to_int16(_render_silence(dataset.folder, silence))
-    where |= {clip: ("", row) for row, clip in enumerate(silence)}
-    kept = [clip for clip in clips if (clip if clip.label == SILENCE else clip.key) in where]
+    cut = [clip for clip in clips if clip.is_cut]
+    arrays[""] = _to_int16(_cut(dataset.folder, cut))
+    where |= {clip: ("", row) for row, clip in enumerate(cut)}
+    kept = [clip for clip in clips if (clip if clip.is_cut else clip.key) in where]
     skipped = tuple(f"{clip.key}: {problems[clip.key]}" for clip in clips if clip.key in problems)
     if not kept:
         raise ValueError(
@@ -77,7 +77,7 @@ def load_part(dataset: Dataset, part: str, progress: bool = True) -> LabelledAud
             + (f":\n  {skipped[0]}" if skipped else ", since the names of its speakers put none there")
             + ". Every part needs clips of some speakers; about one speaker in ten is for validation."
         )
-    rows = tuple(where[clip if clip.label == SILENCE else clip.key] for clip in kept)
+    rows = tuple(where[clip if clip.is_cut else clip.key] for clip in kept)
     targets = np.array([dataset.labels.index(clip.label) for clip in kept], np.int64)
     return LabelledAudio(tuple(kept), targets, skipped, arrays, rows)
 
@@ -165,15 +165,16 @@ def _read_word(folder: Path, word: str, keys: Sequence[str], array_path: Path, t
         np.save(file, np.stack(rows) if rows else np.zeros((0, CLIP_SAMPLES), np.int16))
 
 
-def _render_silence(folder: Path, clips: Sequence[Clip]) -> np.ndarray:
-    """Return the waveforms of clips of silence, float32 (num_clips, CLIP_SAMPLES)."""
-    recordings: dict[str, np.ndarray] = {}
+def _cut(folder: Path, clips: Sequence[Clip]) -> np.ndarray:
+    """Return the waveforms of clips of silence and of running speech, float32 (num_clips, CLIP_SAMPLES)."""
     waveforms = np.zeros((len(clips), CLIP_SAMPLES), np.float32)
-    for number, clip in enumerate(clips):
+    recording, read = np.zeros(0, np.float32), ""
+    for number in sorted(range(len(clips)), key=lambda number: clips[number].key):  # each recording is read once
+        clip = clips[number]
         if clip.key:
-            if clip.key not in recordings:
-                recordings[clip.key] = read_audio(folder / clip.key)
-            stretch = recordings[clip.key][clip.start : clip.start + CLIP_SAMPLES]
+            if clip.key != read:
+                recording, read = read_audio(folder / clip.key), clip.key
+            stretch = recording[clip.start : clip.start + CLIP_SAMPLES]
             waveforms[number, : len(stretch)] = clip.gain * (stretch[::-1] if clip.word == "reversed" else stretch)
         elif clip.word != ZERO:
             waveforms[number] = clip.gain * NOISES[clip.word](CLIP_SAMPLES, np.random.default_rng(clip.seed))

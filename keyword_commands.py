@@ -30,6 +30,10 @@ def train(options: argparse.Namespace) -> int:
 
     index = index_folder(options.folder)
     dataset = choose_clips(index, _words(options.words), options.data_seed, unknown_factor=options.unknown_factor)
+    if options.speech is not None:
+        from keyword_speech import with_speech
+
+        dataset = with_speech(dataset, options.speech, options.speech_clips, options.data_seed)
     print(f"{index}\n{dataset}")  # what is wrong with the data is said before a backend is loaded
     import keras
 

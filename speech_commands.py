@@ -36,6 +36,7 @@ SPEAKER_LISTS = {"validation": "validation_list.txt", "testing": "testing_list.t
 SHARES = {"train": (0.0, 0.7), "development": (0.7, 0.8), "validation": (0.8, 0.9), "testing": (0.9, 1.0)}
 # of each background recording: no two parts hear the same stretch
 ZERO = "zero"  # the source of a clip of digital silence
+SPEECH = "(speech)"  # the source of a clip cut from running speech; see keyword_speech.py
 SILENCE_KINDS = ("recorded", "reversed", "coloured", ZERO)
 SILENCE_CYCLE = (
     "recorded",
@@ -53,16 +54,21 @@ SILENCE_CYCLE = (
 
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """One second of a word, or of silence."""
+    """One second of a word, of running speech, or of silence."""
 
     label: str
     word: str  # folder it comes from; of silence the kind: 'recorded', 'reversed', 'zero' or a colour of noise
     part: str  # 'train', 'development', 'validation' or 'testing'
     speaker: str  # hash of the speaker; of silence ''
     key: str  # path below the corpus; '' where nothing is read
-    start: int = 0  # of silence: first sample of the recording at 16 kHz
+    start: int = 0  # of silence and running speech: first sample of the recording at 16 kHz
     gain: float = 1.0  # of silence
     seed: int = 0  # of coloured noise
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the clip is made of a stretch or of nothing, rather than being a file of its own."""
+        return self.label == SILENCE or self.word == SPEECH
 
 
 @dataclasses.dataclass(frozen=True)
