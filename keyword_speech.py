@@ -54,6 +54,7 @@ def with_speech(dataset: Dataset, manifest: str | Path, num_clips: int, seed: in
         item = usable[index]
         start = int(rng.integers(0, int(item.duration * SAMPLE_RATE) - CLIP_SAMPLES))
         part = "development" if is_development(item.speaker) else "train"
-        key = Path(os.path.relpath(item.path, dataset.folder)).as_posix()
+        # both resolved: '..' leads out of a linked folder to where the link points
+        key = Path(os.path.relpath(item.path.resolve(), dataset.folder.resolve())).as_posix()
         clips.append(Clip(UNKNOWN, SPEECH, part, item.speaker, key, start))
     return dataclasses.replace(dataset, clips=(*dataset.clips, *clips))

@@ -61,6 +61,14 @@ def test_the_audio_of_a_stretch_is_that_of_its_utterance(dataset, speech):
     assert set(PARTS) >= {clip.part for clip in more.clips}
 
 
+def test_a_linked_corpus_finds_the_utterances_too(noises, speech, tmp_path):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    link = tmp_path / "deep" / "er" / "link"
+    link.symlink_to(noises, target_is_directory=True)
+    more = with_speech(choose_clips(index_folder(link), ["brown", "violet", "unknown"]), speech, 3)
+    assert len(load_part(more, "train", progress=False)) == len(more.part("train"))
+
+
 def test_what_cannot_be_is_refused(noises, dataset, speech, tmp_path, capsys):
     with pytest.raises(ValueError, match=r"for the label 'unknown'.*labels brown violet white"):
         with_speech(choose_clips(index_folder(noises)), speech, 5)
