@@ -118,14 +118,20 @@ def _seconds(record: dict) -> float:
 
 def _finding(models: Sequence[SeededRuns]) -> str:
     best = models[0]
+
+    def name(runs: SeededRuns) -> str:
+        alike = [other for other in models if other.model == runs.model]
+        clips = runs.records[0]["corpus"]["train"]["num_clips"]
+        return runs.model if len(alike) == 1 else f"{runs.model} trained on {clips:,} clips"
+
     several = len(best.records) > 1
-    text = f"{best.model} is best{' on average' if several else ''}, {100 * best.rate:.1f} %"
+    text = f"{name(best)} is best{' on average' if several else ''}, {100 * best.rate:.1f} %"
     if len(models) == 1:
         return text + "."
     near = [runs for runs in models[1:] if runs.accuracy.interval[1] >= best.accuracy.interval[0]]
     if not near:
-        return text + f"; the interval of the next, {models[1].model}, does not overlap with its own."
-    names = join([f"{runs.model} ({100 * runs.rate:.1f} %)" for runs in near])
+        return text + f"; the interval of the next, {name(models[1])}, does not overlap with its own."
+    names = join([f"{name(runs)} ({100 * runs.rate:.1f} %)" for runs in near])
     return (
         text
         + f"; the interval{'s' if len(near) > 1 else ''} of {names} overlap{'' if len(near) > 1 else 's'} with its own."

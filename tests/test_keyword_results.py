@@ -72,6 +72,16 @@ def test_a_block_has_a_table_for_each_task_and_says_who_is_best(folder):
     assert "perceptron is best, 100.0 %; the interval of matchboxnet (96.5 %) overlaps" in keyword_block(folder)
 
 
+def test_rows_of_one_model_are_told_apart_by_their_clips(folder):
+    corpus = records.read_record(folder / "matchboxnet_0.json")["corpus"]
+    more = corpus | {"train": {"num_clips": 900, "num_speakers": 40}}
+    write_run(folder, "matchboxnet", 7, 5, corpus=more)
+    assert (
+        "matchboxnet trained on 900 clips is best, 97.5 %; the interval of matchboxnet trained on 300 clips (96.5 %)"
+        in (keyword_block(folder))
+    )
+
+
 def test_unfinished_runs_and_recognisers_do_not_count(folder, tmp_path):
     write_run(folder, "one_conv", 0, 1, report=None)
     record = records.read_record(folder / "one_conv_0.json")
