@@ -191,7 +191,7 @@ def test_recurrent_models_get_eight_bit_weights_and_keep_float_activations(tmp_p
     with exporting_here():
         report = quantise(model, RNG.standard_normal((20, 20, 30)).astype(np.float32), tmp_path / "small.tflite")
         assert report["activations"] == "float32" and report["largest_difference"] < 0.02
-        assert report["bytes"] < 0.6 * 4 * model.count_params()
+        assert report["bytes"] < 0.7 * 4 * model.count_params()
 
 
 def test_a_model_that_eight_bits_break_is_refused_and_leaves_no_file(tmp_path):
