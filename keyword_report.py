@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from keyword_evaluation import KeywordScore, Proportion, score_of
 from speech_commands import PARTS, Dataset
 from utils import escape_markdown
 
+Ranked = TypeVar("Ranked")
 OVERFITS = 1.1  # so many times its minimum the development loss must be at the end before the text speaks of it
 
 
@@ -172,12 +174,21 @@ def findings(runs: Sequence[KeywordRun]) -> list[str]:
     return [_lead(ranked), _chance(ranked), *_size(ranked), _overfitting(ranked)]
 
 
+def overlapping(ranked: Sequence[Ranked]) -> list[Ranked]:
+    """Return those whose interval reaches into that of the first, which is the best: whom this many clips do not tell apart.
+
+    Args:
+        ranked: anything with an `accuracy`, best first.
+    """
+    return [other for other in ranked[1:] if other.accuracy.interval[1] >= ranked[0].accuracy.interval[0]]
+
+
 def _lead(ranked: Sequence[KeywordRun]) -> str:
     best = ranked[0]
     text = f"{best.name} recognises most, {best.accuracy} of {best.score.num_clips:,} clips (95 % interval of Wilson)"
     if len(ranked) == 1:
         return text + "; there is no other run to compare it with."
-    ties = [run for run in ranked[1:] if run.accuracy.interval[1] >= best.accuracy.interval[0]]
+    ties = overlapping(ranked)
     if not ties:
         return text + f"; the next, {ranked[1].name}, has {ranked[1].accuracy}, and the intervals do not overlap."
     names = join([f"{run.name} ({100 * run.accuracy.rate:.1f} %)" for run in ties])

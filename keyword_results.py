@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from keyword_evaluation import KeywordScore, Proportion, score_of
-from keyword_report import join, markdown_rows
+from keyword_report import join, markdown_rows, overlapping
 from records import read_records
 from utils import escape_markdown
 
@@ -128,7 +128,7 @@ def _finding(models: Sequence[SeededRuns]) -> str:
     text = f"{name(best)} is best{' on average' if several else ''}, {100 * best.rate:.1f} %"
     if len(models) == 1:
         return text + "."
-    near = [runs for runs in models[1:] if runs.accuracy.interval[1] >= best.accuracy.interval[0]]
+    near = overlapping(models)
     if not near:
         return text + f"; the interval of the next, {name(models[1])}, does not overlap with its own."
     names = join([f"{name(runs)} ({100 * runs.rate:.1f} %)" for runs in near])

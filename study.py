@@ -17,8 +17,9 @@ from matplotlib.ticker import MaxNLocator
 
 import comparison
 import records
+from cached_generator import AudioGeneratorCached
 from checkpoint import checkpoint_path
-from data_generator import AudioGenerator, AudioGeneratorCached
+from data_generator import AudioGenerator
 from figures import curve_style
 from model_builder import RNNModel
 from study_claims import Setting

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import study
+from cached_generator import AudioGeneratorCached
 from corpora import set_active_corpus
-from data_generator import AudioGeneratorCached
 from evaluation import print_predictions
 from model_builder import CNNConfig, RNNModel
 from records import load_history
