@@ -85,6 +85,7 @@ def train(options: argparse.Namespace) -> int:
         speeds=options.speeds,
         batch_frames=options.batch_frames,
         ema=options.ema,
+        start_from=options.start_from,
         monitor=options.monitor,
         seed=options.seed,
         force=options.force,

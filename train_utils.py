@@ -73,6 +73,7 @@ def train_model(
     speeds: Sequence[float] = (1.0,),
     batch_frames: int | None = None,
     ema: float | None = None,
+    start_from: str | Path | None = None,
     monitor: str = "val_loss",
     patience: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -108,6 +109,8 @@ def train_model(
         batch_frames: so many frames per step at most, padding included, instead of `minibatch_size` utterances.
         ema: average the weights over the steps with this momentum, such as 0.999, and validate and keep the averages; the
             training goes on with the weights themselves. None: no averaging.
+        start_from: weights of the same architecture to begin with, such as those of a larger corpus; what the optimiser
+            remembers begins anew. None: begin with the model's weights as they are.
         monitor: 'val_loss', 'val_cer' or 'val_wer': the lowest chooses the weights that are kept.
         patience: stop when `monitor` has not fallen for so many epochs (early stopping); None: never.
         callbacks: Keras callbacks, called with the same logs as the history.
@@ -125,8 +128,8 @@ def train_model(
         'seconds', one entry per epoch.
 
     Raises:
-        ValueError: for arguments out of range, features that do not fit the model, or data that cannot be used.
-        FileNotFoundError: when a manifest is missing.
+        ValueError: for arguments out of range, features or weights that do not fit the model, or data that cannot be used.
+        FileNotFoundError: when a manifest or the weights to begin with are missing.
     """
     options = Options(epochs, monitor, schedule, warmup_epochs, patience)
     if checkpoint_steps < 1:
@@ -154,6 +157,9 @@ def train_model(
         optimizer = keras.optimizers.SGD(learning_rate=0.02, momentum=0.9, nesterov=True, clipnorm=5)
     optimizer = fresh_optimizer(optimizer, ema)
     configuration = _configuration(generator, input_to_softmax, optimizer, options)
+    if start_from is not None:
+        _begin_with(input_to_softmax, start_from, generator.settings)
+        configuration["start_from"] = records.file_hash(start_from)
     history_path, weights_path = records.results_path(pickle_path), records.results_path(save_model_path)
     if not force:
         finished = finished_run(configuration, history_path, weights_path, input_to_softmax, verbose)
@@ -179,6 +185,15 @@ def _require_width(model: keras.Model, settings: FeatureSettings) -> None:
         raise ValueError(
             f"The model takes {model.input_shape[-1]} features per frame and {settings.kind} features have "
             f"{settings.num_features}. Build the model with input_dim={settings.num_features}, or choose other features."
+        )
+
+
+def _begin_with(model: keras.Model, path: str | Path, settings: FeatureSettings) -> None:
+    """Load the weights to begin with; they must have been trained on the same features."""
+    features = records.load_weights(model, path).get("features")
+    if features is not None and FeatureSettings(**features) != settings:
+        raise ValueError(
+            f"{path} was trained on other features. Received: {settings}; expected those of the file: {features}"
         )
 
 

@@ -1,6 +1,7 @@
 """Weight averages, lower precision and the live picture: what they do to a run, against their definitions."""
 
 import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -123,3 +124,43 @@ def test_tensorboard_logs_hold_the_history(corpus, tmp_path):
     assert found["train", "epoch_loss"] == pytest.approx(history["loss"])
     assert found["validation", "epoch_loss"] == pytest.approx(history["val_loss"])
     assert found["validation", "epoch_cer"] == pytest.approx(history["val_cer"])
+
+
+def test_training_begins_with_the_weights_it_is_given(corpus):
+    first = build(seed=1)
+    records.save_weights(first, "first.h5")
+    model, watch = build(seed=2), Watch()
+    train(model, start_from="first.h5", optimizer=keras.optimizers.SGD(1e-12), callbacks=[watch])
+    for weight, expected in zip(watch.weights[0], first.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, atol=1e-6)
+    configuration = records.read_record("results/tiny.json")["configuration"]
+    assert configuration["start_from"] == records.file_hash("first.h5")
+
+
+def test_run_from_other_weights_is_another_run(corpus, capsys):
+    for seed in (1, 2):
+        records.save_weights(build(seed), f"first_{seed}.h5")
+    train(build(), start_from="first_1.h5")
+    losses = records.load_history("results/tiny.pickle")["loss"]
+    train(build(), start_from="first_2.h5")
+    assert records.load_history("results/tiny.pickle")["loss"] != losses
+
+
+@pytest.mark.parametrize(
+    ("features", "error", "message"),
+    [
+        (None, FileNotFoundError, "No weights at first.h5"),
+        ({"kind": "mfcc", "mfcc_dim": 13, "window": 25}, ValueError, "trained on other features"),
+        ("other model", ValueError, "another architecture"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(features, error, message, corpus):
+    if features == "other model":
+        the_input = keras.Input(shape=(None, 13), name="the_input")
+        other = acoustic_model(the_input, keras.layers.Dense(29, name="dense")(the_input), "other", print_summary=False)
+        records.save_weights(other, "first.h5")
+    elif features:
+        records.save_weights(build(), "first.h5", {"features": features})
+    with pytest.raises(error, match=message):
+        train(build(), start_from="first.h5")
+    assert not list(Path("results").glob("*") if Path("results").is_dir() else [])
