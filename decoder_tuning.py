@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from beam_search import BeamDecoder, BeamSettings
-from evaluation import count_matrix
+from error_rates import count_matrix
 from ngram_model import NGramModel
 from utils import progress_bar
 

@@ -15,7 +15,8 @@ def evaluate(options: argparse.Namespace) -> int:
     from confidence import confidence_quality
     from corpora import read_manifest, summarize
     from decoding import greedy_decode
-    from evaluation import generator_for, predict_probabilities, score
+    from error_rates import score
+    from evaluation import generator_for, predict_probabilities
     from transcription import load_recogniser
 
     summarize(read_manifest(options.manifest))  # a missing or broken manifest is said before TensorFlow is loaded
@@ -36,6 +37,7 @@ def evaluate(options: argparse.Namespace) -> int:
     results = {name: score(references, found, speakers) for name, found in texts.items()}
     qualities = {name: confidence_quality(probabilities, references, found) for name, found in texts.items()}
     plain = _plain(options, results, qualities, more)
+    plain |= _each_utterance(options.manifest, utterances, texts)
     if options.record:
         _record(options.model, plain)
     if options.json:
@@ -66,6 +68,22 @@ def _plain(options: argparse.Namespace, results: dict, qualities: dict, more: di
     return plain
 
 
+def _each_utterance(manifest: Path, utterances: list, texts: dict[str, list[str]]) -> dict:
+    """Return the errors of each utterance, for comparisons with other models, and the speakers' sex where it is known."""
+    from error_rates import count_errors
+    from indexing import load_speaker_table
+
+    references, speakers = [u.text for u in utterances], [u.speaker for u in utterances]
+    table = load_speaker_table(manifest.parent)
+    return {
+        "utterances": {
+            "seconds": " ".join(f"{utterance.duration:.2f}" for utterance in utterances),
+            **{name: count_errors(references, found, speakers).as_dict() for name, found in texts.items()},
+        },
+        "sex": {speaker: table[speaker]["sex"] for speaker in sorted({*filter(None, speakers)} & set(table))},
+    }
+
+
 def _record(weights: Path | None, plain: dict) -> None:
     """Write an evaluation into the run record beside the weights, and into the ledger."""
     import records
@@ -93,7 +111,7 @@ def _print_score(result, name: str) -> None:
 
 def _print_unseen(utterances: list, texts: list[str], name: str) -> None:
     """Print the rates of sentences with and without words that training never had, where the manifest tells them."""
-    from evaluation import score
+    from error_rates import score
 
     unseen = [bool(utterance.extra.get("unseen_words")) for utterance in utterances]
     for flag, label in ((True, "with a word that training never had"), (False, "with known words only")):
@@ -157,7 +175,7 @@ def _decode_with(model, probabilities: list, references: list[str], speakers: li
 
 
 def _difference(references: list[str], first: list[str], second: list[str], speakers: list) -> dict:
-    from evaluation import paired_difference
+    from error_rates import paired_difference
 
     return dict(
         zip(("difference", "low", "high"), paired_difference(references, first, second, speakers, "word"), strict=True)

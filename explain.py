@@ -13,7 +13,8 @@ from comparison import RunResult
 from corpora import MANIFESTS, Utterance
 from data_generator import AudioGenerator
 from decoding import class_labels, greedy_decode
-from evaluation import Score, confusions, edit_counts, generator_for, marked, predict_texts, score
+from error_rates import Score, confusions, edit_counts, marked, score
+from evaluation import generator_for, predict_texts
 from figures import plot_alignment
 from transcription import Recogniser, load_recogniser
 

@@ -12,7 +12,8 @@ from beam_search import BeamDecoder, BeamSettings
 from corpora import MANIFESTS, Utterance, read_manifest
 from decoder_tuning import ALPHAS, BETAS, choose, tune
 from decoding import greedy_decode
-from evaluation import Score, edit_counts, generator_for, marked, paired_difference, predict_probabilities, score
+from error_rates import Score, edit_counts, marked, paired_difference, score
+from evaluation import generator_for, predict_probabilities
 from figures import plot_words
 from ngram_model import NGramModel
 from ngram_training import train_ngram

@@ -24,7 +24,7 @@ from checkpoint import load_checkpoint, save_checkpoint
 from data_generator import AudioGenerator
 from decoding import greedy_decode
 from devices import is_chief, predict_step, train_step
-from evaluation import score
+from error_rates import score
 from runs import Progress, Run
 
 STEP_LINE_SECONDS = 20  # within a long epoch, a line of progress this often

@@ -44,7 +44,7 @@ def measure_search(data: dict, model_path: Path, alpha: float, beta: float, beam
     """Return speed and error rates of the pruned and of the unpruned search, on one core."""
     _use_one_core()
     from beam_search import BeamDecoder, BeamSettings
-    from evaluation import score
+    from error_rates import score
     from language_model import load_model
 
     model = load_model(model_path)

@@ -16,19 +16,23 @@ import soundfile
 import records
 from char_map import ALPHABET
 from data_generator import AudioGenerator
-from evaluation import (
-    audio_player,
+from error_rates import (
+    ErrorCounts,
     confusions,
+    count_errors,
     count_matrix,
     edit_counts,
+    marked,
+    paired_difference,
+    score,
+)
+from evaluation import (
+    audio_player,
     feature_settings_for,
     generator_for,
     get_predictions,
-    marked,
-    paired_difference,
     predict_texts,
     print_predictions,
-    score,
 )
 from sample_models import cnn_rnn_model, simple_rnn_model
 from utils import FeatureSettings, read_audio
@@ -232,6 +236,31 @@ def test_word_differences_count_words():
 
 
 # ------------------------------------------------------------------------------------------- confusions, markup
+
+
+def test_counts_of_utterances_give_the_rates_of_the_score_before_and_after_they_were_plain():
+    references, hypotheses = random_texts(60, seed=3)
+    speakers = [str(number % 4) for number in range(60)]
+    result = score(references, hypotheses, speakers)
+    counts = count_errors(references, hypotheses, speakers)
+    again = ErrorCounts.from_dict(json.loads(json.dumps(counts.as_dict())))
+    for found in (counts, again):
+        assert found.rate("char") == (result.cer.rate, result.cer.low, result.cer.high)
+        assert found.rate("word") == (result.wer.rate, result.wer.low, result.wer.high)
+        assert found.of(found.speakers == "2").rate("word")[0] == result.by_speaker["2"][1]
+    others = [text[1:] for text in hypotheses]
+    expected = paired_difference(references, hypotheses, others, speakers, "word")
+    assert again.difference(count_errors(references, others, speakers), "word") == expected
+
+
+def test_counts_of_other_utterances_are_not_compared_and_none_have_no_rate():
+    counts = count_errors(["a cat", "a dog"], ["a cat", "dog"], ["1", "2"])
+    with pytest.raises(ValueError, match="on the same utterances"):
+        counts.difference(count_errors(["a cat", "a mouse"], ["a cat", "dog"], ["1", "2"]))
+    with pytest.raises(ValueError, match="on the same utterances"):
+        counts.difference(counts.of(np.array([0])))
+    with pytest.raises(ValueError, match="no utterances"):
+        counts.of(np.array([False, False])).rate()
 
 
 def test_confusions_follow_a_hand_table():

@@ -8,7 +8,7 @@ import pytest
 
 from comparison import RunResult
 from corpora import Utterance
-from evaluation import score
+from error_rates import score
 from explain import EvaluationReport, best_run, explain_clipping, explain_model_0
 from sample_models import highest_probability_of_tanh_logits
 

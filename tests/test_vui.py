@@ -253,6 +253,13 @@ def test_evaluate_json_is_versioned_pure_and_agrees_with_jiwer(project, tiny_cor
     # transcribe reads one clip at a time in float32, evaluate in batches from the float16 cache: allow a letter or two
     assert result["cer"]["rate"] == pytest.approx(jiwer.cer(true, texts), abs=0.01)
     assert result["wer"]["rate"] == pytest.approx(jiwer.wer(true, texts), abs=0.03)
+    each = result["utterances"]
+    assert sum(map(float, each["seconds"].split())) == pytest.approx(
+        sum(item.duration for item in read_manifest(manifest)), abs=0.1
+    )
+    errors = sum(map(int, each["greedy"]["word_errors"].split())) / sum(map(int, each["greedy"]["words"].split()))
+    assert errors == pytest.approx(result["wer"]["rate"])
+    assert set(result["sex"]) == set(result["by_speaker"]) and set(result["sex"].values()) <= {"M", "F"}
 
 
 def test_evaluate_refuses_speakers_that_the_model_was_trained_on(project, tiny_corpus, weights, tmp_path, capsys):

@@ -1,0 +1,346 @@
+"""How good are the transcripts: word and character error rates with intervals.
+
+Error rates are (substitutions + deletions + insertions) / reference length, pooled over the utterances, so they can exceed
+100 %. The 95 % intervals come from a bootstrap: over speakers where there are at least ten, else over utterances
+stratified by speaker (Bisani and Ney, ICASSP 2004).
+"""
+
+import collections
+import dataclasses
+import html
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from rapidfuzz.distance import Levenshtein
+
+NUM_RESAMPLES = 2000
+MIN_SPEAKERS = 10  # from here on whole speakers are drawn
+
+
+@dataclasses.dataclass(frozen=True)
+class ErrorRate:
+    """Errors of one kind (characters or words), pooled over utterances."""
+
+    substitutions: int
+    deletions: int
+    insertions: int
+    num_reference: int  # characters or words in the references
+    low: float  # limits of the 95 % interval of the rate
+    high: float
+
+    @property
+    def rate(self) -> float:
+        """Errors per reference token; NaN without references."""
+        errors = self.substitutions + self.deletions + self.insertions
+        return errors / self.num_reference if self.num_reference else float("nan")
+
+    def __str__(self) -> str:
+        return (
+            f"{100 * self.rate:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]  ({self.substitutions} substitutions, "
+            f"{self.deletions} deletions, {self.insertions} insertions, {self.num_reference} in all)"
+        )
+
+    def as_dict(self) -> dict:
+        """Return plain data for records and `--json`."""
+        return {"rate": self.rate, **dataclasses.asdict(self)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Character and word error rates of a set of utterances."""
+
+    cer: ErrorRate
+    wer: ErrorRate
+    num_utterances: int
+    num_empty: int  # hypotheses without any character
+    method: str  # of the intervals
+    by_speaker: dict[str, tuple[float, float]]  # speaker -> (CER, WER)
+
+    def as_dict(self) -> dict:
+        """Return plain data for records and `--json`."""
+        return {
+            "cer": self.cer.as_dict(),
+            "wer": self.wer.as_dict(),
+            "num_utterances": self.num_utterances,
+            "empty_share": self.num_empty / self.num_utterances,
+            "interval": self.method,
+            "by_speaker": {name: {"cer": cer, "wer": wer} for name, (cer, wer) in self.by_speaker.items()},
+        }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ErrorCounts:
+    """The errors in each utterance: what rates, intervals and comparisons of models are computed from.
+
+    Args:
+        speakers: of each utterance.
+        characters: (num_utterances, 2): errors and characters of the reference.
+        words: (num_utterances, 2): likewise.
+    """
+
+    speakers: np.ndarray
+    characters: np.ndarray
+    words: np.ndarray
+
+    def of(self, chosen: np.ndarray) -> "ErrorCounts":
+        """Return those of some utterances, given by a mask (num_utterances,) or by their numbers."""
+        return ErrorCounts(self.speakers[chosen], self.characters[chosen], self.words[chosen])
+
+    def rate(self, unit: str = "char", seed: int = 0) -> tuple[float, float, float]:
+        """Return (rate, low, high): the pooled error rate with its 95 % interval.
+
+        Args:
+            unit: 'char' or 'word'.
+            seed: of the bootstrap.
+
+        Raises:
+            ValueError: when there are no utterances.
+        """
+        if not len(self.speakers):
+            raise ValueError("There are no utterances to compute an error rate of.")
+        counts = self._counts(unit)
+        low, high = np.nanquantile(_bootstrap_rates(counts, _resamples(self.speakers, seed)[0]), [0.025, 0.975])
+        return _rate(counts.sum(axis=0)), float(low), float(high)
+
+    def difference(self, other: "ErrorCounts", unit: str = "char", seed: int = 0) -> tuple[float, float, float]:
+        """Return (difference, low, high): the error rate of `other` minus this one, with a paired 95 % bootstrap interval.
+
+        Args:
+            other: of the same utterances in the same order.
+            unit: 'char' or 'word'.
+            seed: of the bootstrap.
+
+        Raises:
+            ValueError: when the utterances differ.
+        """
+        same = len(self.speakers) == len(other.speakers) and (self.speakers == other.speakers).all()
+        if not same or (self.characters[:, 1] != other.characters[:, 1]).any():
+            raise ValueError("Only results on the same utterances, in the same order, can be compared pair by pair.")
+        draws, _ = _resamples(self.speakers, seed)
+        counts = [part._counts(unit) for part in (self, other)]
+        low, high = np.nanquantile(
+            _bootstrap_rates(counts[1], draws) - _bootstrap_rates(counts[0], draws), [0.025, 0.975]
+        )
+        return _rate(counts[1].sum(axis=0)) - _rate(counts[0].sum(axis=0)), float(low), float(high)
+
+    def _counts(self, unit: str) -> np.ndarray:
+        return {"char": self.characters, "word": self.words}[unit]
+
+    def as_dict(self) -> dict[str, str]:
+        """Return plain data for records: a line of numbers for each column."""
+        columns = {
+            "speakers": self.speakers,
+            "character_errors": self.characters[:, 0],
+            "characters": self.characters[:, 1],
+            "word_errors": self.words[:, 0],
+            "words": self.words[:, 1],
+        }
+        return {name: " ".join(str(value) for value in values) for name, values in columns.items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, str]) -> "ErrorCounts":
+        """Return the counts that `as_dict` made plain."""
+        columns = {name: values.split() for name, values in data.items()}
+        characters, words = (
+            np.array([columns[f"{unit}_errors"], columns[f"{unit}s"]], np.int64).T for unit in ("character", "word")
+        )
+        return cls(np.array(columns["speakers"]), characters, words)
+
+
+def count_errors(
+    references: Sequence[str], hypotheses: Sequence[str], speakers: Sequence[str | None] | None = None
+) -> ErrorCounts:
+    """Count the errors of each utterance.
+
+    Args:
+        references: true texts.
+        hypotheses: predicted texts, in the same order.
+        speakers: of each utterance; None: all unknown.
+
+    Raises:
+        ValueError: when the numbers differ or there are none.
+    """
+    _require_equal_lengths(references, speakers, hypotheses)
+    characters = count_matrix(references, hypotheses)
+    words = count_matrix([text.split() for text in references], [text.split() for text in hypotheses])
+    return ErrorCounts(
+        np.array([str(speaker) for speaker in (speakers or ["unknown"] * len(references))]),
+        *(np.stack([counts[:, :3].sum(axis=1), counts[:, 3]], axis=1) for counts in (characters, words)),
+    )
+
+
+def edit_counts(reference: Sequence, hypothesis: Sequence) -> tuple[int, int, int]:
+    """Count substitutions, deletions and insertions of a shortest edit path.
+
+    Args:
+        reference: characters (a string) or words (a list).
+        hypothesis: likewise.
+
+    Example:
+        >>> edit_counts("kitten", "sitting")
+        (2, 0, 1)
+    """
+    kinds = collections.Counter(operation.tag for operation in Levenshtein.editops(reference, hypothesis))
+    return kinds["replace"], kinds["delete"], kinds["insert"]
+
+
+def score(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    speakers: Sequence[str | None] | None = None,
+    seed: int = 0,
+) -> Score:
+    """Compute pooled CER and WER with bootstrap intervals.
+
+    Args:
+        references: true texts.
+        hypotheses: predicted texts, in the same order.
+        speakers: of each utterance; None: all unknown.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: when the numbers differ or there are none.
+    """
+    _require_equal_lengths(references, speakers, hypotheses)
+    names = np.array([str(speaker) for speaker in (speakers or ["unknown"] * len(references))])
+    characters = count_matrix(references, hypotheses)
+    words = count_matrix([text.split() for text in references], [text.split() for text in hypotheses])
+    draws, method = _resamples(names, seed)
+    by_speaker = {
+        name: (_rate(characters[names == name].sum(axis=0)), _rate(words[names == name].sum(axis=0)))
+        for name in np.unique(names)
+    }
+    return Score(
+        cer=_error_rate(characters, draws),
+        wer=_error_rate(words, draws),
+        num_utterances=len(references),
+        num_empty=sum(not text for text in hypotheses),
+        method=method,
+        by_speaker=by_speaker,
+    )
+
+
+def count_matrix(references: Sequence[Sequence], hypotheses: Sequence[Sequence]) -> np.ndarray:
+    """Return (num_utterances, 4): substitutions, deletions, insertions and reference length."""
+    rows = [(*edit_counts(ref, hyp), len(ref)) for ref, hyp in zip(references, hypotheses, strict=True)]
+    return np.array(rows, np.int64).reshape(-1, 4)
+
+
+def paired_difference(
+    references: Sequence[str],
+    first: Sequence[str],
+    second: Sequence[str],
+    speakers: Sequence[str | None] | None = None,
+    unit: str = "char",
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """Compare two models on the same utterances: error rate of `second` minus that of `first`.
+
+    Args:
+        references: true texts.
+        first: texts of one model.
+        second: texts of the other.
+        speakers: of each utterance.
+        unit: 'char' or 'word'.
+        seed: of the bootstrap.
+
+    Returns:
+        (difference, low, high) with a paired 95 % bootstrap interval.
+
+    Raises:
+        ValueError: when the numbers differ or there are none.
+    """
+    _require_equal_lengths(references, speakers, first, second)
+    counts = [count_errors(references, texts, speakers) for texts in (first, second)]
+    return counts[0].difference(counts[1], unit, seed)
+
+
+def _require_equal_lengths(references: Sequence, speakers: Sequence | None, *hypotheses: Sequence) -> None:
+    numbers = [len(texts) for texts in hypotheses] + ([] if speakers is None else [len(speakers)])
+    if not len(references) or any(number != len(references) for number in numbers):
+        raise ValueError(
+            f"Expected as many hypotheses (and speakers) as references, at least one. Received: {len(references)} "
+            f"references, {' and '.join(str(len(texts)) for texts in hypotheses)} hypotheses"
+            + ("." if speakers is None else f", {len(speakers)} speakers.")
+        )
+
+
+def _resamples(names: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
+    """Return how often each utterance is drawn in each resample, (NUM_RESAMPLES, num_utterances), and the method."""
+    rng = np.random.default_rng(seed)
+    unique, speaker = np.unique(names, return_inverse=True)
+    if len(unique) >= MIN_SPEAKERS:
+        drawn = rng.multinomial(len(unique), np.full(len(unique), 1 / len(unique)), size=NUM_RESAMPLES)
+        return drawn[:, speaker], f"bootstrap over {len(unique)} speakers"
+    weights = np.zeros((NUM_RESAMPLES, len(names)), np.int64)
+    for number in range(len(unique)):
+        members = np.flatnonzero(speaker == number)
+        weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=NUM_RESAMPLES)
+    return weights, f"bootstrap over utterances, stratified by speaker ({len(unique)})"
+
+
+def _bootstrap_rates(matrix: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Return the rate in each resample; the last column is the reference's length, those before it count errors."""
+    errors, length = draws @ matrix[:, :-1].sum(axis=1), draws @ matrix[:, -1]
+    return np.divide(errors, length, out=np.full(len(draws), np.nan), where=length > 0)
+
+
+def _rate(totals: np.ndarray) -> float:
+    return float(totals[:-1].sum() / totals[-1]) if totals[-1] else float("nan")
+
+
+def _error_rate(matrix: np.ndarray, draws: np.ndarray) -> ErrorRate:
+    low, high = np.nanquantile(_bootstrap_rates(matrix, draws), [0.025, 0.975])
+    substitutions, deletions, insertions, length = (int(total) for total in matrix.sum(axis=0))
+    return ErrorRate(substitutions, deletions, insertions, length, float(low), float(high))
+
+
+# ----------------------------------------------------------------------------------------------- confusions
+
+
+def confusions(references: Sequence[str], hypotheses: Sequence[str], unit: str = "char") -> collections.Counter:
+    """Count what was taken for what: pairs (true, predicted), '' standing for nothing.
+
+    Args:
+        references: true texts.
+        hypotheses: predicted texts.
+        unit: 'char' or 'word'.
+    """
+    split = {"char": list, "word": str.split}[unit]
+    pairs: collections.Counter = collections.Counter()
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        true, predicted = split(reference), split(hypothesis)
+        for operation in Levenshtein.editops(true, predicted):
+            source = true[operation.src_pos] if operation.tag != "insert" else ""
+            target = predicted[operation.dest_pos] if operation.tag != "delete" else ""
+            pairs[source, target] += 1
+    return pairs
+
+
+def marked(reference: str, hypothesis: str, markup: str = "text") -> str:
+    """Return the hypothesis with its differences from the reference marked, character by character.
+
+    Args:
+        reference: the true text.
+        hypothesis: the predicted text.
+        markup: 'text': wrong characters in [brackets], missing ones as {braces}; 'html': bold and struck through.
+
+    Example:
+        >>> marked("the cat sat", "the kat at")
+        'the [k]at {s}at'
+    """
+    wrong, missing = ("<b>{}</b>", "<del>{}</del>") if markup == "html" else ("[{}]", "{{{}}}")
+    escape = html.escape if markup == "html" else str
+    pieces = []
+    for block in Levenshtein.opcodes(reference, hypothesis):
+        true, predicted = (
+            reference[block.src_start : block.src_end],
+            hypothesis[block.dest_start : block.dest_end],
+        )
+        if block.tag == "equal":
+            pieces.append(escape(predicted))
+        elif block.tag == "delete":
+            pieces.append(missing.format(escape(true)))
+        else:
+            pieces.append(wrong.format(escape(predicted)))
+    return "".join(pieces)
