@@ -1,8 +1,9 @@
-"""Keeping the README true: its result blocks are generated from the committed run records, and checked against them.
+"""Keeping README and model card true: their blocks are generated from the committed run records, and checked against them.
 
 A block stands between `<!-- results: FOLDER -->` and `<!-- end results -->`, where FOLDER holds the pickles and records. One
-called study says what the runs of the model study show, one called decoding what a language model changes, and one called
-keywords how well words are classified.
+called study says what the runs of the model study show, one called decoding what a language model changes, one called
+keywords how well words are classified, and one called final how the final model came about. The model card of the released
+recogniser, in `results/released/README.md`, is a block called recogniser with the path of a record.
 `python vui.py compare --update` writes the blocks, `python vui.py compare --check` (part of `make lint`) fails when one
 differs, or when a committed record comes from uncommitted code.
 """
@@ -12,7 +13,9 @@ import subprocess
 from pathlib import Path
 
 from comparison import RunResult, findings, load_runs, markdown_table, percent
+from final_results import final_block
 from keyword_results import keyword_block
+from model_card import card_block
 from records import read_records
 from study import best_losses
 from study_claims import conclusions
@@ -20,9 +23,12 @@ from study_questions import QUESTIONS
 from utils import project_root
 
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>results|study|decoding|keywords): (?P<folder>\S+) -->\n)(?P<body>.*?)(<!-- end (?P=kind) -->)",
+    r"(<!-- (?P<kind>results|study|decoding|keywords|final|recogniser): (?P<folder>\S+) -->\n)"
+    r"(?P<body>.*?)(<!-- end (?P=kind) -->)",
     re.DOTALL,
 )
+
+DOCUMENTS = ("README.md", "results/released/README.md")
 
 
 def result_block(folder: str | Path) -> str:
@@ -124,29 +130,36 @@ def decoding_block(folder: str | Path) -> str:
     return f"{rows}\n\n{' '.join(sentences)} Intervals: {found[0]['evaluation']['interval']}.\n"
 
 
-def update_readme(readme: Path | None = None) -> bool:
-    """Write the result blocks of the README anew; return whether anything changed."""
-    readme = readme or project_root() / "README.md"
-    before = readme.read_text(encoding="utf-8")
-    after = BLOCK.sub(lambda m: m[1] + _body(m, readme.parent) + m[5], before)
-    if after != before:
-        readme.write_text(after, encoding="utf-8")
-    return after != before
+def update_readme(root: Path | None = None) -> bool:
+    """Write the result blocks of the README and of the model card anew; return whether anything changed."""
+    root, changed = root or project_root(), False
+    for document in _documents(root):
+        before = document.read_text(encoding="utf-8")
+        after = BLOCK.sub(lambda m: m[1] + _body(m, root) + m[5], before)
+        if after != before:
+            document.write_text(after, encoding="utf-8")
+            changed = True
+    return changed
+
+
+def _documents(root: Path) -> list[Path]:
+    return [path for path in (root / name for name in DOCUMENTS) if path.is_file()]
 
 
 def check_project(root: Path | None = None) -> list[str]:
     """Return what is wrong: blocks that differ from their records, records without a clean commit."""
     root = root or project_root()
-    readme = root / "README.md"
     problems = []
-    for match in BLOCK.finditer(readme.read_text(encoding="utf-8")):
-        folder = root / match["folder"]
-        if not list(folder.glob("*.pickle")):
-            problems.append(f"README.md shows results of {match['folder']}, which holds no runs.")
-        elif match["body"] != _body(match, root):
-            problems.append(
-                f"README.md differs from the records in {match['folder']}. Run: python vui.py compare --update"
-            )
+    for document in _documents(root):
+        name = document.relative_to(root).as_posix()
+        for match in BLOCK.finditer(document.read_text(encoding="utf-8")):
+            source = root / match["folder"]
+            if not (source.is_file() or list(source.glob("*.pickle"))):
+                problems.append(f"{name} shows results of {match['folder']}, which holds no runs.")
+            elif match["body"] != _body(match, root):
+                problems.append(
+                    f"{name} differs from the records in {match['folder']}. Run: python vui.py compare --update"
+                )
     for folder in sorted({path.parent for path in _tracked_records(root)}):
         for record in read_records(folder):
             for part, again in ((record, "train"), (record.get("evaluation"), "evaluate")):
@@ -158,10 +171,17 @@ def check_project(root: Path | None = None) -> list[str]:
 
 
 def _body(match: re.Match, root: Path) -> str:
-    make = {"results": result_block, "study": study_block, "decoding": decoding_block, "keywords": keyword_block}[
-        match["kind"]
-    ]
-    return make(root / match["folder"])
+    return BLOCKS[match["kind"]](root / match["folder"])
+
+
+BLOCKS = {
+    "results": result_block,
+    "study": study_block,
+    "decoding": decoding_block,
+    "keywords": keyword_block,
+    "final": final_block,
+    "recogniser": card_block,
+}
 
 
 def _tracked_records(root: Path) -> list[Path]:

@@ -99,7 +99,7 @@ def test_unfinished_runs_and_recognisers_do_not_count(folder, tmp_path):
 def test_the_readme_block_is_written_and_checked(folder, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("# x\n<!-- keywords: results/speech_commands -->\n<!-- end keywords -->\n")
-    assert update_readme(readme) and keyword_block(folder) in readme.read_text()
+    assert update_readme(readme.parent) and keyword_block(folder) in readme.read_text()
     assert check_project(tmp_path) == []
     write_run(folder, "perceptron", 0, 59)
     assert any("differs from the records in results/speech_commands" in text for text in check_project(tmp_path))

@@ -1,0 +1,196 @@
+"""How the final model came about: its ablation table, and the model card of the released weights, both from run records.
+
+A row of the table is a command line without what does not change the result; its runs differ in their seed alone.
+"""
+
+import collections
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from error_rates import ErrorCounts
+from keyword_report import join, markdown_rows
+from records import read_records
+
+GREEDY, FUSED = "greedy", "with language model"  # as evaluations name them
+UNITS = {"cer": "char", "wer": "word"}
+WITHOUT_EFFECT = {
+    "--name": 1,
+    "--seed": 1,
+    "--results": 1,
+    "--resume": 0,
+    "--force": 0,
+    "--epochs": 1,
+}  # number of values
+HEAD = (
+    "`vui.py train ...`",
+    "parameters",
+    "passes",
+    "seeds",
+    "loss",
+    "CER %",
+    "WER %",
+    "CER % with LM",
+    "WER % with LM",
+    "minutes",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """The finished runs of one command line, by seed.
+
+    Args:
+        label: model and options.
+        passes: over the training speech.
+        records: one run record for each seed.
+    """
+
+    label: str
+    passes: int
+    records: tuple[dict, ...]
+
+    def values(self, kind: str) -> list[float]:
+        """Return 'val_loss', 'cer' or 'wer' of each seed, or 'cer_lm' or 'wer_lm' of those decoded with a language model."""
+        if kind == "val_loss":
+            return [record["scores"][kind] for record in self.records]
+        unit = UNITS[kind[:3]]
+        if not kind.endswith("_lm"):
+            return [record["scores"][kind]["rate"] for record in self.records]
+        found = (errors_of(record, FUSED, record["configuration"]["max_duration"]) for record in self.records)
+        return [counts.rate(unit)[0] for counts in found if counts is not None]
+
+    @property
+    def minutes(self) -> float:
+        """Median over the seeds."""
+        return float(np.median([record["seconds_per_epoch"] * record["epochs"] for record in self.records])) / 60
+
+
+def errors_of(record: dict, decoding: str = GREEDY, longest: float | None = None) -> ErrorCounts | None:
+    """Return the errors of each utterance that `vui.py evaluate --record` left in a record; None where there are none.
+
+    Args:
+        record: of a run.
+        decoding: 'greedy' or 'with language model'.
+        longest: seconds; longer utterances are left out.
+    """
+    utterances = record.get("evaluation", {}).get("utterances", {})
+    if decoding not in utterances:
+        return None
+    seconds = np.array(utterances["seconds"].split(), float)
+    return ErrorCounts.from_dict(utterances[decoding]).of(seconds <= (longest or np.inf))
+
+
+def label_of(command: str) -> str:
+    """Return what decides a run: model and options of a training command, without name, seed, results folder and epochs.
+
+    Example:
+        >>> label_of("KERAS_BACKEND=jax python vui.py train model_1 --name a --seed 3 --ema 0.99 --resume")
+        'model_1 --ema 0.99'
+    """
+    words = shlex.split(command)
+    kept, skip = [], 0
+    for word in words[words.index("train") + 1 :]:
+        if skip:
+            skip -= 1
+        elif word in WITHOUT_EFFECT:
+            skip = WITHOUT_EFFECT[word]
+        else:
+            kept.append(word)
+    return shlex.join(kept)
+
+
+def final_rows(folder: str | Path) -> list[Row]:
+    """Return the rows of a folder's finished runs: by passes, then in the order in which they were first run.
+
+    The corpus that most runs share is left out of the labels.
+    """
+    runs = sorted((r for r in read_records(folder) if r.get("status") == "finished"), key=lambda record: record["date"])
+    corpora = collections.Counter(record["corpus"]["train"]["manifest"] for record in runs)
+    usual = f"--corpus {Path(corpora.most_common(1)[0][0]).parent.as_posix()}" if runs else ""
+    found: dict[tuple[str, int], list[dict]] = {}
+    for record in runs:
+        label = " ".join(label_of(record["command"]).replace(usual, "").split())
+        passes = record["configuration"]["epochs"] * len(record["configuration"].get("speeds", (1.0,)))
+        found.setdefault((label, passes), []).append(record)
+    rows = [Row(*key, tuple(sorted(found[key], key=lambda record: record["configuration"]["seed"]))) for key in found]
+    return sorted(rows, key=lambda row: row.passes)
+
+
+def final_block(folder: str | Path) -> str:
+    """Return the Markdown of the ablation: conditions, a row for each command line, and which differences count.
+
+    Raises:
+        FileNotFoundError: when the folder holds no finished run.
+    """
+    rows = final_rows(folder)
+    if not rows:
+        raise FileNotFoundError(f"{folder} holds no finished run. Train one: python vui.py train residual_birnn --help")
+    return f"{_conditions(rows)}\n\n{_table(rows)}\n\n{' '.join([*_differences(rows), *_lead(rows)])}\n"
+
+
+def _conditions(rows: Sequence[Row]) -> str:
+    record = rows[0].records[0]
+    train, valid = record["corpus"]["train"], record["corpus"]["validation"]
+    return (
+        f"Trained on {train['num_utterances']} utterances ({train['hours']:.2f} h, {train['num_speakers']} speakers), measured "
+        f"on {valid['num_utterances']} of {valid['num_speakers']} other speakers, all up to "
+        f"{record['configuration']['max_duration']:g} s. A pass hears each training utterance once, at one speed. Rows with "
+        "several seeds show mean ± standard deviation. Each run is measured at the epoch that its validation set chose."
+    )
+
+
+def _table(rows: Sequence[Row]) -> str:
+    lines = []
+    for row in rows:
+        cells = [f"`{row.label}`", f"{row.records[0]['parameters']:,}", f"{row.passes}", f"{len(row.records)}"]
+        cells.append(_mean_text(row.values("val_loss")))
+        cells += [_mean_text(100 * np.array(row.values(kind))) for kind in ("cer", "wer", "cer_lm", "wer_lm")]
+        lines.append([*cells, f"{row.minutes:.0f}"])
+    return markdown_rows(HEAD, lines)
+
+
+def _mean_text(values: Sequence[float]) -> str:
+    """Return the mean, and with several values their standard deviation; nothing of nothing."""
+    if not len(values):
+        return ""
+    deviation = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.1f}{deviation}"
+
+
+def _differences(rows: Sequence[Row]) -> list[str]:
+    """Return for each number of passes which rows differ from the first by more than twice the spread over its seeds."""
+    texts = []
+    for passes in sorted({row.passes for row in rows}):
+        first, *others = [row for row in rows if row.passes == passes]
+        if not others or len(first.records) < 2:
+            continue
+        spread = 100 * float(np.std(first.values("cer"), ddof=1))
+        told = []
+        for row in others:
+            change = 100 * float(np.mean(row.values("cer")) - np.mean(first.values("cer")))
+            told.append(f"`{row.label}` {change:+.1f} ({'counts' if abs(change) > 2 * spread else 'does not count'})")
+        texts.append(
+            f"CER against `{first.label}` after {passes} passes, in points (a difference counts above {2 * spread:.1f}, "
+            f"twice the spread over seeds): {join(told)}."
+        )
+    return texts
+
+
+def _lead(rows: Sequence[Row]) -> list[str]:
+    """Return how the best row compares with the yardstick, the first of the longest-trained rows of its kind, pair by pair."""
+    yardstick = max((row for row in rows if row.label == rows[0].label), key=lambda row: row.passes)
+    best = min(rows, key=lambda row: np.mean(row.values("cer")))
+    first, second = yardstick.records[0], best.records[0]
+    longest = first["configuration"]["max_duration"]
+    pair = [errors_of(record, GREEDY, longest) for record in (first, second)]
+    if best is yardstick or None in pair:
+        return []
+    change, low, high = (100 * value for value in pair[0].difference(pair[1]))
+    return [
+        f"`{best.label}` ({best.passes} passes) against `{yardstick.label}` ({yardstick.passes} passes), both with their first "
+        f"seed, on the same {len(pair[0].speakers)} utterances: CER {change:+.1f} points [{low:+.1f}, {high:+.1f}]."
+    ]

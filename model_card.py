@@ -1,0 +1,88 @@
+"""The model card of a released recogniser: every number of it comes from the run record beside the weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from error_rates import ErrorCounts
+from final_results import FUSED, GREEDY, errors_of
+from keyword_report import join, markdown_rows
+from records import read_record
+
+SEXES = {"F": "women", "M": "men"}
+
+
+def card_block(path: str | Path) -> str:
+    """Return the Markdown of a model card.
+
+    Args:
+        path: the run record beside the released weights, evaluated with `vui.py evaluate ... --record`.
+
+    Raises:
+        FileNotFoundError: when there is no such record.
+        ValueError: when it was not evaluated utterance by utterance.
+    """
+    record = read_record(path)
+    if errors_of(record) is None:
+        raise ValueError(f"{path} holds no evaluation. Add one: python vui.py evaluate MANIFEST --lm FILE --record")
+    return f"{_origin(record)}\n\n{_rates(record)}\n\n{_limits(record)}\n"
+
+
+def _origin(record: dict) -> str:
+    train, configuration = record["corpus"]["train"], record["configuration"]
+    minutes = record["seconds_per_epoch"] * record["epochs"] / 60
+    versions, machine = record["versions"], record["machine"]
+    begun = " from weights of other speech (`--start-from`)" if "start_from" in configuration else ""
+    return (
+        f"{record['parameters']:,} parameters, {configuration['features']['kind']} features, trained{begun} with "
+        f"`{record['command']}` (commit {record['commit'][:7]}, seed {configuration['seed']}, Keras {versions['keras']} on "
+        f"{record['backend']} {versions[record['backend']]}, {minutes:.0f} minutes on {machine['cores']} "
+        f"core{'' if machine['cores'] == 1 else 's'}) on {train['num_utterances']:,} utterances, {train['hours']:.2f} hours of "
+        f"{train['num_speakers']} speakers ({join(train['speakers'])}); the weights are those of epoch {record['best_epoch']} of "
+        f"{record['epochs']}, chosen by {record['chosen_by']}."
+    )
+
+
+def _rates(record: dict) -> str:
+    evaluation = record["evaluation"]
+    seconds = np.array(evaluation["utterances"]["seconds"].split(), float)
+    longest = record["configuration"]["max_duration"]
+    kinds = [errors_of(record, kind) for kind in (GREEDY, FUSED)]
+    speakers = kinds[0].speakers
+    groups = [("all", np.full(len(speakers), True)), (f"up to {longest:g} s", seconds <= longest)]
+    for sex, name in SEXES.items():
+        members = [speaker for speaker, own in evaluation["sex"].items() if own == sex]
+        groups.append((f"{name} ({len(members)})", np.isin(speakers, members)))
+    groups += [(f"speaker {name}", speakers == name) for name in np.unique(speakers)]
+    head = ["utterances of", "number", "hours", "CER % greedy", "WER % greedy"]
+    head += ["CER % with LM", "WER % with LM"] if kinds[1] else []
+    rows = [
+        [name, f"{chosen.sum()}", f"{seconds[chosen].sum() / 3600:.2f}", *_cells(kinds, chosen)]
+        for name, chosen in groups
+        if chosen.any()
+    ]
+    conditions = (
+        f"Speakers that training has not heard (`{evaluation['command']}`, commit {evaluation['commit'][:7]}), with 95 % "
+        f"intervals ({evaluation['interval']})."
+    )
+    return f"{conditions}\n\n{markdown_rows(head, rows)}"
+
+
+def _cells(kinds: Sequence[ErrorCounts | None], chosen: np.ndarray) -> list[str]:
+    found = [kind.of(chosen).rate(unit) for kind in kinds if kind is not None for unit in ("char", "word")]
+    return [f"{100 * rate:.1f} [{100 * low:.1f}, {100 * high:.1f}]" for rate, low, high in found]
+
+
+def _limits(record: dict) -> str:
+    """Return what the model cannot do, as far as its record has numbers for it."""
+    counts, train = errors_of(record), record["corpus"]["train"]
+    right = np.mean(counts.words[:, 0] == 0)
+    quality = record["evaluation"]["word_confidence"]
+    return (
+        f"What it cannot do: of {len(counts.speakers)} utterances {100 * right:.0f} % come out without a wrong word, greedily, "
+        f"and of the words that it writes {100 * quality['share_right']:.0f} % are right; it was tested on "
+        f"{len(np.unique(counts.speakers))} speakers and trained on {train['num_speakers']}, who all read English books aloud. "
+        "It writes lower-case letters, spaces and apostrophes, no digits and no punctuation. Noise, conversation, children and "
+        "other languages were not tested."
+    )

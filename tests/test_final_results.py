@@ -1,0 +1,195 @@
+"""The ablation table and the model card say what the records say: rows by command, spreads, pairs, groups of speakers."""
+
+import json
+
+import numpy as np
+import pytest
+
+import records
+from error_rates import ErrorCounts
+from final_results import errors_of, final_block, final_rows, label_of
+from ledger import check_project, update_readme
+from model_card import card_block
+
+SPEAKERS = ("1", "1", "2", "2")
+SECONDS = "4.00 8.00 12.00 20.00"
+
+
+def counts(errors):
+    """Four utterances of ten characters and five words; as many wrong words as wrong characters."""
+    return ErrorCounts(np.array(SPEAKERS), np.array([errors, [10] * 4]).T, np.array([np.minimum(errors, 5), [5] * 4]).T)
+
+
+def write_run(folder, name, options="", errors=(1, 2, 3, 4), fused=None, seed=0, epochs=3, cer=0.4, day=1, **changes):
+    rate = {"rate": cer, "low": cer - 0.1, "high": cer + 0.1}
+    found = {"seconds": SECONDS, "greedy": counts(errors).as_dict()}
+    if fused:
+        found["with language model"] = counts(fused).as_dict()
+    record = {
+        "name": name,
+        "status": "finished",
+        "command": f"KERAS_BACKEND=jax python vui.py train net {options} --name {name} --corpus data/small --results r "
+        f"--epochs {epochs} --seed {seed} --resume",
+        "date": f"2026-01-{day:02d}T00:00:00+00:00",
+        "commit": "0123abcdef",
+        "clean": True,
+        "parameters": 3_000_000,
+        "seconds_per_epoch": 120.0,
+        "epochs": epochs,
+        "best_epoch": epochs,
+        "chosen_by": "lowest val_loss on the validation set",
+        "backend": "jax",
+        "versions": {"keras": "3.0", "jax": "0.1"},
+        "machine": {"cores": 1},
+        "corpus": {
+            "train": {
+                "num_utterances": 800,
+                "hours": 1.9,
+                "num_speakers": 2,
+                "speakers": ["7", "8"],
+                "manifest": "data/small/t.json",
+            },
+            "validation": {"num_utterances": 3, "hours": 0.3, "num_speakers": 2},
+        },
+        "configuration": {
+            "max_duration": 16.0,
+            "seed": seed,
+            "epochs": epochs,
+            "speeds": [0.9, 1.0, 1.1],
+            "features": {"kind": "logmel"},
+        },
+        "scores": {"val_loss": 100.0 + seed, "cer": rate, "wer": {**rate, "rate": 0.8}},
+        "evaluation": {
+            "utterances": found,
+            "sex": {"1": "F", "2": "M"},
+            "interval": "bootstrap over utterances",
+            "command": "python vui.py evaluate valid.json",
+            "commit": "456def",
+            "clean": True,
+            "word_confidence": {"share_right": 0.25},
+        },
+    } | changes
+    folder.mkdir(parents=True, exist_ok=True)
+    records.write_json(folder / f"{name}.json", record)
+    records.save_history(folder / f"{name}.pickle", {"loss": [1.0], "val_loss": [1.0]})
+    return folder / f"{name}.json"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three seeds of a first row, one row that counts, one that does not, the first one trained for longer, an unfinished run."""
+    folder = tmp_path / "results" / "final"
+    for seed, cer in enumerate((0.40, 0.41, 0.42)):
+        write_run(folder, f"first_{seed}", seed=seed, cer=cer)
+    write_run(folder, "dropout", "--model-options dropout=0.3", cer=0.425, day=2)
+    write_run(folder, "better", "--start-from a.h5", cer=0.35, day=3)
+    write_run(folder, "long", errors=(3, 3, 3, 3), cer=0.3, epochs=8, day=4)
+    write_run(folder, "final", "--start-from a.h5", (2, 2, 2, 5), fused=(1, 1, 1, 1), cer=0.2, epochs=8, day=5)
+    write_run(folder, "stopped", "--ema 0.9", status="interrupted")
+    return folder
+
+
+def test_a_label_is_what_decides_a_run():
+    command = (
+        "KERAS_BACKEND=jax python vui.py train net --name a --model-options dropout=0.3 heads=(1,) --resume --seed 3"
+    )
+    assert label_of(command) == "net --model-options dropout=0.3 'heads=(1,)'"
+    assert label_of("python vui.py train net --results r --epochs 3 --force") == "net"
+
+
+def test_rows_gather_seeds_and_count_passes(folder):
+    rows = final_rows(folder)
+    assert [(row.label, row.passes, len(row.records)) for row in rows] == [
+        ("net", 9, 3),
+        ("net --model-options dropout=0.3", 9, 1),
+        ("net --start-from a.h5", 9, 1),
+        ("net", 24, 1),
+        ("net --start-from a.h5", 24, 1),
+    ]
+    assert rows[0].values("cer") == [0.40, 0.41, 0.42] and rows[0].values("val_loss") == [100.0, 101.0, 102.0]
+    assert rows[0].values("wer_lm") == [] and rows[0].minutes == 6.0
+
+
+def test_another_corpus_is_part_of_the_label(folder):
+    path = write_run(folder, "elsewhere", day=6)
+    record = records.read_record(path)
+    record["command"] = record["command"].replace("data/small", "data/synthetic")
+    record["corpus"]["train"]["manifest"] = "data/synthetic/t.json"
+    records.write_json(path, record)
+    assert [row.label for row in final_rows(folder) if "corpus" in row.label] == ["net --corpus data/synthetic"]
+
+
+def test_longer_utterances_are_left_out_where_rows_are_compared(folder):
+    record = records.read_record(folder / "final.json")
+    assert errors_of(record).rate()[0] == pytest.approx(11 / 40)
+    assert errors_of(record, longest=16.0).rate()[0] == pytest.approx(6 / 30)
+    assert final_rows(folder)[-1].values("cer_lm") == [pytest.approx(3 / 30)]
+    assert errors_of(record | {"evaluation": {}}) is None
+
+
+def test_the_block_shows_means_spreads_and_what_counts(folder):
+    block = final_block(folder)
+    assert "| `net` | 3,000,000 | 9 | 3 | 101.0 ± 1.0 | 41.0 ± 1.0 | 80.0 ± 0.0 |  |  | 6 |" in block
+    assert "| `net --start-from a.h5` | 3,000,000 | 24 | 1 | 100.0 | 20.0 | 80.0 | 10.0 | 20.0 | 16 |" in block
+    assert "a difference counts above 2.0, twice the spread over seeds" in block
+    assert "`net --model-options dropout=0.3` +1.5 (does not count) and `net --start-from a.h5` -6.0 (counts)." in block
+    # paired, on the three utterances up to 16 s: 9 errors of the yardstick, 6 of the best row, one less in each utterance
+    assert "on the same 3 utterances: CER -10.0 points [-10.0, -10.0]." in block
+
+
+def test_a_folder_without_finished_runs_is_refused(tmp_path):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+        final_block(tmp_path / "none")
+
+
+def test_the_card_gives_rates_of_groups_and_where_the_weights_come_from(folder):
+    card = card_block(folder / "final.json")
+    assert "3,000,000 parameters, logmel features, trained with `KERAS_BACKEND=jax python vui.py train net" in card
+    assert (
+        "(commit 0123abc, seed 0, Keras 3.0 on jax 0.1, 16 minutes on 1 core) on 800 utterances, 1.90 hours of 2 speakers"
+        in card
+    )
+    table = {line.split("|")[1].strip(): line for line in card.splitlines() if line.startswith("|")}
+    assert set(table) == {
+        "utterances of", "---", "all", "up to 16 s", "women (1)", "men (1)", "speaker 1", "speaker 2",
+    }  # fmt: skip
+    cells = [cell.strip().split(" ")[0] for cell in table["women (1)"].split("|")[2:-1]]
+    assert cells == [
+        "2",
+        "0.00",
+        "20.0",
+        "40.0",
+        "10.0",
+        "20.0",
+    ]  # 12 seconds; 4 of 20 characters, 4 of 10 words; fused 2 and 2
+    assert table["all"].split("|")[4].strip().startswith("27.5 [")
+    assert "of 4 utterances 0 % come out without a wrong word" in card and "25 % are right" in card
+
+
+def test_a_record_that_was_not_evaluated_makes_no_card(folder):
+    path = write_run(folder, "bare", evaluation={})
+    with pytest.raises(ValueError, match="holds no evaluation"):
+        card_block(path)
+
+
+def test_readme_and_card_follow_the_records(folder, tmp_path):
+    card = tmp_path / "results" / "released" / "README.md"
+    card.parent.mkdir()
+    card.write_text("<!-- recogniser: results/final/final.json -->\n<!-- end recogniser -->\n", encoding="utf-8")
+    (tmp_path / "README.md").write_text("<!-- final: results/final -->\n<!-- end final -->\n", encoding="utf-8")
+    assert len(check_project(tmp_path)) == 2
+    assert update_readme(tmp_path) and not update_readme(tmp_path)
+    assert check_project(tmp_path) == []
+    assert (
+        card_block(folder / "final.json") in card.read_text()
+        and final_block(folder) in (tmp_path / "README.md").read_text()
+    )
+    record = json.loads((folder / "final.json").read_text())
+    record["best_epoch"] = 1
+    records.write_json(folder / "final.json", record)
+    (problem,) = check_project(tmp_path)
+    assert (
+        problem
+        == "results/released/README.md differs from the records in results/final/final.json. Run: python vui.py compare --update"
+    )
