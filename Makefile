@@ -55,6 +55,7 @@ bench: $(VENV)/.bench  ## speed against PyTorch and stock Keras, features, infer
 	$(RUN) -m benchmarks.bench_epoch $(if $(QUICK),--quick)
 	$(RUN) -m benchmarks.bench_inference $(if $(QUICK),--quick)
 	$(RUN) -m benchmarks.bench_streaming $(if $(QUICK),--quick)
+	$(RUN) -m benchmarks.bench_length_awareness $(if $(QUICK),--quick)
 	$(RUN) -m benchmarks.bench_scale $(if $(QUICK),--quick)
 
 clean:  ## delete what can be made again: .venv, caches, the demo corpora, the reports (trained models stay)
