@@ -12,6 +12,7 @@ __all__ = ["RECIPES", "recipe_of"]
 SMALL_CORPUS: dict[str, Any] = {
     "features": "logmel",
     "max_duration": 16.0,
+    "batch_size": 8,  # so little speech makes few steps, and it takes some hundreds before letters appear
     "speeds": (0.9, 1.0, 1.1),
     "augment": True,
     "optimizer": "adamw",
