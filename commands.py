@@ -142,6 +142,21 @@ def _optimizer(options: argparse.Namespace):
     return keras.optimizers.SGD(options.learning_rate, momentum=0.9, nesterov=True, clipnorm=5)
 
 
+def with_released_language_model(options: argparse.Namespace) -> argparse.Namespace:
+    """Return the options, completed by the released language model where neither a model nor a language model is named."""
+    if options.model is not None or options.lm is not None or options.greedy:
+        return options
+    from transcription import released_language_model
+
+    found = released_language_model()
+    if found is None:
+        return options
+    path, weights = found
+    given = {name: getattr(options, name) for name in weights}
+    chosen = {name: value if given[name] is None else given[name] for name, value in weights.items()}
+    return argparse.Namespace(**{**vars(options), "lm": path, **chosen})
+
+
 def language_model_of(options: argparse.Namespace):
     """Return the language model that --lm names, or None."""
     if options.lm is None:
@@ -186,6 +201,9 @@ def _recogniser(options: argparse.Namespace):
     """Return the recogniser of the options, with a beam search where a language model or hot words are given."""
     from transcription import load_recogniser
 
+    if options.greedy and (options.lm is not None or options.hot_words):
+        raise ValueError("--greedy decodes without --lm and --hot-words: leave one of them out.")
+    options = with_released_language_model(options)
     language_model = language_model_of(options)
     recogniser = load_recogniser(options.model)
     if language_model is None and not options.hot_words:

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from commands import JSON_VERSION, beam_settings, language_model_of
+from commands import JSON_VERSION, beam_settings, language_model_of, with_released_language_model
 
 MAX_OVERLAP = 0.1  # of the evaluated sentences that a language model may have seen
 
@@ -20,6 +20,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from transcription import load_recogniser
 
     summarize(read_manifest(options.manifest))  # a missing or broken manifest is said before TensorFlow is loaded
+    options = with_released_language_model(options)
     language_model = language_model_of(options)
     recogniser = load_recogniser(options.model)
     width, limit = recogniser.settings.num_features, options.max_duration
@@ -87,9 +88,10 @@ def _each_utterance(manifest: Path, utterances: list, texts: dict[str, list[str]
 def _record(weights: Path | None, plain: dict) -> None:
     """Write an evaluation into the run record beside the weights, and into the ledger."""
     import records
+    from transcription import released_weights
 
-    path = None if weights is None else weights.with_suffix(".json")
-    if path is None or not path.is_file():
+    path = (weights or released_weights()).with_suffix(".json")
+    if not path.is_file():
         raise ValueError(
             f"--record writes into the record that training left beside the weights, and there is none at {path}. "
             "Pass --model WEIGHTS of a run of vui.py train."

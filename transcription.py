@@ -11,7 +11,7 @@ import soundfile
 import records
 from acoustic import output_length
 from alignment import Alignment, FrameClock, align, frame_clock, shift
-from beam_search import BeamDecoder
+from beam_search import BeamDecoder, BeamSettings
 from decoding import greedy_decode
 from evaluation import feature_settings_for
 from long_recordings import LONGEST, Piece, is_long, pieces, speech_pieces
@@ -172,3 +172,31 @@ def released_weights() -> Path:
             "  python vui.py transcribe FILE --model results/cnn_birnn_model.h5"
         )
     return found[-1]
+
+
+def released_language_model() -> tuple[Path, dict[str, float]] | None:
+    """Return the language model that goes with the released weights and its weights {'alpha', 'beta'}; None without one.
+
+    The run record beside the released weights names the file and holds the weights that were chosen on all its speakers.
+    """
+    record_path = released_weights().with_suffix(".json")
+    if not record_path.is_file():
+        return None
+    used = records.read_record(record_path).get("evaluation", {}).get("language_model", {})
+    path = record_path.with_name(str(used.get("file")))
+    return (path, used["for_other_recordings"]) if "for_other_recordings" in used and path.is_file() else None
+
+
+def released_recogniser() -> Recogniser:
+    """Load the released weights, with their language model where there is one; what `vui.py transcribe` uses by itself.
+
+    Raises:
+        FileNotFoundError: when there are no released weights.
+    """
+    from language_model import load_model
+
+    recogniser, found = load_recogniser(), released_language_model()
+    if found is None:
+        return recogniser
+    path, weights = found
+    return recogniser.with_decoder(BeamDecoder(load_model(path), BeamSettings(**weights)))

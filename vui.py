@@ -229,7 +229,16 @@ def _add_align(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_decoding(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--lm", type=Path, default=None, metavar="FILE", help="language model: .npz, .arpa or .arpa.gz")
+    parser.add_argument(
+        "--lm",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="language model: .npz, .arpa or .arpa.gz (default: the released one with the released weights, else none)",
+    )
+    parser.add_argument(
+        "--greedy", action="store_true", help="the most probable character of each frame, no language model"
+    )
     parser.add_argument("--alpha", type=float, default=None, help="weight of the language model")
     parser.add_argument("--beta", type=float, default=None, help="bonus for each word")
     parser.add_argument("--beam-width", type=int, default=None)

@@ -118,8 +118,8 @@ def test_lm_perplexity_of_a_text_and_of_a_manifest(language_model, project, tiny
         ("lm train book.txt --out lm.txt", r"ends in \.npz, \.arpa or \.arpa\.gz"),
         ("lm train book.txt --order 9 --out lm.npz", "order must be in 1..5"),
         ("lm perplexity nothing.npz book.txt", "No language model at nothing.npz"),
-        ("evaluate MANIFEST --tune", "--tune chooses the weights of a language model"),
-        ("evaluate MANIFEST --lm nothing.npz", "No language model at nothing.npz"),
+        ("evaluate MANIFEST --model x.h5 --tune", "--tune chooses the weights of a language model"),
+        ("evaluate MANIFEST --model x.h5 --lm nothing.npz", "No language model at nothing.npz"),
     ],
 )
 def test_language_model_commands_say_what_is_wrong(command, message, project, tiny_corpus, capsys):
@@ -170,3 +170,74 @@ def test_transcribe_of_a_recording_in_which_nobody_speaks_is_empty(project, weig
     soundfile.write("long.wav", 0.01 * np.random.default_rng(0).standard_normal(16_000 * 40), 16_000)
     assert vui.main(["transcribe", "quiet.wav", "long.wav", "--model", weights]) == 0
     assert capsys.readouterr().out == "quiet.wav: \nlong.wav: \n"
+
+
+# --------------------------------------------------------------------------------------------------- released weights
+
+
+@pytest.fixture
+def released(language_model, tiny_corpus, trained, project, monkeypatch, capsys):
+    """A project whose released weights were evaluated with a language model beside them."""
+    import decoder_tuning
+    import transcription
+
+    folder = project / "results" / "released"
+    folder.mkdir(parents=True)
+    for suffix in (".h5", ".json"):
+        shutil.copy(trained / "results" / f"tiny{suffix}", folder / f"recogniser{suffix}")
+    shutil.copy(language_model, folder / "small.npz")
+    monkeypatch.setattr(transcription, "project_root", lambda: project)
+    monkeypatch.setattr(decoder_tuning.tune, "__defaults__", (None, (0.7,), (3.0,), False))
+    command = [
+        "evaluate",
+        str(tiny_corpus / MANIFESTS["test"]),
+        "--lm",
+        str(folder / "small.npz"),
+        "--tune",
+        "--record",
+    ]
+    assert vui.main(command) == 0
+    capsys.readouterr()
+    return folder
+
+
+def test_released_weights_bring_their_language_model(released, tiny_corpus, clip, capsys):
+    from beam_search import BeamDecoder, BeamSettings
+    from language_model import load_model
+    from transcription import load_recogniser, released_recogniser
+
+    recogniser = released_recogniser()
+    assert recogniser.decoder.settings == BeamSettings(alpha=0.7, beta=3.0)
+    decoder = BeamDecoder(load_model(released / "small.npz"), BeamSettings(alpha=0.7, beta=3.0))
+    expected = load_recogniser().with_decoder(decoder).transcribe(clip)
+    assert recogniser.transcribe(clip) == expected
+    assert vui.main(["transcribe", clip]) == 0
+    assert capsys.readouterr().out == f"{expected}\n"
+    assert vui.main(["transcribe", clip, "--greedy"]) == 0
+    assert capsys.readouterr().out == f"{load_recogniser().transcribe(clip)}\n"
+    manifest = str(tiny_corpus / MANIFESTS["test"])
+    for options, weights in (([], {"alpha": 0.7, "beta": 3.0}), (["--beta", "1"], {"alpha": 0.7, "beta": 1.0})):
+        assert vui.main(["evaluate", manifest, "--json", *options]) == 0
+        assert json.loads(capsys.readouterr().out)["language_model"]["weights"] == weights
+    assert vui.main(["evaluate", manifest, "--json", "--greedy"]) == 0
+    assert "language_model" not in json.loads(capsys.readouterr().out)
+
+
+def test_named_weights_are_decoded_greedily_unless_a_language_model_is_named(released, tiny_corpus, weights, capsys):
+    assert vui.main(["evaluate", str(tiny_corpus / MANIFESTS["test"]), "--model", weights, "--json"]) == 0
+    assert "language_model" not in json.loads(capsys.readouterr().out)
+
+
+def test_released_weights_without_a_language_model_are_decoded_greedily(released, clip):
+    from transcription import released_language_model, released_recogniser
+
+    (released / "small.npz").unlink()
+    assert released_language_model() is None and released_recogniser().decoder is None
+    (released / "recogniser.json").unlink()
+    assert released_language_model() is None
+
+
+def test_greedy_and_a_language_model_exclude_each_other(released, clip, capsys):
+    for more in (["--lm", "lm.npz"], ["--hot-words", "basket"]):
+        assert vui.main(["transcribe", clip, "--greedy", *more]) == 1
+        assert "--greedy decodes without --lm and --hot-words" in capsys.readouterr().err
