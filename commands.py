@@ -92,8 +92,10 @@ def train(options: argparse.Namespace) -> int:
         resume=options.resume,
         patience=options.patience,
         notes=notes,
+        plan=options.plan,
     )
-    print(f"Weights: {options.results / name}.h5   record: {options.results / name}.json")
+    if not options.plan:
+        print(f"Weights: {options.results / name}.h5   record: {options.results / name}.json")
     return 0
 
 

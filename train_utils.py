@@ -83,6 +83,7 @@ def train_model(
     checkpoint_steps: int = 200,
     generator: AudioGenerator | None = None,
     notes: dict | None = None,
+    plan: Sequence[float] = (),
 ) -> dict[str, list[float]]:
     """Train an acoustic model with CTC and leave its history, best weights and run record on disk.
 
@@ -122,10 +123,11 @@ def train_model(
         generator: one with training and validation data loaded, which several models may share; what it decides (data, batch
             size, features, durations, augmentation, speeds) is then its own, and the arguments for that are not looked at.
         notes: plain data that go into the run record, such as {"full_name": ...}.
+        plan: hours of speech: say what training on so much would take here (time, disk), and train nothing.
 
     Returns:
         The history: lists 'loss', 'val_loss' (nats per utterance), 'val_cer', 'val_wer' (shares), 'learning_rate' and
-        'seconds', one entry per epoch.
+        'seconds', one entry per epoch; empty with `plan`.
 
     Raises:
         ValueError: for arguments out of range, features or weights that do not fit the model, or data that cannot be used.
@@ -134,6 +136,8 @@ def train_model(
     options = Options(epochs, monitor, schedule, warmup_epochs, patience)
     if checkpoint_steps < 1:
         raise ValueError(f"checkpoint_steps must be at least 1. Received: checkpoint_steps={checkpoint_steps}")
+    if any(hours <= 0 for hours in plan):
+        raise ValueError(f"plan holds hours of speech, which are positive. Received: plan={tuple(plan)}")
     require_weights_suffix(save_model_path)
     if generator is None:
         generator = AudioGenerator(
@@ -161,7 +165,7 @@ def train_model(
         _begin_with(input_to_softmax, start_from, generator.settings)
         configuration["start_from"] = records.file_hash(start_from)
     history_path, weights_path = records.results_path(pickle_path), records.results_path(save_model_path)
-    if not force:
+    if not (force or plan):
         finished = finished_run(configuration, history_path, weights_path, input_to_softmax, verbose)
         if finished is not None:
             return finished
@@ -169,10 +173,12 @@ def train_model(
         input_to_softmax, optimizer, generator, options, history_path, weights_path, records.fingerprint(configuration)
     )
     run.verbose, run.checkpoint_steps, run.notes = verbose, checkpoint_steps, dict(notes or {})
-    resume = resume and can_resume(run)
+    resume = resume and not plan and can_resume(run)
     _prepare_data(run)
-    if verbose:
-        announce(run)
+    if verbose or plan:
+        announce(run, plan)
+    if plan:
+        return {}
     started = time.perf_counter()
     environment = records.environment()  # of the code that runs, whatever is edited meanwhile
     train(run, [*callbacks, *early_stopping(options)], resume)

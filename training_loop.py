@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -25,6 +25,7 @@ from data_generator import AudioGenerator
 from decoding import greedy_decode
 from devices import is_chief, predict_step, train_step
 from error_rates import score
+from feature_cache import cache_bytes
 from runs import Progress, Run
 
 STEP_LINE_SECONDS = 20  # within a long epoch, a line of progress this often
@@ -36,32 +37,52 @@ def model_output_length(model: keras.Model) -> Callable:
     return getattr(model, "output_length", None) or (lambda input_length: output_length(model, input_length))
 
 
-def announce(run: Run) -> None:
-    """Time a few steps, put all weights back, and say how long the run will take and how much memory."""
+def announce(run: Run, hours: Sequence[float] = ()) -> None:
+    """Time a few steps, put all weights back, and say how long the run will take and how much memory.
+
+    Args:
+        run: the run.
+        hours: of speech; say also what training on so much would take.
+    """
     generator = run.generator
+    num_frames = generator.num_frames("train")
     plan = generator.plan("train", 0)
-    size = [generator.num_frames("train")[batch].max() * len(batch) for batch in plan]
+    size = [num_frames[batch].max() * len(batch) for batch in plan]
     order = np.argsort(size)
-    probes = [plan[order[0]], plan[order[-1]], plan[order[len(order) // 2]], plan[order[len(order) // 2]]]
+    middle = order[len(order) // 2]
+    seconds = _time_steps(run, [plan[order[0]], plan[order[-1]], plan[middle], plan[middle]])
+    training = seconds * sum(size) / size[middle]
+    per_epoch = training + seconds * VALIDATION_COST * len(generator.plan("validation"))
+    run.say(
+        f"{run.name}: {run.model.count_params():,} parameters, {len(num_frames)} training and "
+        f"{len(generator.num_frames('validation'))} validation {run.unit}, {len(plan)} steps an epoch. "
+        f"About {duration(per_epoch * run.options.epochs)} for {run.options.epochs} epochs here ({seconds:.2f} s a step"
+        f"{_memory_text()})."
+    )
+    for amount in hours:
+        one = training * amount * len(generator.speeds) * 3600 * generator.settings.frames_per_second / num_frames.sum()
+        disk = len(generator.speeds) * cache_bytes(3600 * amount, generator.settings)
+        run.say(
+            f"{amount:g} h of speech would take about {duration(one)} an epoch, {duration(one * run.options.epochs)} for "
+            f"{run.options.epochs}, and {disk / 1e9:.1f} GB of disk for the features, which are read from there, so that "
+            "the memory stays the same."
+        )
+
+
+def _time_steps(run: Run, batches: Sequence[np.ndarray]) -> float:
+    """Train on batches, put all weights back, and return the seconds of the last step; the first ones pay for compilation."""
     run.trainer.optimizer.build(run.trainer.trainable_variables)
     variables = [*run.trainer.variables, *run.trainer.optimizer.variables]
     before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
     seconds = 0.0
-    for batch in probes:  # the first ones pay for compilation, the last one counts
-        inputs, outputs = generator.assemble("train", batch)
+    for batch in batches:
+        inputs, outputs = run.generator.assemble("train", batch)
         started = time.perf_counter()
         train_step(run.trainer, inputs, outputs)
         seconds = time.perf_counter() - started
     for variable, value in zip(variables, before, strict=True):
         variable.assign(value)
-    num_valid = len(generator.plan("validation"))
-    per_epoch = seconds * (sum(size) / size[order[len(order) // 2]] + VALIDATION_COST * num_valid)
-    run.say(
-        f"{run.name}: {run.model.count_params():,} parameters, {len(generator.num_frames('train'))} training and "
-        f"{len(generator.num_frames('validation'))} validation {run.unit}, {len(plan)} steps an epoch. "
-        f"About {duration(per_epoch * run.options.epochs)} for {run.options.epochs} epochs here ({seconds:.2f} s a step"
-        f"{_memory_text()})."
-    )
+    return seconds
 
 
 def _memory_text() -> str:

@@ -164,6 +164,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--speeds", type=float, nargs="+", default=(1.0,), help="play each utterance so fast, e.g. 0.9 1 1.1"
     )
     parser.add_argument("--ema", type=float, default=None, metavar="MOMENTUM", help="average the weights, e.g. 0.999")
+    parser.add_argument(
+        "--plan",
+        type=float,
+        nargs="+",
+        default=(),
+        metavar="HOURS",
+        help="say what so much speech would take; train nothing",
+    )
     parser.add_argument("--start-from", type=Path, metavar="WEIGHTS", help="of the same model, trained on other speech")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32", help="of the layers; weights stay float32"

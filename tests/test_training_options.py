@@ -164,3 +164,18 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(features
     with pytest.raises(error, match=message):
         train(build(), start_from="first.h5")
     assert not list(Path("results").glob("*") if Path("results").is_dir() else [])
+
+
+def test_the_plan_for_other_amounts_of_speech_trains_nothing(corpus, capsys):
+    assert train(build(), plan=(1, 200), verbose=1, epochs=3) == {}
+    printed = capsys.readouterr().out
+    # 100 frames a second x 13 MFCCs x 2 bytes
+    assert re.search(
+        r"^1 h of speech would take about .+ an epoch, .+ for 3, and 0\.0 GB of disk", printed, re.MULTILINE
+    )
+    assert re.search(
+        r"^200 h of speech would take about \d.+ an epoch, \d.+ for 3, and 1\.9 GB of disk", printed, re.MULTILINE
+    )
+    assert not [path for path in Path("results").rglob("*") if path.is_file()]
+    with pytest.raises(ValueError, match=r"plan holds hours of speech, which are positive. Received: plan=\(0,\)"):
+        train(build(), plan=(0,))
