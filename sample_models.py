@@ -271,9 +271,15 @@ def birnn_final_model(input_dim: int = 13, units: int = 300, output_dim: int = N
     return model_number5(input_dim, units, output_dim, **{"name": "birnn_final_model", **options})
 
 
-def final_model(*args, **kwargs) -> AcousticModel:
-    """Return the project's final model, at present the BiRNN; see `birnn_final_model`."""
-    return birnn_final_model(*args, **kwargs)
+def final_model(input_dim: int = 80, output_dim: int = NUM_CLASSES, **options) -> AcousticModel:
+    """Return the project's final model: `residual_birnn_model` with the dropout of its recipe (`recipes.py`).
+
+    Args:
+        input_dim: features per frame, log-mel bands in the recipe.
+        output_dim: classes.
+        options: of `residual_birnn_model`.
+    """
+    return residual_birnn_model(input_dim, output_dim=output_dim, **{"dropout": 0.3, **options})
 
 
 MODEL_2 = {"filters": 200, "kernel_size": 11, "conv_stride": 2, "conv_border_mode": "valid", "units": 200}

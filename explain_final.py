@@ -1,0 +1,178 @@
+"""Figures of the final model: what it hears in training, how far it sees, what company does to it, what each part brought."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn
+from matplotlib.figure import Figure
+
+from augment import Augmentation, speed_perturb
+from figures import curve_style
+from final_results import final_rows
+from transcription import Recogniser
+from utils import FeatureSettings, read_audio
+
+SMALLEST_SHOWN = 1e-9  # differences of probabilities below this are drawn here
+
+
+def augmentation_figure(path: str | Path, speed: float = 1.1, seed: int = 0) -> tuple[Figure, str]:
+    """Draw an utterance as it was recorded, played faster, and as training may hear it.
+
+    Args:
+        path: a recording.
+        speed: of the second panel.
+        seed: of masks and warping.
+
+    Returns:
+        (figure, alternative text).
+    """
+    settings, samples = FeatureSettings("logmel"), read_audio(path)
+    plain, fast = (_normalised(settings.extract(wave)) for wave in (samples, speed_perturb(samples, speed)))
+    masked = Augmentation(warp=0.12).apply(fast, np.random.default_rng(seed))
+    titles = (
+        "as recorded",
+        f"{speed:g} times as fast, and so higher",
+        "and stretched along the frequency axis, with masks",
+    )
+    figure, axes = plt.subplots(3, 1, figsize=(10, 6), sharex=True, layout="constrained")
+    for ax, features, title in zip(axes, (plain, fast, masked), titles, strict=True):
+        extent = (0, len(features) / settings.frames_per_second, 0, features.shape[1])
+        ax.imshow(features.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-2.5, vmax=2.5)
+        ax.set(ylabel="mel band", title=title)
+        ax.grid(visible=False)
+    axes[-1].set(xlabel="time (s)", xlim=(0, len(plain) / settings.frames_per_second))
+    alt = (
+        f"Three log-mel spectrograms of one utterance: {titles[0]}, {len(plain)} frames; {titles[1]}, {len(fast)} frames; "
+        f"{titles[2]}: some bands and stretches of time are blanked out."
+    )
+    return figure, alt
+
+
+def _normalised(features: np.ndarray) -> np.ndarray:
+    return (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-3)
+
+
+def convolution_context(model: keras.Model, step: float = 10.0) -> dict[str, float]:
+    """Return how many milliseconds of features one frame behind each convolution depends on, by the layer's name.
+
+    Args:
+        model: whose convolutions follow one another, with residual branches or without.
+        step: milliseconds between feature frames.
+
+    Example:
+        >>> from residual_birnn import residual_birnn_model
+        >>> list(convolution_context(residual_birnn_model(units=2, filters=2, print_summary=False)).values())
+        [110.0, 190.0, 350.0, 670.0]
+    """
+    seen, spacing, found = 1, 1, {}
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv1D):
+            seen += (layer.kernel_size[0] - 1) * layer.dilation_rate[0] * spacing
+            spacing *= layer.strides[0]
+            found[layer.name] = seen * step
+    return found
+
+
+def context_figure(model: keras.Model, step: float = 10.0) -> tuple[Figure, str]:
+    """Draw how much sound each convolution sees; see `convolution_context`.
+
+    Returns:
+        (figure, alternative text).
+    """
+    context = convolution_context(model, step)
+    figure, ax = plt.subplots(figsize=(8, 0.5 * len(context) + 0.9), layout="constrained")
+    for row, seen in enumerate(context.values()):
+        ax.barh(row, seen, left=-seen / 2, color=seaborn.color_palette("colorblind")[row % 10])
+        ax.annotate(f"{seen:.0f} ms", (seen / 2, row), (6, 0), textcoords="offset points", va="center")
+    ax.set_yticks(range(len(context)), list(context))
+    ax.invert_yaxis()
+    ax.set(xlabel="time around an output frame (ms)", title="What the convolutions see")
+    ax.margins(x=0.12)
+    told = ", ".join(f"{name} {seen:.0f} ms" for name, seen in context.items())
+    return (
+        figure,
+        f"Bars, one below the other and each longer than the last: {told}. The recurrent layers see the whole utterance.",
+    )
+
+
+def company_difference(recogniser: Recogniser, samples: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
+    """Return how much the probabilities of an utterance change when it shares a batch with a longer one.
+
+    Args:
+        recogniser: features, statistics and model.
+        samples: the utterance, a 16 kHz waveform.
+        neighbour: a longer one.
+
+    Returns:
+        (num_output_frames,): the largest change of a probability in each output frame.
+
+    Raises:
+        ValueError: when the neighbour is not longer.
+    """
+    if len(neighbour) <= len(samples):
+        raise ValueError(f"Expected a neighbour longer than {len(samples)} samples. Received: {len(neighbour)} samples")
+    rows = [recogniser.normalise(recogniser.settings.extract(wave)) for wave in (samples, neighbour)]
+    batch = np.zeros((2, len(rows[1]), rows[0].shape[1]), np.float32)
+    for place, row in zip(batch, rows, strict=True):
+        place[: len(row)] = row
+    alone = np.asarray(recogniser.model.predict_on_batch(rows[0][None]))[0]
+    together = np.asarray(recogniser.model.predict_on_batch(batch))[0, : len(alone)]
+    return np.abs(together - alone).max(axis=1)
+
+
+def company_figure(
+    recognisers: Mapping[str, Recogniser], path: str | Path, neighbour: str | Path
+) -> tuple[Figure, str]:
+    """Draw for several models how much the company of a longer utterance changes what they make of an utterance.
+
+    Args:
+        recognisers: by name.
+        path: the utterance.
+        neighbour: a longer one.
+
+    Returns:
+        (figure, alternative text).
+    """
+    samples, other = read_audio(path), read_audio(neighbour)
+    figure, ax = plt.subplots(figsize=(10, 3.2), layout="constrained")
+    told = []
+    for index, (name, recogniser) in enumerate(recognisers.items()):
+        change = company_difference(recogniser, samples, other)
+        seconds = (np.arange(len(change)) + 0.5) * len(samples) / 16_000 / len(change)
+        style = {key: value for key, value in curve_style(index).items() if "marker" not in key}
+        ax.plot(seconds, np.maximum(change, SMALLEST_SHOWN), label=f"{name}: at most {change.max():.1g}", **style)
+        told.append(f"{name} at most {change.max():.1g}")
+    ax.set(yscale="log", xlabel="time (s)", ylabel="change of a probability", ylim=(SMALLEST_SHOWN / 2, 2))
+    ax.set_title("The same utterance alone, and beside a longer one")
+    ax.legend(loc="center left")
+    return figure, f"Largest change of a probability in each output frame, on a logarithmic scale: {'; '.join(told)}."
+
+
+def ablation_figure(folder: str | Path, labels: Sequence[str] | None = None) -> tuple[Figure, str]:
+    """Draw the character error rate of every row of the ablation, with language model where there is one.
+
+    Args:
+        folder: of the run records; see `final_results.final_rows`.
+        labels: what to call the rows; None: their command lines.
+
+    Returns:
+        (figure, alternative text).
+    """
+    rows = final_rows(folder)
+    names = list(labels or (f"{row.label} ({row.passes} passes)" for row in rows))
+    figure, ax = plt.subplots(figsize=(10, 0.45 * len(rows) + 1), layout="constrained")
+    told = []
+    for place, (row, name) in enumerate(zip(rows, names, strict=True)):
+        values = 100 * np.array(row.values("cer"))
+        ax.barh(place, values.mean(), color=seaborn.color_palette("colorblind")[0], alpha=0.6)
+        ax.plot(values, np.full(len(values), place), "o", color="0.2", markersize=4)
+        ax.annotate(f"{values.mean():.1f}", (values.max(), place), (8, 0), textcoords="offset points", va="center")
+        told.append(f"{name} {values.mean():.1f} %")
+    ax.set_yticks(range(len(rows)), names)
+    ax.invert_yaxis()
+    ax.set(xlabel="character error rate, greedy (%)", xlim=(0, None))
+    ax.margins(x=0.1)
+    return figure, f"Character error rates: {'; '.join(told)}."

@@ -1,0 +1,100 @@
+"""Figures of the final model against arithmetic and against models whose behaviour is known."""
+
+import keras
+import numpy as np
+import pytest
+import soundfile
+
+import explain_final
+from explain_final import (
+    ablation_figure,
+    augmentation_figure,
+    company_difference,
+    company_figure,
+    context_figure,
+    convolution_context,
+)
+from residual_birnn import residual_birnn_model
+from sample_models import bidirectional_rnn_model
+from transcription import Recogniser
+from utils import FeatureSettings
+
+
+def recogniser(model: keras.Model, kind: str) -> Recogniser:
+    settings = FeatureSettings(kind)
+    return Recogniser(model, settings, np.zeros(settings.num_features), np.ones(settings.num_features), {})
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """Half a second of noise, and 0.9 seconds."""
+    rng, paths = np.random.default_rng(0), []
+    for name, seconds in (("short", 0.5), ("long", 0.9)):
+        paths.append(tmp_path / f"{name}.wav")
+        soundfile.write(paths[-1], rng.normal(0, 0.1, int(16_000 * seconds)).clip(-1, 1), 16_000)
+    return paths
+
+
+def test_context_is_found_by_moving_one_input_frame():
+    keras.utils.set_random_seed(0)
+    the_input = x = keras.Input(shape=(None, 3), name="the_input")
+    for number, (kernel, stride, dilation) in enumerate(((5, 2, 1), (3, 1, 2), (3, 2, 1), (3, 1, 1))):
+        x = keras.layers.Conv1D(4, kernel, stride, dilation_rate=dilation, padding="valid", name=f"conv_{number}")(x)
+    model = keras.Model(the_input, x)
+    features = np.random.default_rng(0).normal(size=(1, 80, 3)).astype("float32")
+    middle, reached = model(features).shape[1] // 2, []
+    before = np.asarray(model(features))[0, middle]
+    for frame in range(80):
+        changed = features.copy()
+        changed[0, frame] += 1
+        reached.append(not np.allclose(np.asarray(model(changed))[0, middle], before, atol=1e-7))
+    assert list(convolution_context(model, step=1.0).values())[-1] == sum(reached)
+
+
+def test_the_figure_of_the_context_names_every_convolution():
+    model = residual_birnn_model(units=2, filters=2, recur_layers=1, print_summary=False)
+    figure, alt = context_figure(model)
+    assert "conv 110 ms, residual_1 190 ms, residual_2 350 ms, residual_3 670 ms" in alt
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(convolution_context(model))
+
+
+def test_the_panels_are_the_utterance_a_faster_one_and_a_masked_one(clips):
+    figure, alt = augmentation_figure(clips[1], speed=1.25)
+    plain, fast, masked = (ax.images[0].get_array() for ax in figure.axes)
+    assert (
+        plain.shape[0] == 80
+        and abs(plain.shape[1] - 90) <= 2
+        and fast.shape[1] == pytest.approx(plain.shape[1] / 1.25, abs=2)
+    )
+    assert masked.shape == fast.shape and (masked == 0).sum() > (fast == 0).sum()
+    assert f"{plain.shape[1]} frames" in alt
+
+
+def test_company_changes_a_plain_bidirectional_model_and_not_the_final_one(clips):
+    keras.utils.set_random_seed(0)
+    aware = recogniser(residual_birnn_model(units=4, filters=4, recur_layers=1, print_summary=False), "logmel")
+    plain = recogniser(bidirectional_rnn_model(13, units=4), "mfcc")
+    rng = np.random.default_rng(0)  # untrained biases are zero, and then zeros as input change no state
+    plain.model.set_weights([weight + rng.normal(0, 0.5, weight.shape) for weight in plain.model.get_weights()])
+    samples, other = (soundfile.read(path, dtype="float32")[0] for path in clips)
+    assert company_difference(aware, samples, other).max() < 1e-5
+    change = company_difference(plain, samples, other)
+    assert change[-1] > 1e-4 and len(change) == 49  # the backward layer comes from the padding
+    figure, alt = company_figure({"final": aware, "plain": plain}, *clips)
+    assert len(figure.axes[0].lines) == 2 and "plain at most" in alt
+    with pytest.raises(ValueError, match=r"Expected a neighbour longer than 14400 samples. Received: 8000 samples"):
+        company_difference(aware, other, samples)
+
+
+def test_the_ablation_has_a_bar_for_each_row_and_a_dot_for_each_seed(tmp_path, monkeypatch):
+    from final_results import Row
+
+    def record(cer):
+        return {"scores": {"cer": {"rate": cer}}}
+
+    rows = [Row("net", 9, (record(0.4), record(0.5))), Row("net --ema 0.999", 24, (record(0.3),))]
+    monkeypatch.setattr(explain_final, "final_rows", lambda folder: rows)
+    figure, alt = ablation_figure(tmp_path)
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [2, 1]
+    assert alt == "Character error rates: net (9 passes) 45.0 %; net --ema 0.999 (24 passes) 30.0 %."
+    assert ablation_figure(tmp_path, ["a", "b"])[1] == "Character error rates: a 45.0 %; b 30.0 %."
