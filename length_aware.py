@@ -32,6 +32,11 @@ class PaddingMask(layers.Layer):
         return (*input_shape[:-1], 1)
 
 
+def is_length_aware(model: keras.Model) -> bool:
+    """Whether a model tells padding from speech, so that zeros behind the end of an utterance change nothing."""
+    return any(isinstance(layer, PaddingMask) for layer in model.layers)
+
+
 @keras.saving.register_keras_serializable(package="vui")
 class UtteranceNormalization(layers.Layer):
     """[features, mask] -> features with mean 0 and deviation 1 over the frames of each utterance; zeros behind its end.

@@ -14,11 +14,13 @@ from alignment import Alignment, FrameClock, align, frame_clock, shift
 from beam_search import BeamDecoder, BeamSettings
 from decoding import greedy_decode
 from evaluation import feature_settings_for
+from length_aware import is_length_aware
 from long_recordings import LONGEST, Piece, is_long, pieces, speech_pieces
 from utils import SAMPLE_RATE, FeatureSettings, progress_bar, project_root, read_audio
 
 RELEASED = "released"  # folder of the released weights under results/
 STD_FLOOR = 1e-3
+PADDED_TO = 160  # frames: utterances for models that know their length are padded to a multiple of this
 SHORTEST_CHECKED = 0.4  # seconds; shorter files are transcribed without asking whether anybody speaks
 
 
@@ -49,9 +51,12 @@ class Recogniser:
     def probabilities(self, samples: np.ndarray) -> np.ndarray:
         """Return class probabilities (num_output_frames, num_classes) of a 16 kHz waveform (num_samples,)."""
         features = self.normalise(self.settings.extract(samples))
-        if output_length(self.model, len(features)) < 1:
+        num_output_frames = output_length(self.model, len(features))
+        if num_output_frames < 1:
             raise ValueError(f"{len(samples)} samples are too few for one output frame of {self.model.name}.")
-        return np.asarray(self.model.predict_on_batch(features[None]))[0]
+        if is_length_aware(self.model):  # zeros behind the end change nothing, and few lengths mean few compilations
+            features = np.pad(features, ((0, -len(features) % PADDED_TO), (0, 0)))
+        return np.asarray(self.model.predict_on_batch(features[None]))[0, :num_output_frames]
 
     def normalise(self, features: np.ndarray) -> np.ndarray:
         """Return features (num_frames, num_features) as the model was trained with them, float32."""

@@ -142,3 +142,20 @@ def test_released_weights_are_found_without_being_named(monkeypatch, tmp_path, w
     shutil.copy(weights, folder / "recogniser_1.h5")
     assert released_weights() == folder / "recogniser_1.h5"
     assert load_recogniser().model.name == "listening_model"
+
+
+def test_lengths_of_a_length_aware_model_are_rounded_up_without_changing_a_probability(tmp_path, monkeypatch):
+    from residual_birnn import residual_birnn_model
+
+    keras.utils.set_random_seed(0)
+    model = residual_birnn_model(units=4, filters=4, recur_layers=1, print_summary=False)
+    records.save_weights(model, tmp_path / "model.h5", {"features": {"kind": "logmel"}})
+    recogniser, rng = load_recogniser(tmp_path / "model.h5"), np.random.default_rng(0)
+    clips = [rng.normal(0, 0.1, 16_000 + 800 * number).astype("float32") for number in range(8)]
+    features = [recogniser.normalise(recogniser.settings.extract(clip)) for clip in clips]
+    expected = [np.asarray(recogniser.model(rows[None]))[0] for rows in features]
+    shapes, predict = set(), recogniser.model.predict_on_batch
+    monkeypatch.setattr(recogniser.model, "predict_on_batch", lambda x: shapes.add(x.shape) or predict(x))
+    for clip, probabilities in zip(clips, expected, strict=True):
+        np.testing.assert_allclose(recogniser.probabilities(clip), probabilities, atol=1e-5)
+    assert len(shapes) == 1 and len({len(rows) for rows in features}) == 8
