@@ -14,15 +14,21 @@ NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
 MAX_BYTES = 1.5e6
 
 
-@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
+WORDS = ROOT / "speech_commands_notebook.ipynb"
+RUNS = [(path, "tiny") for path in NOTEBOOKS]
+RUNS += [pytest.param((WORDS, "quick"), marks=[pytest.mark.slow, pytest.mark.timeout(2400)])]
+
+
+@pytest.fixture(scope="module", params=RUNS, ids=lambda run: f"{run[0].stem}-{run[1]}")
 def report(request, tmp_path_factory) -> Path:
     """The HTML report of a notebook, made by the command line from a copy in an empty folder."""
-    folder = tmp_path_factory.mktemp("notebook")
-    copy = folder / request.param.name
-    copy.write_bytes(request.param.read_bytes())
+    folder, (path, scale) = tmp_path_factory.mktemp("notebook"), request.param
+    copy = folder / path.name
+    copy.write_bytes(path.read_bytes())
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
-    command = [sys.executable, str(ROOT / "vui.py"), "report", copy.name, "--scale", "tiny"]
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+    command = [sys.executable, str(ROOT / "vui.py"), "report", copy.name, "--scale", scale]
+    limit = 280 if scale == "tiny" else 2300
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return folder / "results" / f"{copy.stem}.html"
 

@@ -41,9 +41,11 @@ from ray.cluster_utils import Cluster
 import sweeps
 from corpora import set_active_corpus
 from model_builder import CNNConfig, RNNModel
+from records import load_history
 from study_claims import Setting
 
 set_active_corpus(sys.argv[1])
+epochs = int(sys.argv[2])
 folder = Path("results")
 memory = {"num_cpus": 1, "object_store_memory": 100 * 1024**2, "memory": 3 * 1024**3}
 cluster = Cluster(initialize_head=True, head_node_args={**memory, "include_dashboard": False})
@@ -62,17 +64,21 @@ settings = {
 }
 
 
+def epochs_so_far():
+    return [len(load_history(path)["loss"]) for path in folder.glob("*.pickle")]
+
+
 def kill_the_second_machine_in_the_middle():
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and len(list(folder.glob("*.pickle"))) < 2:
-        time.sleep(0.1)  # until both machines have finished an epoch
+    while time.monotonic() < deadline and sum(num_epochs <= epochs // 2 for num_epochs in epochs_so_far()) < 2:
+        time.sleep(0.1)  # until two trials, one on each machine, have begun and have far to go
     cluster.remove_node(second, allow_graceful=False)
 
 
 killer = threading.Thread(target=kill_the_second_machine_in_the_middle)
 killer.start()
 failures = sweeps.sweep(
-    settings, int(sys.argv[2]), folder=folder, minibatch_size=8, address=cluster.address, memory_per_trial=1e9
+    settings, epochs, folder=folder, minibatch_size=8, address=cluster.address, memory_per_trial=1e9
 )
 killer.join()
 print(*(f"failure: {failure}" for failure in failures), sep="\\n")
@@ -84,7 +90,7 @@ cluster.shutdown()
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_sweep_loses_nothing_when_one_of_two_machines_is_killed(project, tiny_corpus):
-    epochs = 6
+    epochs = 8
     environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["RAY_worker_niceness"] = "0"  # else workers wait for whatever else the machine does
     command = [sys.executable, "-c", RUN, str(tiny_corpus), str(epochs)]
