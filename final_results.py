@@ -123,6 +123,8 @@ def final_rows(folder: str | Path) -> list[Row]:
 def final_block(folder: str | Path) -> str:
     """Return the Markdown of the ablation: conditions, a row for each command line, and which differences count.
 
+    Rows are compared with the one without options, the yardstick.
+
     Raises:
         FileNotFoundError: when the folder holds no finished run.
     """
@@ -132,8 +134,15 @@ def final_block(folder: str | Path) -> str:
     return f"{_conditions(rows)}\n\n{_table(rows)}\n\n{' '.join([*_differences(rows), *_lead(rows)])}\n"
 
 
+def _yardstick(rows: Sequence[Row], passes: int | None = None) -> Row | None:
+    """Return the row without any options, the one with so many passes or else with the most; None where there is none."""
+    label = min((row.label for row in rows), key=len)
+    plain = [row for row in rows if row.label == label and passes in (None, row.passes)]
+    return plain[-1] if plain else None
+
+
 def _conditions(rows: Sequence[Row]) -> str:
-    record = rows[0].records[0]
+    record = _yardstick(rows).records[0]
     train, valid = record["corpus"]["train"], record["corpus"]["validation"]
     return (
         f"Trained on {train['num_utterances']} utterances ({train['hours']:.2f} h, {train['num_speakers']} speakers), measured "
@@ -165,8 +174,9 @@ def _differences(rows: Sequence[Row]) -> list[str]:
     """Return for each number of passes which rows differ from the first by more than twice the spread over its seeds."""
     texts = []
     for passes in sorted({row.passes for row in rows}):
-        first, *others = [row for row in rows if row.passes == passes]
-        if not others or len(first.records) < 2:
+        first = _yardstick(rows, passes)
+        others = [row for row in rows if row.passes == passes and row is not first]
+        if first is None or not others or len(first.records) < 2:
             continue
         spread = 100 * float(np.std(first.values("cer"), ddof=1))
         told = []
@@ -181,8 +191,8 @@ def _differences(rows: Sequence[Row]) -> list[str]:
 
 
 def _lead(rows: Sequence[Row]) -> list[str]:
-    """Return how the best row compares with the yardstick, the first of the longest-trained rows of its kind, pair by pair."""
-    yardstick = max((row for row in rows if row.label == rows[0].label), key=lambda row: row.passes)
+    """Return how the best row compares with the yardstick, pair by pair."""
+    yardstick = _yardstick(rows)
     best = min(rows, key=lambda row: np.mean(row.values("cer")))
     first, second = yardstick.records[0], best.records[0]
     longest = first["configuration"]["max_duration"]

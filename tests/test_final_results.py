@@ -119,6 +119,17 @@ def test_another_corpus_is_part_of_the_label(folder):
     assert [row.label for row in final_rows(folder) if "corpus" in row.label] == ["net --corpus data/synthetic"]
 
 
+def test_rows_are_compared_with_the_one_without_options_even_if_another_had_fewer_passes(folder):
+    before = final_block(folder)
+    path = write_run(folder, "pretrained", "--speeds 1", epochs=1, day=1)
+    record = records.read_record(path)
+    record["configuration"]["speeds"], record["corpus"]["train"]["num_utterances"] = [1.0], 9000
+    records.write_json(path, record)
+    block = final_block(folder)
+    assert final_rows(folder)[0].label == "net --speeds 1"
+    assert block.splitlines()[0] == before.splitlines()[0] and block.splitlines()[-1] == before.splitlines()[-1]
+
+
 def test_longer_utterances_are_left_out_where_rows_are_compared(folder):
     record = records.read_record(folder / "final.json")
     assert errors_of(record).rate()[0] == pytest.approx(11 / 40)
