@@ -162,7 +162,8 @@ def test_train_passes_every_option_on(project, monkeypatch):
     command = (
         "train model_2 --name try --epochs 7 --features mfcc --mfcc-dim 20 --batch-size 9 --max-duration 4 --optimizer adamw "
         "--learning-rate 0.003 --schedule cosine --warmup-epochs 0.5 --augment --monitor val_cer --speeds 0.9 1.1 --ema 0.99 "
-        "--sort-by-duration --seed 3 --force --resume --patience 5 --batch-frames 5000"
+        "--sort-by-duration --seed 3 --force --resume --patience 5 --batch-frames 5000 "
+        "--start-from first.h5 --plan 100 960"
     )
     assert vui.main(command.split()) == 0
     assert [path.as_posix() for path in passed.pop("paths")] == ["results/try.pickle", "results/try.h5"]
@@ -171,6 +172,8 @@ def test_train_passes_every_option_on(project, monkeypatch):
     assert augmentation.warp == 0  # of cepstral coefficients there is no frequency axis to stretch
     assert (settings.kind, settings.mfcc_dim) == ("mfcc", 20)
     assert passed == {
+        "start_from": Path("first.h5"),
+        "plan": [100.0, 960.0],
         "minibatch_size": 9,
         "epochs": 7,
         "sort_by_duration": True,
