@@ -16,9 +16,8 @@ from utils import progress_bar
 
 ALPHAS = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0, 2.5)
 BETAS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
-CHOICE_BEAM_WIDTH = (
-    32  # of the search that compares weights, which ranks them as a wider one does in a third of the time
-)
+# of the search that compares weights, which ranks them as a wider one does in a third of the time
+CHOICE_BEAM_WIDTH = 32
 
 
 @dataclasses.dataclass(frozen=True)

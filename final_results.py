@@ -5,6 +5,7 @@ A row of the table is a command line without what does not change the result; it
 
 import collections
 import dataclasses
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ WITHOUT_EFFECT = {
     "--force": 0,
     "--epochs": 1,
 }  # number of values
+CORPUS = re.compile(r"--corpus \S+")
 HEAD = (
     "`vui.py train ...`",
     "parameters",
@@ -109,13 +111,13 @@ def final_rows(folder: str | Path) -> list[Row]:
     The corpus that most runs share is left out of the labels.
     """
     runs = sorted((r for r in read_records(folder) if r.get("status") == "finished"), key=lambda record: record["date"])
-    corpora = collections.Counter(record["corpus"]["train"]["manifest"] for record in runs)
-    usual = f"--corpus {Path(corpora.most_common(1)[0][0]).parent.as_posix()}" if runs else ""
+    labels = [label_of(record["command"]) for record in runs]
+    corpora = collections.Counter(corpus for label in labels for corpus in CORPUS.findall(label))
+    usual = corpora.most_common(1)[0][0] if corpora else ""
     found: dict[tuple[str, int], list[dict]] = {}
-    for record in runs:
-        label = " ".join(label_of(record["command"]).replace(usual, "").split())
+    for record, label in zip(runs, labels, strict=True):
         passes = record["configuration"]["epochs"] * len(record["configuration"].get("speeds", (1.0,)))
-        found.setdefault((label, passes), []).append(record)
+        found.setdefault((" ".join(label.replace(usual, "").split()), passes), []).append(record)
     rows = [Row(*key, tuple(sorted(found[key], key=lambda record: record["configuration"]["seed"]))) for key in found]
     return sorted(rows, key=lambda row: row.passes)
 
@@ -145,8 +147,8 @@ def _conditions(rows: Sequence[Row]) -> str:
     record = _yardstick(rows).records[0]
     train, valid = record["corpus"]["train"], record["corpus"]["validation"]
     return (
-        f"Trained on {train['num_utterances']} utterances ({train['hours']:.2f} h, {train['num_speakers']} speakers), measured "
-        f"on {valid['num_utterances']} of {valid['num_speakers']} other speakers, all up to "
+        f"Trained on {train['num_utterances']} utterances ({train['hours']:.2f} h, every speed counted; {train['num_speakers']} "
+        f"speakers), measured on {valid['num_utterances']} of {valid['num_speakers']} other speakers, all up to "
         f"{record['configuration']['max_duration']:g} s. A pass hears each training utterance once, at one speed. Rows with "
         "several seeds show mean ± standard deviation. Each run is measured at the epoch that its validation set chose."
     )

@@ -38,7 +38,8 @@ def _origin(record: dict) -> str:
         f"{record['parameters']:,} parameters, {configuration['features']['kind']} features, trained{begun} with "
         f"`{record['command']}` (commit {record['commit'][:7]}, seed {configuration['seed']}, Keras {versions['keras']} on "
         f"{record['backend']} {versions[record['backend']]}, {minutes:.0f} minutes on {machine['cores']} "
-        f"core{'' if machine['cores'] == 1 else 's'}) on {train['num_utterances']:,} utterances, {train['hours']:.2f} hours of "
+        f"core{'' if machine['cores'] == 1 else 's'}) on {train['num_utterances']:,} utterances, {train['hours']:.2f} hours "
+        f"(every speed counted: {join([f'{speed:g}' for speed in configuration.get('speeds', (1.0,))])}) of "
         f"{train['num_speakers']} speakers ({join(train['speakers'])}); the weights are those of epoch {record['best_epoch']} of "
         f"{record['epochs']}, chosen by {record['chosen_by']}."
     )

@@ -21,7 +21,8 @@ SMALL_CORPUS: dict[str, Any] = {
     "warmup_epochs": 1.0,
     "epochs": 8,
 }
-# What the ablation led to (README). It begins best with weights of synthetic speech: --start-from.
+# How the released weights were trained, from weights of synthetic speech (--start-from; the README has the commands and
+# rates). What dropout and averaging bring by themselves has not been measured.
 FINAL: dict[str, Any] = {**SMALL_CORPUS, "epochs": 14, "ema": 0.999, "monitor": "val_cer"}
 RECIPES: dict[str, dict[str, Any]] = {"residual_birnn": SMALL_CORPUS, "final_model": FINAL}
 
