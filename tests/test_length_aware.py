@@ -229,3 +229,18 @@ def test_gradients_of_what_is_behind_the_end_are_zero():
     apart = [change(x[None], np.ones((1, len(x), 1), "float32")) for x in batch]
     for number, weights in enumerate(together):
         np.testing.assert_allclose(weights, apart[0][number] + apart[1][number], atol=1e-5)
+
+
+@pytest.mark.contract
+def test_the_released_recogniser_does_not_mind_its_company():
+    from transcription import load_recogniser
+
+    recogniser, rng = load_recogniser(), np.random.default_rng(0)
+    lengths = [60, 100, *rng.integers(40, 100, 30)]  # of 32 utterances; the batch is as long as the second
+    batch = np.zeros((32, 100, recogniser.settings.num_features), "float32")
+    for row, length in zip(batch, lengths, strict=True):
+        row[:length] = rng.normal(0, 1, (length, batch.shape[2]))
+    together = np.asarray(recogniser.model.predict_on_batch(batch))
+    for number in (0, 5):
+        alone = np.asarray(recogniser.model.predict_on_batch(batch[number : number + 1, : lengths[number]]))[0]
+        np.testing.assert_allclose(together[number, : len(alone)], alone, atol=1e-4)
