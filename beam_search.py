@@ -26,7 +26,7 @@ from utils import int_sequence_to_text, text_to_int_sequence
 SPACE = ALPHABET.index(" ")
 RESCORED = 16  # texts whose probability is summed over all paths at the end
 RESCORE_MARGIN = 6.0  # nats; not for texts that far behind the best
-OUTSIDE = -1  # trie node of a word that is none of the vocabulary
+ANY_LETTER = -math.log(len(ALPHABET))  # ln p where all are equally likely
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,8 @@ class BeamSettings:
     blank_skip: float = 0.999  # a frame with a more probable blank only moves paths to "ends in a blank"
     alpha: float = 0.8  # weight of the language model
     beta: float = 1.0  # per word; longer texts have lower probability, which this balances
-    unknown_penalty: float = 0.0  # added for a word outside the vocabulary, besides its probability as <unk>
+    # ln p of each letter of a word outside the vocabulary, for which <unk> is the probability of all such words together
+    letter_log_prob: float = ANY_LETTER
 
     def __post_init__(self) -> None:
         if self.beam_width < 1:
@@ -64,6 +65,8 @@ class BeamSettings:
             raise ValueError(f"blank_skip is a probability in 0..1. Received: blank_skip={self.blank_skip}")
         if self.alpha < 0:
             raise ValueError(f"alpha is not negative. Received: alpha={self.alpha}")
+        if not -math.inf < self.letter_log_prob <= 0:
+            raise ValueError(f"ln p is finite and not above 0. Received: letter_log_prob={self.letter_log_prob}")
 
     def unpruned(self) -> "BeamSettings":
         """Return the same search without margins and skipping: slower, and the measure of what pruning costs."""
@@ -176,50 +179,53 @@ def _ranked(log_probs, texts, lengths, acoustic, language) -> list[Hypothesis]:
 
 
 class _Lexicon:
-    """The vocabulary as a trie of characters, with the best score that each beginning of a word can still reach."""
+    """The vocabulary as a trie of characters, with the best score that each beginning of a word can still reach.
+
+    Beginnings of no word of the vocabulary are no nodes of the trie; the search writes -n for those of n letters.
+    """
 
     def __init__(self, model: NGramModel | None, settings: BeamSettings, hot_words: dict[str, float]):
         words = {} if model is None else {word: number for word, number in model.index.items() if number > 2}
         bonus = dict.fromkeys(words, 0.0) | hot_words
         self.use = bool(bonus)
         num_letters = len(ALPHABET)
-        children: list[list[int]] = [[OUTSIDE] * num_letters]
-        word_of, bonus_of, parents = [OUTSIDE], [0.0], [0]
+        children: list[list[int]] = [[-1] * num_letters]
+        word_of, bonus_of, parents, depth_of = [-1], [0.0], [0], [0]
         for word, value in bonus.items():
             if not word or " " in word:
                 raise ValueError(f"A hot word is one word; pass the words of a phrase one by one. Received: {word!r}")
             node = 0
             for letter in text_to_int_sequence(word):
-                if children[node][letter] == OUTSIDE:
+                if children[node][letter] < 0:
                     children[node][letter] = len(children)
-                    children.append([OUTSIDE] * num_letters)
-                    word_of.append(OUTSIDE)
+                    children.append([-1] * num_letters)
+                    word_of.append(-1)
                     bonus_of.append(0.0)
                     parents.append(node)
+                    depth_of.append(depth_of[node] + 1)
                 node = children[node][letter]
             word_of[node] = words.get(word, 0)
             bonus_of[node] = value
         self.children = np.array(children, np.int32)
         self.word_of = np.array(word_of, np.int32)
         self.bonus_of = np.array(bonus_of, np.float64)
+        self.depth_of = np.array(depth_of, np.int32)
         self.model_arrays = _no_model() if model is None else (*model.arrays, model.begin_state, model.word_id(END))
         unigrams = np.zeros(1) if model is None else model.log_prob[1 : 1 + len(model.words)].astype(np.float64)
-        self.penalty = settings.unknown_penalty if model is not None else 0.0
-        self.unknown = settings.alpha * float(unigrams[0]) + self.penalty
+        self.letter = settings.alpha * settings.letter_log_prob if model is not None else 0.0
+        self.unknown = settings.alpha * float(unigrams[0])
         ends = self.word_of >= 0
         best = np.full(len(children), NEVER)
         best[ends] = settings.alpha * unigrams[self.word_of[ends]] + self.bonus_of[ends]
-        best[ends & (self.word_of == 0)] += self.penalty
         for node in range(len(children) - 1, 0, -1):  # children come after their parents
             best[parents[node]] = max(best[parents[node]], best[node])
-        if model is None:  # only hot words are known: any other word is as good as none of them
-            best = np.maximum(best, 0.0)
-        self.best = best
+        # a beginning may also become a word outside; without a model any such word is as good as none
+        self.best = np.maximum(best, self.unknown + self.letter * self.depth_of)
 
     @property
     def arrays(self) -> tuple:
         """What `search` needs."""
-        return self.children, self.word_of, self.bonus_of, self.best, self.unknown, self.penalty
+        return self.children, self.word_of, self.bonus_of, self.best, self.depth_of, self.letter, self.unknown
 
 
 def _no_model() -> tuple:
@@ -239,14 +245,15 @@ def _no_model() -> tuple:
 
 
 @numba.njit(cache=True)
-def end_word(state, trie_node, alpha, beta, word_of, bonus_of, penalty, model):
+def end_word(state, trie_node, alpha, beta, word_of, bonus_of, depth_of, letter, model):
     """Return (what the language adds when a word ends, next state)."""
     word, first_child, log_prob, backoff, suffix = model
     word_id = 0
-    extra = penalty
     if trie_node >= 0 and word_of[trie_node] >= 0:
         word_id = word_of[trie_node]
-        extra = bonus_of[trie_node] + (penalty if word_id == 0 else 0.0)
+        extra = bonus_of[trie_node]  # a hot word may be outside the vocabulary too, but its spelling is known
+    else:
+        extra = letter * (depth_of[trie_node] if trie_node >= 0 else -trie_node)
     value, state = score_word(state, word_id, word, first_child, log_prob, backoff, suffix)
     return alpha * value + beta + extra, state
 
@@ -254,7 +261,7 @@ def end_word(state, trie_node, alpha, beta, word_of, bonus_of, penalty, model):
 @numba.njit(cache=True, nogil=True)
 def search(
     log_probs, beam_width, token_margin, score_margin, blank_skip, alpha, beta, space, use_lexicon,
-    children, word_of, bonus_of, best_of, unknown, penalty,
+    children, word_of, bonus_of, best_of, depth_of, letter, unknown,
     word, first_child, log_prob, backoff, suffix, begin_state, end_word_id,
 ):  # fmt: skip
     """Search one utterance; see `BeamDecoder.decode` for what goes in.
@@ -338,16 +345,19 @@ def search(
                 c_state[k], c_trie[k], c_settled[k], c_guess[k] = state[node], trie[node], settled[node], 0.0
                 if use_lexicon:
                     if char == space:
-                        gain, after = end_word(state[node], trie[node], alpha, beta, word_of, bonus_of, penalty, model)
+                        gain, after = end_word(
+                            state[node], trie[node], alpha, beta, word_of, bonus_of, depth_of, letter, model
+                        )
                         c_settled[k] += gain
                         c_state[k] = after
                         c_trie[k] = 0
                     else:
-                        if trie[node] >= 0 and char < children.shape[1]:
-                            c_trie[k] = children[trie[node], char]
-                        else:
-                            c_trie[k] = OUTSIDE
-                        c_guess[k] = (best_of[c_trie[k]] if c_trie[k] >= 0 else unknown) + beta
+                        at = trie[node]
+                        after = children[at, char] if at >= 0 and char < children.shape[1] else -1
+                        if after < 0:
+                            after = -(1 + (depth_of[at] if at >= 0 else -at))
+                        c_trie[k] = after
+                        c_guess[k] = beta + (best_of[after] if after >= 0 else unknown - letter * after)
             c_score[k] = log_add(c_blank[k], c_without[k]) + c_settled[k] + c_guess[k]
             if c_score[k] > best:
                 best = c_score[k]
@@ -386,7 +396,7 @@ def search(
         after = state[node]
         if use_lexicon:
             if last[node] != space and last[node] >= 0:
-                gain, after = end_word(state[node], trie[node], alpha, beta, word_of, bonus_of, penalty, model)
+                gain, after = end_word(state[node], trie[node], alpha, beta, word_of, bonus_of, depth_of, letter, model)
                 language[i] += gain
             value, after = score_word(after, end_word_id, word, first_child, log_prob, backoff, suffix)
             language[i] += alpha * value

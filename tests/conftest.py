@@ -44,6 +44,14 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+@pytest.fixture(autouse=True)
+def _seed():
+    """Every test draws the same weights in every run: none passes by luck, none fails by it."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory) -> Path:
     """A demo corpus of 60 utterances, made once for all tests; treat it as read-only."""

@@ -87,11 +87,34 @@ def test_the_fused_score_is_the_one_worked_out_by_hand(model):
     assert best.score == best.acoustic + best.language
 
 
-def test_an_unknown_word_costs_its_probability_and_the_penalty(model):
-    settings = BeamSettings(alpha=1.0, beta=0.0, unknown_penalty=-3.0)
-    best = BeamDecoder(model, settings).decode(spelled("the ox"))[0]
-    assert best.text == "the ox"
-    assert best.language == pytest.approx(sum(model.sentence_scores("the ox")) - 3.0, abs=1e-4)
+@pytest.mark.parametrize("word", ["ox", "do", "cats", "downs", "wolfhound"])  # some begin as known words do
+def test_an_unknown_word_costs_its_probability_and_that_of_its_letters(model, word):
+    text = f"the {word} sat"
+    for settings, letter in (
+        (BeamSettings(alpha=1.0, beta=0.0), math.log(1 / 28)),
+        (BeamSettings(alpha=0.5, beta=2.0, letter_log_prob=-2.0), -2.0),
+    ):
+        best = BeamDecoder(model, settings).decode(spelled(text))[0]
+        words = sum(model.sentence_scores(text)) + len(word) * letter
+        assert best.text == text
+        assert best.language == pytest.approx(settings.alpha * words + 3 * settings.beta, abs=1e-4)
+
+
+def test_a_long_word_that_the_model_does_not_know_is_no_cheap_way_out(model):
+    probabilities = spelled("the sat")
+    for place, letter in zip(range(9, 14, 2), "xyz", strict=True):  # each letter in doubt, "xyz" the likelier
+        truth = probabilities[place - 1].argmax()
+        probabilities[place - 1] = 1e-9
+        probabilities[place - 1, char_map[letter]], probabilities[place - 1, truth] = 0.8, 0.2
+    assert greedy_decode(probabilities) == "the xyz"
+    assert BeamDecoder(model, BeamSettings(letter_log_prob=0.0)).decode(probabilities)[0].text == "the xyz"
+    assert BeamDecoder(model).decode(probabilities)[0].text == "the sat"
+
+
+def test_what_no_letter_can_have_as_its_probability_is_refused():
+    for value in (0.5, -math.inf, math.nan):
+        with pytest.raises(ValueError, match=r"not above 0\. Received: letter_log_prob"):
+            BeamSettings(letter_log_prob=value)
 
 
 def test_the_language_model_decides_where_the_sound_is_in_doubt(model):
