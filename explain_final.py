@@ -1,5 +1,6 @@
 """Figures of the final model: what it hears in training, how far it sees, what company does to it, what each part brought."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from final_results import final_rows
 from transcription import Recogniser
 from utils import FeatureSettings, read_audio
 
+LABEL_WIDTH = 60  # characters of a line beside the bars of the ablation
 SMALLEST_SHOWN = 1e-9  # differences of probabilities below this are drawn here
 
 
@@ -162,8 +164,10 @@ def ablation_figure(folder: str | Path, labels: Sequence[str] | None = None) -> 
         (figure, alternative text).
     """
     rows = final_rows(folder)
-    names = list(labels or (f"{row.label} ({row.passes} passes)" for row in rows))
-    figure, ax = plt.subplots(figsize=(10, 0.45 * len(rows) + 1), layout="constrained")
+    names = list(labels or (f"{row.label} ({row.passes} pass{'es' * (row.passes > 1)})" for row in rows))
+    lines = [textwrap.fill(name, LABEL_WIDTH, break_on_hyphens=False) for name in names]
+    height = sum(0.25 + 0.2 * (1 + text.count("\n")) for text in lines) + 1
+    figure, ax = plt.subplots(figsize=(10, height), layout="constrained")
     told = []
     for place, (row, name) in enumerate(zip(rows, names, strict=True)):
         values = 100 * np.array(row.values("cer"))
@@ -171,8 +175,9 @@ def ablation_figure(folder: str | Path, labels: Sequence[str] | None = None) -> 
         ax.plot(values, np.full(len(values), place), "o", color="0.2", markersize=4)
         ax.annotate(f"{values.mean():.1f}", (values.max(), place), (8, 0), textcoords="offset points", va="center")
         told.append(f"{name} {values.mean():.1f} %")
-    ax.set_yticks(range(len(rows)), names)
+    ax.set_yticks(range(len(rows)), lines)
     ax.invert_yaxis()
-    ax.set(xlabel="character error rate, greedy (%)", xlim=(0, None))
     ax.margins(x=0.1)
+    ax.set(xlabel="character error rate, greedy (%)")
+    ax.set_xlim(left=0)
     return figure, f"Character error rates: {'; '.join(told)}."
