@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 import records
+from error_rates import percent_with_interval
 from figures import curve_style
 
 WORD = re.compile(
@@ -256,7 +257,7 @@ def _rate_text(run: RunResult, kind: str) -> str:
 
 def percent(rate: dict) -> str:
     """Return an error rate with its interval, in percent, from the plain data of a record."""
-    return f"{100 * rate['rate']:.1f} [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}]"
+    return percent_with_interval(rate["rate"], rate["low"], rate["high"])
 
 
 def markdown_table(runs: Sequence[RunResult]) -> str:

@@ -13,7 +13,7 @@ from comparison import RunResult
 from corpora import MANIFESTS, Utterance
 from data_generator import AudioGenerator
 from decoding import class_labels, greedy_decode
-from error_rates import Score, confusions, edit_counts, marked, score
+from error_rates import Score, confusions, edit_counts, marked, percent_with_interval, score
 from evaluation import generator_for, predict_texts
 from figures import plot_alignment
 from transcription import Recogniser, load_recogniser
@@ -114,10 +114,7 @@ class EvaluationReport:
         ]
         for label, result in rows:
             if result is not None:
-                rates = [
-                    f"{100 * rate.rate:.1f} [{100 * rate.low:.1f}, {100 * rate.high:.1f}]"
-                    for rate in (result.cer, result.wer)
-                ]
+                rates = [percent_with_interval(rate.rate, rate.low, rate.high) for rate in (result.cer, result.wer)]
                 lines.append(f"| {label} | {result.num_utterances} | {rates[0]} | {rates[1]} |")
         cer = self.score.cer
         lines += [

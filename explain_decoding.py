@@ -12,7 +12,7 @@ from beam_search import BeamDecoder, BeamSettings
 from corpora import MANIFESTS, Utterance, read_manifest
 from decoder_tuning import ALPHAS, BETAS, choose, tune
 from decoding import greedy_decode
-from error_rates import Score, edit_counts, marked, paired_difference, score
+from error_rates import Score, edit_counts, marked, paired_difference, percent_with_interval, score
 from evaluation import generator_for, predict_probabilities
 from figures import plot_words
 from ngram_model import NGramModel
@@ -62,7 +62,7 @@ class DecodingReport:
         for label, chosen in parts:
             greedy, fused = self.scores(chosen)
             rates = [greedy.cer, fused.cer, greedy.wer, fused.wer]
-            cells = [f"{100 * rate.rate:.1f} [{100 * rate.low:.1f}, {100 * rate.high:.1f}]" for rate in rates]
+            cells = [percent_with_interval(rate.rate, rate.low, rate.high) for rate in rates]
             lines.append(f"| {label} | {greedy.num_utterances} | {' | '.join(cells)} |")
         lines += [
             "",

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 import records
+from error_rates import percent_with_interval
 from keyword_evaluation import KeywordScore, Proportion, score_of
 from speech_commands import PARTS, Dataset
 from utils import escape_markdown
@@ -366,7 +367,4 @@ def join(items: Sequence[str]) -> str:
 
 
 def _percent(value: Proportion) -> str:
-    if not value.num_cases:
-        return ""
-    low, high = value.interval
-    return f"{100 * value.rate:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return percent_with_interval(value.rate, *value.interval) if value.num_cases else ""

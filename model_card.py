@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from error_rates import ErrorCounts
+from error_rates import ErrorCounts, percent_with_interval
 from final_results import FUSED, GREEDY, errors_of
 from keyword_report import join, markdown_rows
 from records import read_record
@@ -71,8 +71,8 @@ def _rates(record: dict) -> str:
 
 
 def _cells(kinds: Sequence[ErrorCounts | None], chosen: np.ndarray) -> list[str]:
-    found = [kind.of(chosen).rate(unit) for kind in kinds if kind is not None for unit in ("char", "word")]
-    return [f"{100 * rate:.1f} [{100 * low:.1f}, {100 * high:.1f}]" for rate, low, high in found]
+    units = ("char", "word")
+    return [percent_with_interval(*kind.of(chosen).rate(unit)) for kind in kinds if kind is not None for unit in units]
 
 
 def _limits(record: dict) -> str:
