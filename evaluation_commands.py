@@ -40,7 +40,10 @@ def evaluate(options: argparse.Namespace) -> int:
     plain = _plain(options, results, qualities, more)
     plain |= _each_utterance(options.manifest, utterances, texts)
     if options.record:
-        _record(options.model, plain)
+        from records import add_to_record
+        from transcription import released_weights
+
+        add_to_record(options.model or released_weights(), "evaluation", plain)
     if options.json:
         print(json.dumps(plain, indent=1))
         return 0
@@ -83,23 +86,6 @@ def _each_utterance(manifest: Path, utterances: list, texts: dict[str, list[str]
         },
         "sex": {speaker: table[speaker]["sex"] for speaker in sorted({*filter(None, speakers)} & set(table))},
     }
-
-
-def _record(weights: Path | None, plain: dict) -> None:
-    """Write an evaluation into the run record beside the weights, and into the ledger."""
-    import records
-    from transcription import released_weights
-
-    path = (weights or released_weights()).with_suffix(".json")
-    if not path.is_file():
-        raise ValueError(
-            f"--record writes into the record that training left beside the weights, and there is none at {path}. "
-            "Pass --model WEIGHTS of a run of vui.py train."
-        )
-    record = records.read_record(path)
-    record["evaluation"] = {**plain, **records.environment()}
-    records.write_json(path, record)
-    records.append_to_ledger(path.parent, {"name": record["name"], "evaluation": record["evaluation"]})
 
 
 def _print_score(result, name: str) -> None:

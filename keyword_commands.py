@@ -86,11 +86,16 @@ def evaluate(options: argparse.Namespace) -> int:
     index = index_folder(options.folder)
     from keyword_evaluation import load_classifier, refuse_known_speakers
 
-    classifier = load_classifier(released_or(options.model))
+    weights = released_or(options.model)
+    classifier = load_classifier(weights)
     dataset = choose_clips(index, classifier.labels, options.data_seed)
     if not options.allow_training_speakers:
         refuse_known_speakers(classifier, dataset, options.part)
     result = _measure(classifier, dataset, options)
+    if options.record:
+        from records import add_to_record
+
+        add_to_record(weights, "evaluation", {key: value for key, value in result.items() if key != "figures"})
     if options.json:
         print(json.dumps({"version": JSON_VERSION, "corpus": str(options.folder), **result}, indent=1))
         return 0
@@ -114,7 +119,12 @@ def export(options: argparse.Namespace) -> int:
     classifier = load_classifier(weights)
     dataset = choose_clips(index, classifier.labels, options.data_seed)
     refuse_known_speakers(classifier, dataset, options.part)
-    print(describe(export_keywords(classifier, dataset, options.out or default_path(weights, "litert"), options.part)))
+    exported = export_keywords(classifier, dataset, options.out or default_path(weights, "litert"), options.part)
+    if options.record:
+        from records import add_to_record
+
+        add_to_record(weights, "export", {numbers: file.as_dict() for numbers, file in exported.items()})
+    print(describe(exported))
     return 0
 
 

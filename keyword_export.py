@@ -41,6 +41,10 @@ class ExportedKeywords:
     score: KeywordScore
     agreement: float
 
+    def as_dict(self) -> dict:
+        """Return plain data for records."""
+        return {"num_bytes": self.num_bytes, "accuracy": self.score.accuracy.as_dict(), "agreement": self.agreement}
+
     def __str__(self) -> str:
         return (
             f"{self.path.name}: {self.num_bytes / 1e3:.0f} kB, accuracy {self.score.accuracy} of {self.score.num_clips:,} clips, "

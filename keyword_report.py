@@ -281,6 +281,19 @@ def errors_table(score: KeywordScore, number: int = 10) -> str:
     return table + (f"\n\nAnd {more} more." if more > 0 else "")
 
 
+def noise_table(noise: dict) -> str:
+    """Return accuracies in percent as a Markdown table: a row for each colour of noise, a column for each ratio.
+
+    Args:
+        noise: as `vui.py keywords evaluate --noise` records it.
+    """
+    head = ["noise", *(f"{snr:g} dB" for snr in noise["snr_db"])]
+    rows = [
+        [colour, *(f"{100 * value['rate']:.1f}" for value in noise["accuracy"][colour])] for colour in noise["accuracy"]
+    ]
+    return markdown_rows(head, rows)
+
+
 def noise_reading(
     curve: Mapping[str, Sequence[Proportion]], snrs: Sequence[float], clean: Proportion | None = None
 ) -> str:

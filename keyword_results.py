@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from keyword_evaluation import KeywordScore, Proportion, score_of
-from keyword_report import join, markdown_rows, overlapping
+from keyword_report import join, markdown_rows, noise_table, overlapping
 from records import read_records
 from utils import escape_markdown
 
@@ -82,7 +82,18 @@ def _task(labels: Sequence[str], models: Sequence[SeededRuns]) -> str:
         f"chosen on clips of {corpus['validation']['num_speakers']:,} other speakers; those of training "
         f"({corpus['train']['num_speakers']:,}) are in neither."
     )
-    return f"{head}\n\n{_table(models)}\n\n{_finding(models)}"
+    return "\n\n".join([head, _table(models), _finding(models), *_in_noise(models)])
+
+
+def _in_noise(models: Sequence[SeededRuns]) -> list[str]:
+    """Return a table of the accuracy in noise for the best model for which it was recorded, and its heading; or nothing."""
+    for runs in models:
+        for record in runs.records:
+            noise = record.get("evaluation", {}).get("noise")
+            if noise:
+                seed = record["configuration"]["seed"]
+                return [f"Accuracy of {escape_markdown(runs.model)} (seed {seed}) in noise, %:", noise_table(noise)]
+    return []
 
 
 def _table(models: Sequence[SeededRuns]) -> str:
@@ -94,6 +105,7 @@ def _table(models: Sequence[SeededRuns]) -> str:
         "training clips",
         "epochs",
         "training (min)",
+        "one clip (ms)",
         "backend",
     ]
     rows = [
@@ -105,11 +117,20 @@ def _table(models: Sequence[SeededRuns]) -> str:
             f"{runs.records[0]['corpus']['train']['num_clips']:,}",
             f"{runs.records[0]['configuration']['epochs']}",
             f"{np.median([_seconds(record) for record in runs.records]) / 60:.1f}",
+            _clip_milliseconds(runs.records),
             join(sorted({record["backend"] for record in runs.records})),
         ]
         for runs in models
     ]
     return markdown_rows(head, rows)
+
+
+def _clip_milliseconds(records: Sequence[dict]) -> str:
+    """Return how long features and network take for a batch of one, where it was recorded."""
+    found = [
+        record["evaluation"]["latency"]["total_ms"] for record in records if "latency" in record.get("evaluation", {})
+    ]
+    return f"{np.median(found):.1f}" if found else ""
 
 
 def _seconds(record: dict) -> float:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from comparison import RunResult, findings, load_runs, markdown_table, percent
 from final_results import final_block
+from keyword_card import keyword_card_block
 from keyword_results import keyword_block
 from model_card import card_block
 from records import read_records
@@ -23,11 +24,16 @@ from study_questions import QUESTIONS
 from utils import project_root
 
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>results|study|decoding|keywords|final|recogniser): (?P<folder>\S+) -->\n)"
+    r"(<!-- (?P<kind>results|study|decoding|keywords|final|recogniser|spotter): (?P<folder>\S+) -->\n)"
     r"(?P<body>.*?)(<!-- end (?P=kind) -->)",
     re.DOTALL,
 )
 
+MEASURED = {
+    "evaluation": "evaluate",
+    "spotting": "measure",
+    "export": "export",
+}  # parts of records with a commit of their own
 DOCUMENTS = ("README.md", "results/released/README.md")
 
 
@@ -162,7 +168,7 @@ def check_project(root: Path | None = None) -> list[str]:
                 )
     for folder in sorted({path.parent for path in _tracked_records(root)}):
         for record in read_records(folder):
-            for part, again in ((record, "train"), (record.get("evaluation"), "evaluate")):
+            for part, again in [(record, "train"), *((record.get(name), again) for name, again in MEASURED.items())]:
                 if part and (not part.get("clean") or part.get("commit") in (None, "unknown")):
                     problems.append(
                         f"{folder.name}/{record['name']}.json comes from uncommitted code; {again} it again."
@@ -181,6 +187,7 @@ BLOCKS = {
     "keywords": keyword_block,
     "final": final_block,
     "recogniser": card_block,
+    "spotter": keyword_card_block,
 }
 
 

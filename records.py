@@ -309,6 +309,29 @@ def append_to_ledger(folder: str | Path, record: dict) -> None:
         file.write(json.dumps(_plain(record), allow_nan=False) + "\n")
 
 
+def add_to_record(weights: str | Path, part: str, plain: dict) -> None:
+    """Write what was measured into the run record beside the weights, and into the ledger.
+
+    Args:
+        weights: of a finished run.
+        part: key in the record, such as 'evaluation'; what it held is replaced.
+        plain: plain data; command, commit, versions and machine are added.
+
+    Raises:
+        ValueError: when there is no record beside the weights.
+    """
+    path = Path(weights).with_suffix(".json")
+    if not path.is_file():
+        raise ValueError(
+            f"--record writes into the record that training left beside the weights, and there is none at {path}. "
+            "Pass --model WEIGHTS of a run of vui.py."
+        )
+    record = read_record(path)
+    record[part] = {**plain, **environment()}
+    write_json(path, record)
+    append_to_ledger(path.parent, {"name": record["name"], part: record[part]})
+
+
 def read_records(folder: str | Path = RESULTS) -> list[dict]:
     """Return the records of the runs in a folder, sorted by name; other JSON files are passed over."""
     records = []

@@ -18,6 +18,8 @@ JSON_VERSION = 1  # of what --json prints
 
 def spot(options: argparse.Namespace) -> int:
     """Find words in files, in live sound, or in what is measured with."""
+    if options.record and options.measure is None:
+        raise ValueError("--record keeps what --measure MANIFEST found; there is nothing else to record.")
     ways = [bool(options.files), options.live, options.measure is not None]
     if sum(ways) != 1:
         raise ValueError("Name what to search: FILE ..., or --live, or --measure MANIFEST; one of them.")
@@ -141,6 +143,10 @@ def _measure(options: argparse.Namespace, settings) -> int:
         "alarms": [] if chosen is None else [dataclasses.asdict(alarm) for alarm in chosen.false_alarms.alarms],
         "skipped": [*skipped, *clips.pop("skipped", ())],
     }
+    if options.record:
+        from records import add_to_record
+
+        add_to_record(released_or(options.model), "spotting", result)
     if options.json:
         print(json.dumps(result, indent=1))
         return 0

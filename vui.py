@@ -32,6 +32,7 @@ from recipes import recipe_of
 
 FORMATS = ("text", "json", "srt", "vtt", "textgrid")
 EXPORT_FORMATS = ("savedmodel", "litert", "onnx")
+RECORD_HELP = "write the result into the record beside the weights"
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -192,7 +193,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_decoding(parser)
     parser.add_argument("--tune", action="store_true", help="choose the weights, leaving one speaker out at a time")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--record", action="store_true", help="write the result into the record beside the weights")
+    parser.add_argument("--record", action="store_true", help=RECORD_HELP)
     parser.set_defaults(run=evaluation_commands.evaluate)
 
 
@@ -318,6 +319,7 @@ def _add_keywords(parser: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--noise", action="store_true", help="accuracy against the SNR for each colour of noise")
     evaluate.add_argument("--figures", type=Path, default=None, metavar="FOLDER", help="also draw what was found")
     evaluate.add_argument("--json", action="store_true")
+    evaluate.add_argument("--record", action="store_true", help=RECORD_HELP)
     evaluate.set_defaults(run=keyword_commands.evaluate)
     export = kinds.add_parser(
         "export", help="LiteRT files, as they are and with 8-bit integers, and what both recognise"
@@ -329,6 +331,7 @@ def _add_keywords(parser: argparse.ArgumentParser) -> None:
     export.add_argument("--out", type=Path, default=None, metavar="FILE.tflite", help="default: beside the weights")
     export.add_argument("--part", choices=("development", "validation", "testing"), default="validation")
     export.add_argument("--data-seed", type=int, default=0, help="of the unknown words and the silence")
+    export.add_argument("--record", action="store_true", help=RECORD_HELP)
     export.set_defaults(run=keyword_commands.export)
 
 
@@ -363,6 +366,7 @@ def _add_spot(parser: argparse.ArgumentParser) -> None:
         "--per-hour", type=float, default=1.0, help="false alarms that may be, to choose the threshold"
     )
     measure.add_argument("--allow-training-speakers", action="store_true")
+    measure.add_argument("--record", action="store_true", help=RECORD_HELP)
     parser.set_defaults(run=spotting_commands.spot)
 
 

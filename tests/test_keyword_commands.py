@@ -47,6 +47,12 @@ def test_words_are_spoken_trained_and_evaluated(folder, capsys):
     assert result["accuracy"] == record["report"]["accuracy"] and result["errors"] == record["report"]["errors"]
     assert set(result["noise"]["accuracy"]) == {"white", "pink", "blue", "brown", "violet"}
     assert sorted(path.name for path in (folder / "figures").iterdir()) == ["confusion.png", "noise.png", "words.png"]
+    assert "evaluation" not in record
+    assert vui.main([*evaluate, "--record"]) == 0
+    record = json.loads((folder / "results/keywords/perceptron.json").read_text())
+    assert record["evaluation"]["accuracy"] == result["accuracy"] and record["evaluation"]["latency"]["total_ms"] > 0
+    assert record["evaluation"]["versions"] and "noise" not in record["evaluation"]
+    capsys.readouterr()
     assert vui.main(evaluate) == 0
     text = capsys.readouterr().out
     assert "16 clips of 4 speakers, the validation part: accuracy" in text and "precision" in text

@@ -61,7 +61,7 @@ def test_runs_are_gathered_by_task_and_model(folder):
 def test_a_block_has_a_table_for_each_task_and_says_who_is_best(folder):
     text = keyword_block(folder)
     low, high = scipy.stats.binomtest(193, 200).proportion_ci(0.95, "wilson")
-    row = f"| matchboxnet | 75,267 | 96.5 [{100 * low:.1f}, {100 * high:.1f}] | 4, 6, 11 | 300 | 8 | 3.0 | jax |"
+    row = f"| matchboxnet | 75,267 | 96.5 [{100 * low:.1f}, {100 * high:.1f}] | 4, 6, 11 | 300 | 8 | 3.0 |  | jax |"
     assert row in text and text.count("| model |") == 2
     assert "**bed and cat.** Accuracy on the 200 validation clips." in text
     assert "chosen on clips of 5 other speakers; those of training (40) are in neither." in text
@@ -70,6 +70,18 @@ def test_a_block_has_a_table_for_each_task_and_says_who_is_best(folder):
     assert "the interval of perceptron (95.5 %) overlaps with its own" in keyword_block(folder)
     write_run(folder, "perceptron", 0, 0)
     assert "perceptron is best, 100.0 %; the interval of matchboxnet (96.5 %) overlaps" in keyword_block(folder)
+
+
+def test_latency_and_noise_are_shown_where_they_were_recorded(folder):
+    noise = {"snr_db": [0, 20], "accuracy": {"pink": [{"rate": 0.25}, {"rate": 0.5}]}}
+    write_run(folder, "matchboxnet", 1, 6, evaluation={"latency": {"total_ms": 4.0}, "noise": noise, "clean": True})
+    write_run(folder, "matchboxnet", 2, 11, evaluation={"latency": {"total_ms": 6.0}, "clean": True})
+    text = keyword_block(folder)
+    assert "| 300 | 8 | 3.0 | 5.0 | jax |" in text and text.count("in noise, %") == 1
+    assert (
+        "Accuracy of matchboxnet (seed 1) in noise, %:\n\n| noise | 0 dB | 20 dB |" in text
+        and "| pink | 25.0 | 50.0 |" in text
+    )
 
 
 def test_rows_of_one_model_are_told_apart_by_their_clips(folder):

@@ -10,6 +10,7 @@ import keyword_commands
 import keyword_evaluation
 import vui
 from corpora import Utterance, write_manifest
+from records import write_json
 
 RATE = 16_000
 
@@ -97,6 +98,13 @@ def test_measuring_gives_a_curve_of_recall_against_false_alarms(folder, spoken_w
     assert found["clips"]["num_clips"] == 4 and found["clips"]["part"] == "validation"
     assert all(0 <= point["recall"]["rate"] <= 1 for point in found["points"])
     assert found["chosen"] is None and "gone.wav" in found["skipped"][0]
+    assert vui.main([*arguments, "--model", "m.h5", "--record"]) == 1
+    assert "there is none at m.json" in capsys.readouterr().err
+    write_json("m.json", {"name": "m"})
+    assert vui.main([*arguments, "--model", "m.h5", "--record"]) == 0
+    recorded = json.loads((folder / "m.json").read_text())["spotting"]
+    assert recorded["points"] == found["points"] and recorded["commit"] and recorded["versions"]
+    capsys.readouterr()
     assert vui.main([*arguments, "--model", "m.h5", "--threshold", "0.7"]) == 0
     text = capsys.readouterr().out
     assert "0.01 hours of speech" in text and "threshold 0.700   90.00 [2.28, 501.45] false alarms per hour" in text
@@ -115,6 +123,7 @@ def test_a_classifier_of_words_alone_is_warned_about(folder, capsys, monkeypatch
     ("arguments", "message"),
     [
         ([], "Name what to search: FILE ..., or --live, or --measure MANIFEST; one of them."),
+        (["long.wav", "--record"], "--record keeps what --measure MANIFEST found"),
         (["long.wav", "--live"], "one of them."),
         (["long.wav", "--threshold", "2"], "threshold must be above 0 and at most 1. Received: threshold=2.0"),
         (["long.wav", "--from", "long.wav"], "--from FILE stands in for the microphone: it goes with --live."),
