@@ -33,7 +33,7 @@ def _origin(record: dict) -> str:
     train, configuration = record["corpus"]["train"], record["configuration"]
     minutes = record["seconds_per_epoch"] * record["epochs"] / 60
     versions, machine = record["versions"], record["machine"]
-    begun = " from weights of other speech (`--start-from`)" if "start_from" in configuration else ""
+    begun = " further from earlier weights (`--start-from`)" if "start_from" in configuration else ""
     return (
         f"{record['parameters']:,} parameters, {configuration['features']['kind']} features, trained{begun} with "
         f"`{record['command']}` (commit {record['commit'][:7]}, seed {configuration['seed']}, Keras {versions['keras']} on "

@@ -173,7 +173,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         metavar="HOURS",
         help="say what so much speech would take; train nothing",
     )
-    parser.add_argument("--start-from", type=Path, metavar="WEIGHTS", help="of the same model, trained on other speech")
+    parser.add_argument("--start-from", type=Path, metavar="WEIGHTS", help="of the same model, to train further")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32", help="of the layers; weights stay float32"
     )
