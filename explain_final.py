@@ -177,7 +177,6 @@ def ablation_figure(folder: str | Path, labels: Sequence[str] | None = None) -> 
         told.append(f"{name} {values.mean():.1f} %")
     ax.set_yticks(range(len(rows)), lines)
     ax.invert_yaxis()
-    ax.margins(x=0.1)
-    ax.set(xlabel="character error rate, greedy (%)")
-    ax.set_xlim(left=0)
+    highest = 100 * max(max(row.values("cer")) for row in rows)
+    ax.set(xlabel="character error rate, greedy (%)", xlim=(0, 1.12 * highest))  # with room for the numbers
     return figure, f"Character error rates: {'; '.join(told)}."
