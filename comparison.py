@@ -256,7 +256,7 @@ def _rate_text(run: RunResult, kind: str) -> str:
 
 
 def percent(rate: dict) -> str:
-    """Return an error rate with its interval, in percent, from the plain data of a record."""
+    """Return a rate with its interval, in percent, from the plain data of a record."""
     return percent_with_interval(rate["rate"], rate["low"], rate["high"])
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from error_rates import percent_with_interval
+from comparison import percent
 from keyword_report import join, markdown_rows, noise_table
 from records import read_record
 from spotting import SpotSettings
@@ -44,10 +44,10 @@ def _accuracy(record: dict) -> str:
     found, files = record["evaluation"], record["export"]
     sizes = " and ".join(f"{files[numbers]['num_bytes'] / 1e3:.0f} kB in {numbers}" for numbers in ("int8", "float32"))
     least = min(found["recall"], key=lambda word: found["recall"][word])
-    integers = _interval(files["int8"]["accuracy"])
+    integers = percent(files["int8"]["accuracy"])
     return (
         f"Of {found['num_clips']:,} {found['part']} clips of {found['num_speakers']:,} speakers that training has not heard, "
-        f"{_interval(found['accuracy'])} % are recognised (95 %, Wilson), {least} least often "
+        f"{percent(found['accuracy'])} % are recognised (95 %, Wilson), {least} least often "
         f"({100 * found['recall'][least]:.0f} %); by the LiteRT file with 8-bit integers {integers} % "
         f"({sizes}). One clip takes {found['latency']['total_ms']:.1f} ms, {found['latency']['network_ms']:.1f} ms of them in "
         f"the network ({record['evaluation']['backend']}, {record['evaluation']['machine']['processor']}, batch of one)."
@@ -66,7 +66,7 @@ def _spotting(record: dict) -> str:
             alarms = point["false_alarms"]
             low, high = (f"{alarms[limit]:.1f}" for limit in ("low", "high"))
             title = f"{point['threshold']:g}{' (default)' if point['threshold'] == usual else ''}"
-            rows.append([title, f"{alarms['per_hour']:.1f} [{low}, {high}]", _interval(point["recall"])])
+            rows.append([title, f"{alarms['per_hour']:.1f} [{low}, {high}]", percent(point["recall"])])
     table = markdown_rows(["threshold", "false alarms per hour [95 %]", "recall % [95 %]"], rows)
     words = found["points"][0]["false_alarms"]["words"]
     hours = max(word["hours"] for word in words.values())
@@ -74,7 +74,3 @@ def _spotting(record: dict) -> str:
         f"Of {clips['num_clips']:,} {clips['part']} clips of {join(list(words))}, placed among background noise at "
         f"{clips['snr_db']:g} dB, so many are found; and so many false alarms come in {hours:.2f} hours of speech:\n\n{table}"
     )
-
-
-def _interval(value: dict) -> str:
-    return percent_with_interval(value["rate"], value["low"], value["high"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from error_rates import percent_with_interval
 from keyword_evaluation import KeywordScore, Proportion, score_of
 from keyword_report import join, markdown_rows, noise_table, overlapping
 from records import read_records
@@ -112,7 +113,7 @@ def _table(models: Sequence[SeededRuns]) -> str:
         [
             escape_markdown(runs.model),
             f"{runs.records[0]['parameters']:,}",
-            f"{100 * runs.rate:.1f} [{100 * runs.accuracy.interval[0]:.1f}, {100 * runs.accuracy.interval[1]:.1f}]",
+            percent_with_interval(runs.rate, *runs.accuracy.interval),
             ", ".join(str(score.num_errors) for score in runs.scores),
             f"{runs.records[0]['corpus']['train']['num_clips']:,}",
             f"{runs.records[0]['configuration']['epochs']}",

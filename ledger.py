@@ -173,6 +173,11 @@ def check_project(root: Path | None = None) -> list[str]:
                     problems.append(
                         f"{folder.name}/{record['name']}.json comes from uncommitted code; {again} it again."
                     )
+                if part and any(word.startswith("/") for word in part.get("command", "").split()):
+                    problems.append(
+                        f"{folder.name}/{record['name']}.json names a folder of one machine in its command; {again} "
+                        "it again with relative paths."
+                    )
     return problems
 
 

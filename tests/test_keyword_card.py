@@ -91,8 +91,10 @@ def test_the_card_is_kept_true(record, tmp_path):
     assert update_readme(tmp_path) and check_project(tmp_path) == []
     record["spotting"]["clean"] = False
     record["evaluation"]["num_clips"] = 201
+    record["export"]["command"] = "python vui.py keywords export data --out /somewhere/spotter.tflite --record"
     records.write_json(tmp_path / "results" / "keywords.json", record)
     assert check_project(tmp_path) == [
         "README.md differs from the records in results/keywords.json. Run: python vui.py compare --update",
         "results/spotter.json comes from uncommitted code; measure it again.",
+        "results/spotter.json names a folder of one machine in its command; export it again with relative paths.",
     ]
