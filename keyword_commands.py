@@ -34,6 +34,10 @@ def train(options: argparse.Namespace) -> int:
         from keyword_speech import with_speech
 
         dataset = with_speech(dataset, options.speech, options.speech_clips, options.data_seed)
+    if options.clips is not None:
+        from keyword_data import fewer_clips
+
+        dataset = fewer_clips(dataset, options.clips, options.data_seed)
     print(f"{index}\n{dataset}")  # what is wrong with the data is said before a backend is loaded
     import keras
 

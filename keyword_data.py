@@ -1,6 +1,7 @@
 """From labelled clips to normalised, augmented batches for a keyword classifier."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,33 @@ from utils import SAMPLE_RATE
 
 PARTITIONS = {"train": "train", "validation": "development"}  # of the training loop -> part of the dataset
 STATISTICS_CLIPS = 2000  # so many training clips give mean and deviation
+
+
+def fewer_clips(dataset: Dataset, clips_per_label: int, seed: int = 0) -> Dataset:
+    """Return the dataset with a random choice of its training clips, for networks that are slow and learning curves.
+
+    The clips that choose the epoch ('development') are thinned alike; validation and testing stay, so that accuracies compare.
+
+    Args:
+        dataset: any.
+        clips_per_label: training clips of each label at most, from 1. Fewer clips are in every larger choice.
+        seed: of the choice.
+
+    Raises:
+        ValueError: for fewer than 1 clips.
+    """
+    if clips_per_label < 1:
+        raise ValueError(f"clips_per_label must be at least 1. Received: clips_per_label={clips_per_label}")
+    most = dataset.counts()["train"]
+    kept = set()
+    for number, label in enumerate(dataset.labels):
+        share = min(1.0, clips_per_label / max(1, most[label]))
+        for part in PARTITIONS.values():
+            clips = [clip for clip in dataset.part(part) if clip.label == label]
+            order = np.random.default_rng([seed, number]).permutation(len(clips))
+            kept |= {clips[position] for position in order[: math.ceil(share * len(clips))]}
+    clips = tuple(clip for clip in dataset.clips if clip.part not in PARTITIONS.values() or clip in kept)
+    return dataclasses.replace(dataset, clips=clips)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -288,6 +288,9 @@ def _add_keywords(parser: argparse.ArgumentParser) -> None:
         "--speech", type=Path, default=None, metavar="MANIFEST", help="running speech, cut into unknown clips"
     )
     train.add_argument("--speech-clips", type=int, default=5000, help="so many of them")
+    train.add_argument(
+        "--clips", type=int, default=None, metavar="N", help="so many training clips of each label at most"
+    )
     train.add_argument("--features", default=None, help="mfcc_image, spectrogram, raw, raw8k, mfcc, logmel")
     train.add_argument("--name", default=None, help="of the files (default: the model's name)")
     train.add_argument("--results", type=Path, default=Path("results/keywords"), help="folder for the files")

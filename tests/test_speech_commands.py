@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 import speech_commands
+from keyword_data import fewer_clips
 from speech_commands import PARTS, SHARES, choose_clips, index_folder, speaker_of, which_set, write_manifest
 
 # lines of validation_list.txt and testing_list.txt in version 2 of the corpus
@@ -219,3 +220,16 @@ def test_exploring_the_corpus_loads_no_backend_and_the_builders_are_at_hand():
     assert speech_commands.light_cnn is keyword_models.light_cnn
     with pytest.raises(AttributeError, match="no attribute 'heavy_cnn'"):
         _ = speech_commands.heavy_cnn
+
+
+def test_fewer_clips_are_of_training_only_and_stand_in_every_larger_choice(four_words):
+    dataset = choose_clips(index_folder(four_words), ["yes", "go", "bed"])
+    few, more, all_of_them = (fewer_clips(dataset, number) for number in (2, 4, 10_000))
+    assert all(count == 2 for count in few.counts()["train"].values())
+    assert all(0 < few.counts()["development"][label] < dataset.counts()["development"][label] for label in few.labels)
+    assert set(few.clips) < set(more.clips) < set(dataset.clips) and all_of_them == dataset
+    for part in ("validation", "testing"):
+        assert few.part(part) == dataset.part(part)
+    assert fewer_clips(dataset, 2).fingerprint() == few.fingerprint() != fewer_clips(dataset, 2, seed=1).fingerprint()
+    with pytest.raises(ValueError, match="clips_per_label must be at least 1"):
+        fewer_clips(dataset, 0)
