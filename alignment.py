@@ -64,6 +64,10 @@ def frame_clock(model: keras.Model, settings: FeatureSettings) -> FrameClock:
     """
     stride, centre = 1.0, 0.0  # of output frames, in feature frames
     for layer in layers_that_change_length(model):
+        if isinstance(layer, (layers.ZeroPadding1D, layers.Cropping1D)):
+            before = layer.padding[0] if isinstance(layer, layers.ZeroPadding1D) else -layer.cropping[0]
+            centre -= before * stride
+            continue
         kernel, step, dilation, padding = _geometry(layer)
         reach = (kernel - 1) * dilation
         shift = {"valid": reach / 2, "same": (step - 1) / 2, "causal": 0.0}[padding]

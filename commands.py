@@ -32,6 +32,14 @@ def data_synthetic(options: argparse.Namespace) -> int:
     return 0
 
 
+def data_words(options: argparse.Namespace) -> int:
+    """Write manifests that tell when each word of the training utterances is spoken."""
+    from word_times import add_word_times
+
+    print(add_word_times(options.corpus, options.out, options.model))
+    return 0
+
+
 def data_librispeech(options: argparse.Namespace) -> int:
     """Fetch, verify and index LibriSpeech subsets."""
     from downloads import fetch_librispeech
@@ -84,6 +92,7 @@ def train(options: argparse.Namespace) -> int:
         augmentation=Augmentation(warp=0.0 if options.features == "mfcc" else 0.12) if options.augment else None,
         speeds=options.speeds,
         batch_frames=options.batch_frames,
+        splice=options.splice,
         ema=options.ema,
         start_from=options.start_from,
         monitor=options.monitor,

@@ -25,6 +25,7 @@ from buckets import MAX_BUCKETS, bucket_boundaries, plan_batches
 from corpora import MANIFESTS, Utterance, read_manifest, resolve_manifest
 from feature_cache import FeatureCache, load_features
 from figures import plot_mfcc_feature, plot_raw_audio, plot_spectrogram_feature
+from splicing import Splicer
 from utils import FeatureSettings, int_sequence_to_text, read_audio, text_to_int_sequence
 
 __all__ = [
@@ -51,6 +52,8 @@ class Partition:
     kept: np.ndarray  # indices into `everything`
     labels: list[np.ndarray]  # class indices of each utterance of `everything`
     cache: FeatureCache | None = None  # loaded at the first batch
+    splicer: Splicer | None = None  # where sentences are made of recorded words
+    output_length: Callable[[int], int] | None = None  # of the model that trains on it
     buckets: tuple[np.ndarray, np.ndarray] | None = None  # padded lengths and label widths, chosen at the first batch
 
     @property
@@ -77,9 +80,11 @@ class AudioGenerator:
         speeds: each training utterance takes part once at each of these speeds in every epoch; see `speed_perturb`.
         settings: a `FeatureSettings` to use instead of the arguments above.
         batch_frames: so many frames per training batch at most, padding included, instead of `minibatch_size` utterances.
+        splice: share of the training utterances in whose place stands a novel sentence, made of stretches that the same speaker
+            said (see `splicing.py`), anew in each epoch.
 
     Raises:
-        ValueError: for a batch size under 1 or a duration that is not positive.
+        ValueError: for a batch size under 1, a duration that is not positive, or a share outside 0..1.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class AudioGenerator:
         settings: FeatureSettings | None = None,
         speeds: Sequence[float] = (1.0,),
         batch_frames: int | None = None,
+        splice: float = 0.0,
     ):
         if batch_frames is not None and batch_frames < 1:
             raise ValueError(f"batch_frames must be at least 1, or None. Received: batch_frames={batch_frames}")
@@ -105,10 +111,13 @@ class AudioGenerator:
             raise ValueError(f"minibatch_size must be at least 1. Received: minibatch_size={minibatch_size}")
         if max_duration is not None and max_duration <= 0:
             raise ValueError(f"max_duration is in seconds and positive, or None. Received: {max_duration}")
+        if not 0 <= splice <= 1:
+            raise ValueError(f"splice is a share of the utterances, 0 to 1. Received: splice={splice}")
         kind = "spectrogram" if spectrogram else "mfcc"
         self.settings = settings or FeatureSettings(kind, step, window, max_freq, mfcc_dim)
         self.minibatch_size = minibatch_size
         self.batch_frames = batch_frames
+        self.splice = splice
         self.max_duration = max_duration
         self.sort_by_duration = sort_by_duration
         self.seed = seed
@@ -191,7 +200,9 @@ class AudioGenerator:
                 f"No utterance of {manifest} is at most max_duration={self.max_duration} s long (the shortest has "
                 f"{shortest:.1f} s). Raise max_duration or set it to None."
             )
-        self.partitions[partition] = Partition(manifest, manifest_hash, everything, kept, labels)
+        part = self.partitions[partition] = Partition(manifest, manifest_hash, everything, kept, labels)
+        if partition == "train" and self.splice:
+            part.splicer = Splicer(everything, self.settings.frames_per_second)
         self._iterators.pop(partition, None)
 
     def drop_infeasible(self, partition: str, output_length: Callable[[int], int]) -> list[str]:
@@ -210,10 +221,9 @@ class AudioGenerator:
             ValueError: when nothing is left.
         """
         part = self._part(partition)
+        part.output_length = output_length
         num_output = np.asarray(output_length(self._cache(partition).num_frames[part.kept]))
-        needed = np.array(
-            [len(label) + int(np.sum(label[1:] == label[:-1])) for label in map(part.labels.__getitem__, part.kept)]
-        )
+        needed = np.array([_frames_needed(part.labels[index]) for index in part.kept])
         wrong = np.flatnonzero(num_output < needed)
         lines = [
             f"{part.everything[part.kept[i]].path}: the transcript needs {needed[i]} output frames, the model gives "
@@ -321,11 +331,15 @@ class AudioGenerator:
         the_input = np.zeros((len(where), num_frames, self.settings.num_features), np.float32)
         the_labels = np.zeros((len(where), max(int(widths[bucket]), int(label_length.max()))), np.int32)
         for row, index in enumerate(where):
-            features = self.normalize(cache[index])
+            features, labels = cache[index], part.labels[index]
+            if rng is not None and part.splicer is not None and rng.random() < self.splice:
+                features, labels = self._spliced(part, index, the_labels.shape[1], rng)
+                input_length[row], label_length[row] = len(features), len(labels)
+            features = self.normalize(features)
             if rng is not None and self.augmentation is not None:
                 features = self.augmentation.apply(features, rng)
             the_input[row, : input_length[row]] = features
-            the_labels[row, : label_length[row]] = part.labels[index]
+            the_labels[row, : label_length[row]] = labels
         inputs = {
             "the_input": the_input,
             "the_labels": the_labels,
@@ -378,6 +392,14 @@ class AudioGenerator:
             part.cache = load_features(part.manifest, part.everything, self.settings, self.progress)
         return part.cache
 
+    def _spliced(
+        self, part: Partition, index: int, most_labels: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return features and labels of a novel sentence, or of the utterance itself where CTC could not align that."""
+        features, labels = part.splicer.splice(index, part.cache.__getitem__, most_labels, rng)
+        fits = part.output_length is None or part.output_length(len(features)) >= _frames_needed(labels)
+        return (features, labels) if fits else (part.cache[index], part.labels[index])
+
     def _bucket_shapes(self, partition: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the padded frame counts of a partition's buckets and the label width that goes with each."""
         part = self._part(partition)
@@ -422,6 +444,11 @@ def vis_train_features(index: int = 0, mfcc_dim: int = 13) -> tuple[str, np.ndar
     mfcc = mfccs.normalize(mfccs.featurize(path))
     spectrogram = spectrograms.normalize(spectrograms.featurize(path))
     return spectrograms.train_texts[index], read_audio(path), mfcc, spectrogram, path
+
+
+def _frames_needed(labels: np.ndarray) -> int:
+    """Return the output frames that CTC needs: one for each label, and one between equal neighbours."""
+    return len(labels) + int(np.sum(labels[1:] == labels[:-1]))
 
 
 def _check_partition(partition: str) -> None:

@@ -72,6 +72,7 @@ def train_model(
     augmentation: Augmentation | None = None,
     speeds: Sequence[float] = (1.0,),
     batch_frames: int | None = None,
+    splice: float = 0.0,
     ema: float | None = None,
     start_from: str | Path | None = None,
     monitor: str = "val_loss",
@@ -108,6 +109,8 @@ def train_model(
         augmentation: changes the training features, anew in each epoch; None: no change.
         speeds: every epoch has each training utterance once at each of these speeds, such as (0.9, 1.0, 1.1).
         batch_frames: so many frames per step at most, padding included, instead of `minibatch_size` utterances.
+        splice: share of the training utterances in whose place stands a novel sentence of stretches that the same speaker said,
+            anew in each epoch; the manifest has to tell when each word is spoken (see `splicing.py`).
         ema: average the weights over the steps with this momentum, such as 0.999, and validate and keep the averages; the
             training goes on with the weights themselves. None: no averaging.
         start_from: weights of the same architecture to begin with, such as those of a larger corpus; what the optimiser
@@ -149,6 +152,7 @@ def train_model(
             settings=features or FeatureSettings("spectrogram" if spectrogram else "mfcc", mfcc_dim=mfcc_dim),
             speeds=speeds,
             batch_frames=batch_frames,
+            splice=splice,
         )
         _require_width(input_to_softmax, generator.settings)
         generator.load_train_data(train_json)
@@ -221,6 +225,7 @@ def _configuration(
         "augmentation": dataclasses.asdict(generator.augmentation) if generator.augmentation else None,
         **({} if generator.speeds == (1.0,) else {"speeds": list(generator.speeds)}),
         **({} if generator.batch_frames is None else {"batch_frames": generator.batch_frames}),
+        **({"splice": generator.splice} if generator.splice else {}),
         **{key: value for key, value in dataclasses.asdict(options).items() if value is not None},
         "backend": keras.backend.backend(),
     }

@@ -104,6 +104,11 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
     synthetic.add_argument("--seed", type=int, default=0)
     synthetic.set_defaults(run=commands.data_synthetic)
+    times = kinds.add_parser("words", help="manifests with the time of each word, for train --splice")
+    times.add_argument("corpus", type=Path, metavar="CORPUS")
+    times.add_argument("--out", type=Path, required=True, help="folder that gets the manifests")
+    times.add_argument("--model", type=Path, default=None, help="weights that align (default: the released ones)")
+    times.set_defaults(run=commands.data_words)
     libri = kinds.add_parser("librispeech", help="download, verify and index LibriSpeech subsets from OpenSLR")
     libri.add_argument("subsets", nargs="+", metavar="SUBSET", help="dev-clean, train-clean-100, ..., or mini")
     libri.add_argument("--root", type=Path, default=Path("LibriSpeech"))
@@ -163,6 +168,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--patience", type=int, default=None, help="stop after so many epochs without a better value")
     parser.add_argument(
         "--speeds", type=float, nargs="+", default=(1.0,), help="play each utterance so fast, e.g. 0.9 1 1.1"
+    )
+    parser.add_argument(
+        "--splice", type=float, default=0.0, metavar="SHARE", help="so many utterances are novel sentences, e.g. 0.5"
     )
     parser.add_argument("--ema", type=float, default=None, metavar="MOMENTUM", help="average the weights, e.g. 0.999")
     parser.add_argument(
