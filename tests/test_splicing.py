@@ -221,3 +221,48 @@ def test_word_times_do_not_replace_the_corpus_they_are_for(tiny_corpus, aligner)
     with pytest.raises(FileNotFoundError, match=r"train_corpus\.json"):
         add_word_times(tiny_corpus.parent / "nowhere", tiny_corpus.parent / "new", aligner)
     assert not (tiny_corpus.parent / "new").exists()
+
+
+@pytest.fixture(scope="module")
+def spoken(tiny_corpus):
+    """Times of words as the synthesiser tells them, and the loudness of the recordings."""
+    from utils import read_audio
+
+    times, loudness, settings = [], [], FeatureSettings("logmel")
+    for split in ("train", "validation"):
+        for item in read_manifest(tiny_corpus / MANIFESTS[split]):
+            features = settings.extract(read_audio(item.path))
+            times.append(np.array([word[1:] for word in item.extra["words"]]))
+            loudness.append(((features - features.mean(0)) / features.std(0)).mean(axis=1))
+    return times, loudness
+
+
+@pytest.mark.parametrize("bias", [-0.06, 0.0, 0.05])
+def test_a_model_that_answers_early_or_late_is_found_out_and_its_boundaries_are_put_right(spoken, bias):
+    from word_times import measure_delay, settle
+
+    truth, loudness = spoken
+    rng = np.random.default_rng(0)
+    told = []
+    for times in truth:
+        wrong = times + bias
+        wrong[:-1, 1] = wrong[1:, 0] = wrong[1:, 0] + rng.normal(0, 0.03, len(times) - 1)
+        told.append(wrong)
+    delay = measure_delay(told, loudness, RATE)
+    assert delay == pytest.approx(-bias, abs=0.025)
+
+    def median_error(found):
+        return np.median(np.concatenate([np.abs(a[1:, 0] - b[1:, 0]) for a, b in zip(found, truth, strict=True)]))
+
+    moved = [times + delay for times in told]
+    settled = [settle(times, rows, RATE) for times, rows in zip(moved, loudness, strict=True)]
+    assert median_error(settled) < median_error(moved) < 0.03
+    for times, rows in zip(settled, loudness, strict=True):
+        assert np.all(np.diff(times.ravel()) >= 0) and times.min() >= 0 and times.max() <= len(rows) / RATE
+
+
+def test_where_no_shift_is_quiet_nothing_is_moved():
+    from word_times import measure_delay
+
+    rising = [np.linspace(-1, 1, 300)]
+    assert measure_delay([np.array([[0.5, 1.0], [1.0, 1.6], [1.6, 2.0]])], rising, RATE) == 0
