@@ -14,7 +14,6 @@ Batches are padded to one of at most eight lengths, because compilers make a new
 
 import copy
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -22,11 +21,12 @@ import numpy as np
 
 from augment import Augmentation
 from buckets import MAX_BUCKETS, bucket_boundaries, plan_batches
-from corpora import MANIFESTS, Utterance, read_manifest, resolve_manifest
+from corpora import MANIFESTS, resolve_manifest
 from feature_cache import FeatureCache, load_features
 from figures import plot_mfcc_feature, plot_raw_audio, plot_spectrogram_feature
+from partition import Partition, read_partition
 from splicing import Splicer
-from utils import FeatureSettings, int_sequence_to_text, read_audio, text_to_int_sequence
+from utils import FeatureSettings, int_sequence_to_text, read_audio
 
 __all__ = [
     "AudioGenerator",
@@ -40,26 +40,6 @@ __all__ = [
 BATCHES_PER_BUCKET = 3  # at least, on average; else the same utterances would meet in every epoch
 STATISTICS_SEED = 2017  # which utterances the mean and deviation are measured on
 STD_FLOOR = 1e-3  # of a feature that (almost) never changes, such as in digital silence
-
-
-@dataclasses.dataclass
-class Partition:
-    """One split of a corpus, reduced to the utterances that take part."""
-
-    manifest: Path
-    manifest_hash: str  # of its contents when it was read
-    everything: list[Utterance]  # the whole manifest, in its order
-    kept: np.ndarray  # indices into `everything`
-    labels: list[np.ndarray]  # class indices of each utterance of `everything`
-    cache: FeatureCache | None = None  # loaded at the first batch
-    splicer: Splicer | None = None  # where sentences are made of recorded words
-    output_length: Callable[[int], int] | None = None  # of the model that trains on it
-    buckets: tuple[np.ndarray, np.ndarray] | None = None  # padded lengths and label widths, chosen at the first batch
-
-    @property
-    def utterances(self) -> list[Utterance]:
-        """The utterances that take part."""
-        return [self.everything[index] for index in self.kept]
 
 
 class AudioGenerator:
@@ -174,35 +154,12 @@ class AudioGenerator:
                 utterance is short enough.
         """
         _check_partition(partition)
-        manifest = resolve_manifest(desc_file)
-        everything = read_manifest(manifest)
-        manifest_hash = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
-        if partition == "train" and self.speeds != (1.0,):
-            everything = [
-                dataclasses.replace(item, duration=item.duration / speed, speed=speed)
-                for speed in self.speeds
-                for item in everything
-            ]
-        labels = []
-        for utterance in everything:
-            try:
-                labels.append(np.asarray(text_to_int_sequence(utterance.text), np.int32))
-            except ValueError as error:
-                raise ValueError(f"Transcript of {utterance.path} in {manifest}: {error}") from error
-            if not utterance.text.strip():
-                raise ValueError(f"The transcript of {utterance.path} in {manifest} is empty. Remove that line.")
-        limit = np.inf if self.max_duration is None else self.max_duration
-        kept = np.flatnonzero([utterance.duration <= limit for utterance in everything])
-        self.left_out[partition] = len(everything) - len(kept)
-        if not len(kept):
-            shortest = min(utterance.duration for utterance in everything)
-            raise ValueError(
-                f"No utterance of {manifest} is at most max_duration={self.max_duration} s long (the shortest has "
-                f"{shortest:.1f} s). Raise max_duration or set it to None."
-            )
-        part = self.partitions[partition] = Partition(manifest, manifest_hash, everything, kept, labels)
+        speeds = self.speeds if partition == "train" else (1.0,)
+        part = read_partition(resolve_manifest(desc_file), speeds, self.max_duration)
+        self.left_out[partition] = len(part.everything) - len(part.kept)
         if partition == "train" and self.splice:
-            part.splicer = Splicer(everything, self.settings.frames_per_second)
+            part.splicer = Splicer(part.everything, self.settings.frames_per_second)
+        self.partitions[partition] = part
         self._iterators.pop(partition, None)
 
     def drop_infeasible(self, partition: str, output_length: Callable[[int], int]) -> list[str]:
@@ -221,22 +178,7 @@ class AudioGenerator:
             ValueError: when nothing is left.
         """
         part = self._part(partition)
-        part.output_length = output_length
-        num_output = np.asarray(output_length(self._cache(partition).num_frames[part.kept]))
-        needed = np.array([_frames_needed(part.labels[index]) for index in part.kept])
-        wrong = np.flatnonzero(num_output < needed)
-        lines = [
-            f"{part.everything[part.kept[i]].path}: the transcript needs {needed[i]} output frames, the model gives "
-            f"{max(int(num_output[i]), 0)}"
-            for i in wrong
-        ]
-        if len(lines) == len(part.kept):
-            raise ValueError(
-                f"Every utterance of {part.manifest} has a transcript longer than the model's output, for example "
-                f"{lines[0]}. Use a smaller stride, or check that transcripts belong to their audio."
-            )
-        part.kept = np.delete(part.kept, wrong)
-        part.buckets = None
+        lines = part.drop_infeasible(self._cache(partition).num_frames, output_length)
         self._iterators.pop(partition, None)
         return lines
 
@@ -333,7 +275,7 @@ class AudioGenerator:
         for row, index in enumerate(where):
             features, labels = cache[index], part.labels[index]
             if rng is not None and part.splicer is not None and rng.random() < self.splice:
-                features, labels = self._spliced(part, index, the_labels.shape[1], rng)
+                features, labels = part.spliced(index, the_labels.shape[1], rng)
                 input_length[row], label_length[row] = len(features), len(labels)
             features = self.normalize(features)
             if rng is not None and self.augmentation is not None:
@@ -392,14 +334,6 @@ class AudioGenerator:
             part.cache = load_features(part.manifest, part.everything, self.settings, self.progress)
         return part.cache
 
-    def _spliced(
-        self, part: Partition, index: int, most_labels: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return features and labels of a novel sentence, or of the utterance itself where CTC could not align that."""
-        features, labels = part.splicer.splice(index, part.cache.__getitem__, most_labels, rng)
-        fits = part.output_length is None or part.output_length(len(features)) >= _frames_needed(labels)
-        return (features, labels) if fits else (part.cache[index], part.labels[index])
-
     def _bucket_shapes(self, partition: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the padded frame counts of a partition's buckets and the label width that goes with each."""
         part = self._part(partition)
@@ -444,11 +378,6 @@ def vis_train_features(index: int = 0, mfcc_dim: int = 13) -> tuple[str, np.ndar
     mfcc = mfccs.normalize(mfccs.featurize(path))
     spectrogram = spectrograms.normalize(spectrograms.featurize(path))
     return spectrograms.train_texts[index], read_audio(path), mfcc, spectrogram, path
-
-
-def _frames_needed(labels: np.ndarray) -> int:
-    """Return the output frames that CTC needs: one for each label, and one between equal neighbours."""
-    return len(labels) + int(np.sum(labels[1:] == labels[:-1]))
 
 
 def _check_partition(partition: str) -> None:

@@ -29,6 +29,7 @@ import keras
 import numpy as np
 
 import acoustic  # noqa: F401  (registers the model class that weights files name)
+import length_aware  # noqa: F401  (registers layers)
 from utils import atomic_path, project_root
 
 RESULTS = Path("results")

@@ -1,11 +1,16 @@
 """An utterance's probabilities do not depend on padding, batch size and neighbours; the layers that see to that."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
 import records
 from acoustic import acoustic_model
+from alignment import boundary_errors
 from length_aware import (
     MaskedBatchNormalization,
     PaddingMask,
@@ -244,3 +249,23 @@ def test_the_released_recogniser_does_not_mind_its_company():
     for number in (0, 5):
         alone = np.asarray(recogniser.model.predict_on_batch(batch[number : number + 1, : lengths[number]]))[0]
         np.testing.assert_allclose(together[number, : len(alone)], alone, atol=1e-4)
+
+
+def test_the_released_recogniser_knows_when_words_are_spoken(tiny_corpus):
+    """The demo tells when; its voices were not in the training, so the network is a little early, but never a word off."""
+    from corpora import MANIFESTS, read_manifest
+    from transcription import load_recogniser
+
+    recogniser, errors = load_recogniser(), []
+    for item in read_manifest(tiny_corpus / MANIFESTS["test"])[:5]:
+        alignment = recogniser.align(item.path, item.text)
+        errors += boundary_errors(alignment, item.extra["words"]).tolist()
+    assert np.median(np.abs(errors)) < 0.15 and np.quantile(np.abs(errors), 0.9) < 0.4
+
+
+def test_the_released_weights_load_where_only_records_was_imported():
+    code = "import records; print(records.load_model('results/released/recogniser.h5')[0].name)"
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "residual_birnn_model"
