@@ -249,20 +249,26 @@ def _refuse_unsafe(member: tarfile.TarInfo, archive: Path) -> None:
     raise DownloadError(f"{archive.name} is refused: its member {member.name!r} is {problem}. Nothing was extracted.")
 
 
-def _install(archive: Path, corpus_dir: Path, name: str, record: dict, progress: bool) -> None:
-    """Extract a verified archive aside, then move the subset and the corpus's tables into place."""
+@contextlib.contextmanager
+def extracted(archive: Path, name: str, progress: bool) -> Iterator[Path]:
+    """Extract a verified archive aside and give that folder to the block, which moves into place what it wants of it.
+
+    Afterwards folder and archive are gone; the archive stays only where the disk was at fault.
+
+    Args:
+        archive: the tar file.
+        name: of what it holds.
+        progress: show a bar.
+
+    Raises:
+        DownloadError: when the block says that the archive is not what it should be.
+        ValueError: when the disk is full or cannot be written; see `disk_error`.
+    """
     aside = archive.parent / f"{name}.extract"
     shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
     try:
         extract_safely(archive, aside, progress)
-        subset = aside / "LibriSpeech" / name
-        if not subset.is_dir():
-            raise DownloadError(f"{archive.name} does not hold a folder LibriSpeech/{name}; it is not that subset.")
-        (subset / VERIFIED).write_text(json.dumps(record) + "\n")
-        corpus_dir.mkdir(parents=True, exist_ok=True)
-        for table in (aside / "LibriSpeech").glob("*.TXT"):
-            table.replace(corpus_dir / table.name)
-        subset.replace(corpus_dir / name)  # one step: the subset is there with its mark, or not at all
+        yield aside
     except DownloadError:
         archive.unlink()
         raise
@@ -271,3 +277,16 @@ def _install(archive: Path, corpus_dir: Path, name: str, record: dict, progress:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     archive.unlink()
+
+
+def _install(archive: Path, corpus_dir: Path, name: str, record: dict, progress: bool) -> None:
+    """Extract a verified archive aside, then move the subset and the corpus's tables into place."""
+    with extracted(archive, name, progress) as aside:
+        subset = aside / "LibriSpeech" / name
+        if not subset.is_dir():
+            raise DownloadError(f"{archive.name} does not hold a folder LibriSpeech/{name}; it is not that subset.")
+        (subset / VERIFIED).write_text(json.dumps(record) + "\n")
+        corpus_dir.mkdir(parents=True, exist_ok=True)
+        for table in (aside / "LibriSpeech").glob("*.TXT"):
+            table.replace(corpus_dir / table.name)
+        subset.replace(corpus_dir / name)  # one step: the subset is there with its mark, or not at all

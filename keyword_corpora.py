@@ -17,8 +17,8 @@ import numpy as np
 import soundfile
 
 from augment import NOISES
-from downloads import VERIFIED, downloads_folder, extract_safely
-from fetching import DownloadError, disk_error, download
+from downloads import VERIFIED, downloads_folder, extracted
+from fetching import DownloadError, download
 from speech_commands import BACKGROUND, CLIP_SAMPLES, COMMANDS, CorpusIndex, index_folder, is_development, which_set
 from synthesis import MARKER, read_marker, record
 from utils import SAMPLE_RATE, progress_bar
@@ -110,10 +110,7 @@ def _require_space(downloads: Path, release: Version) -> None:
 
 def _install(archive: Path, folder: Path, release: Version, url: str, progress: bool) -> None:
     """Extract a verified archive aside, look at what it holds, and move it into place."""
-    aside = archive.parent / f"{release.name}.extract"
-    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
-    try:
-        extract_safely(archive, aside, progress)
+    with extracted(archive, release.name, progress) as aside:
         try:
             words = index_folder(aside).words
         except ValueError:
@@ -124,14 +121,6 @@ def _install(archive: Path, folder: Path, release: Version, url: str, progress: 
             )
         (aside / VERIFIED).write_text(json.dumps({"url": url, "md5": release.md5}) + "\n")
         aside.replace(folder)  # one step: the corpus is there with its mark, or not at all
-    except DownloadError:
-        archive.unlink()
-        raise
-    except OSError as error:
-        raise disk_error(error, archive.parent) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    archive.unlink()
 
 
 # ------------------------------------------------------------------------------------------------------ demo
