@@ -16,7 +16,8 @@ from recurrent_layers import GRU, SimpleRNN
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 CELLS = {"gru": GRU, "lstm": layers.LSTM, "simple_rnn": SimpleRNN}
-INTERMEDIATE = "intermediate_"  # names of layers that put out logits on the way begin so; see `ctc.add_ctc_loss`
+# names of layers that put out logits on the way, of letters and of phonemes, begin so; see `ctc.add_ctc_loss`
+INTERMEDIATE, PHONEMES = "intermediate_", "phonemes_"
 PROBE_FRAMES = 997  # a length that no layer keeps by chance
 
 

@@ -8,7 +8,7 @@ number of frames and characters of each utterance, so that padding costs nothing
 import keras
 from keras import layers, ops
 
-from acoustic import INTERMEDIATE, output_length
+from acoustic import INTERMEDIATE, PHONEMES, output_length
 
 INTERMEDIATE_SHARE = 0.3  # of the loss, for all of them together
 MAX_GAP = 80.0  # nats that a class may lie under the best one of its frame, on TensorFlow
@@ -96,16 +96,17 @@ def add_ctc_loss(input_to_softmax: keras.Model) -> keras.Model:
     """Return the training model: the acoustic model with the CTC loss on top.
 
     Layers whose names begin with 'intermediate_' put out logits too, at the frame rate of the last ones: they are trained with
-    the same transcripts (Lee and Watanabe, arXiv:2102.03216). The loss is then 0.7 times that of the last layer and 0.3 times
-    the mean of theirs; the layer `ctc` of the training model has the former by itself.
+    the same transcripts (Lee and Watanabe, arXiv:2102.03216), and those whose names begin with 'phonemes_' with their
+    phonemes. The loss is then 0.7 times that of the last layer and 0.3 times the mean of theirs; the layer `ctc` of the training
+    model has the former by itself.
 
     Args:
         input_to_softmax: features (batch, num_frames, num_features) to softmax.
 
     Returns:
         A `keras.Model` that shares its layers, with the inputs `the_input`, `the_labels`, `input_length` (feature frames)
-        and `label_length`, and the output `ctc`: the loss of each utterance, (batch,). Compile it with
-        `loss=mean_loss`.
+        and `label_length`, where there are phonemes to learn `the_phonemes` and `phoneme_length`, and the output `ctc`: the
+        loss of each utterance, (batch,). Compile it with `loss=mean_loss`.
 
     Raises:
         ValueError: when the model does not end in a layer named 'softmax'.
@@ -116,17 +117,31 @@ def add_ctc_loss(input_to_softmax: keras.Model) -> keras.Model:
     label_length = keras.Input(shape=(), dtype="int32", name="label_length")
     targets = [the_labels, input_length, label_length]
     loss = CTCLoss(input_to_softmax, name="ctc")([logits, *targets])
-    heads = [layer for layer in input_to_softmax.layers if layer.name.startswith(INTERMEDIATE)]
-    if heads:
-        losses = [CTCLoss(input_to_softmax, name=f"ctc_{head.name}")([head.output, *targets]) for head in heads]
-        loss = (1 - INTERMEDIATE_SHARE) * loss + INTERMEDIATE_SHARE / len(heads) * sum(losses)
     inputs = {
         "the_input": input_to_softmax.inputs[0],
         "the_labels": the_labels,
         "input_length": input_length,
         "label_length": label_length,
     }
+    heads = [(layer, targets) for layer in _heads(input_to_softmax, INTERMEDIATE)]
+    if needs_phonemes(input_to_softmax):
+        inputs["the_phonemes"] = keras.Input(shape=(None,), dtype="int32", name="the_phonemes")
+        inputs["phoneme_length"] = keras.Input(shape=(), dtype="int32", name="phoneme_length")
+        sounds = [inputs["the_phonemes"], input_length, inputs["phoneme_length"]]
+        heads += [(layer, sounds) for layer in _heads(input_to_softmax, PHONEMES)]
+    if heads:
+        losses = [CTCLoss(input_to_softmax, name=f"ctc_{head.name}")([head.output, *aims]) for head, aims in heads]
+        loss = (1 - INTERMEDIATE_SHARE) * loss + INTERMEDIATE_SHARE / len(heads) * sum(losses)
     return keras.Model(inputs=inputs, outputs={"ctc": loss}, name=f"{input_to_softmax.name}_ctc")
+
+
+def needs_phonemes(input_to_softmax: keras.Model) -> bool:
+    """Whether a model has layers that learn phonemes, so that batches have to hold those."""
+    return bool(_heads(input_to_softmax, PHONEMES))
+
+
+def _heads(model: keras.Model, prefix: str) -> list[keras.Layer]:
+    return [layer for layer in model.layers if layer.name.startswith(prefix)]
 
 
 def mean_loss(_, utterance_losses):

@@ -25,6 +25,7 @@ from corpora import MANIFESTS, resolve_manifest
 from feature_cache import FeatureCache, load_features
 from figures import plot_mfcc_feature, plot_raw_audio, plot_spectrogram_feature
 from partition import Partition, read_partition
+from phonemes import phoneme_targets
 from splicing import Splicer
 from utils import FeatureSettings, int_sequence_to_text, read_audio
 
@@ -108,6 +109,7 @@ class AudioGenerator:
         self.feats_mean = np.zeros(self.settings.num_features, np.float32)
         self.feats_std = np.ones(self.settings.num_features, np.float32)
         self.has_statistics = False  # measured or set
+        self.phonemes = False  # batches hold those too, for models that learn them; see `phonemes.py`
         self.progress = True  # show a bar while features are computed
         self.partitions: dict[str, Partition] = {}
         self.left_out: dict[str, int] = {}
@@ -287,6 +289,7 @@ class AudioGenerator:
             "the_labels": the_labels,
             "input_length": input_length,
             "label_length": label_length,
+            **(phoneme_targets(the_labels, label_length) if self.phonemes else {}),
         }
         return inputs, {"ctc": np.zeros(len(where), np.float32)}
 

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from acoustic import INTERMEDIATE, AcousticModel, acoustic_model
+from acoustic import INTERMEDIATE, PHONEMES, AcousticModel, acoustic_model
 from char_map import NUM_CLASSES
 from length_aware import MaskedBatchNormalization, PaddingMask, UtteranceNormalization, both_directions, padded_conv
+from phonemes import NUM_PHONEME_CLASSES
 
 
 def residual_birnn_model(
@@ -27,6 +28,7 @@ def residual_birnn_model(
     output_dim: int = NUM_CLASSES,
     *,
     heads: Sequence[int] = (),
+    phoneme_heads: Sequence[int] = (),
     cell: str = "gru",
     print_summary: bool = True,
 ) -> AcousticModel:
@@ -47,20 +49,24 @@ def residual_birnn_model(
         output_dim: classes.
         heads: numbers of recurrent layers, from 1, behind which the text is guessed already: that guess is trained too and
             handed on to the next layer (self-conditioned CTC, Nozaki and Komatsu, arXiv:2104.02724).
+        phoneme_heads: the same, but what is guessed are the phonemes; see `phonemes.py`.
         cell: 'gru', 'lstm' or 'simple_rnn'.
         print_summary: print the table of layers once.
 
     Raises:
-        ValueError: for kernels of an even width, which have no middle, and heads behind layers that are not there.
+        ValueError: for kernels of an even width, which have no middle, heads behind layers that are not there, and two heads
+            behind one layer.
     """
     if not (kernel_size % 2 and residual_kernel_size % 2):
         raise ValueError(
             f"Kernels have an odd width here, so that they have a middle. Received: kernel_size={kernel_size}, "
             f"residual_kernel_size={residual_kernel_size}"
         )
-    if not set(heads) <= set(range(1, recur_layers)):
+    behind = [*heads, *phoneme_heads]
+    if not set(behind) <= set(range(1, recur_layers)) or len(set(behind)) < len(behind):
         raise ValueError(
-            f"heads are numbers of recurrent layers before the last one, 1 to {recur_layers - 1}. Received: heads={heads!r}"
+            f"heads are different numbers of recurrent layers before the last one, 1 to {recur_layers - 1}. Received: "
+            f"heads={heads!r}, phoneme_heads={phoneme_heads!r}"
         )
     the_input = keras.Input(shape=(None, input_dim), name="the_input")
     mask = PaddingMask(name="mask")(the_input)
@@ -78,8 +84,9 @@ def residual_birnn_model(
         x = both_directions(x, mask, cell, units, f"birnn_{number}")
         x = MaskedBatchNormalization(name=f"birnn_{number}_bn")([x, mask])
         x = layers.Dropout(dropout, name=f"birnn_{number}_dropout")(x)
-        if number in heads:
-            guess = layers.Dense(output_dim, name=f"{INTERMEDIATE}{number}")(x)
+        if number in behind:
+            prefix, classes = (INTERMEDIATE, output_dim) if number in heads else (PHONEMES, NUM_PHONEME_CLASSES)
+            guess = layers.Dense(classes, name=f"{prefix}{number}")(x)
             guess = layers.Activation("softmax", name=f"guess_{number}")(guess)
             told = layers.Dense(2 * units, name=f"told_{number}")(guess)
             x = layers.Add(name=f"birnn_{number}_told")([x, told])

@@ -18,7 +18,7 @@ from augment import Augmentation
 from char_map import ALPHABET
 from comparison import plot_comparison
 from corpora import MANIFESTS, summarize
-from ctc import add_ctc_loss, mean_loss
+from ctc import add_ctc_loss, mean_loss, needs_phonemes
 from data_generator import AudioGenerator
 from devices import configure_gpu, prepare_optimizer
 from evaluation import get_predictions, print_predictions
@@ -160,7 +160,7 @@ def train_model(
     else:
         generator = generator.copy(seed)
         _require_width(input_to_softmax, generator.settings)
-    generator.progress = verbose > 0
+    generator.progress, generator.phonemes = verbose > 0, needs_phonemes(input_to_softmax)
     if optimizer is None:
         optimizer = keras.optimizers.SGD(learning_rate=0.02, momentum=0.9, nesterov=True, clipnorm=5)
     optimizer = fresh_optimizer(optimizer, ema)

@@ -150,12 +150,12 @@ class _Event(ctypes.Structure):
 
 
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
-_LOCK = threading.Lock()  # the library keeps its state in global variables
+_LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
-def _fresh_library() -> Iterator[tuple[ctypes.CDLL, int]]:
-    """Yield a newly loaded espeak-ng and its sample rate.
+def espeak_library() -> Iterator[tuple[ctypes.CDLL, int]]:
+    """Yield a newly loaded espeak-ng and its sample rate; one thread at a time, as it keeps its state in global variables.
 
     Loading costs 1 ms and is half of what makes speech repeatable: the phases of the random flutter live in static
     variables, which neither `espeak_Terminate` nor a new `espeak_Initialize` resets. The other half is the seed of
@@ -168,6 +168,11 @@ def _fresh_library() -> Iterator[tuple[ctypes.CDLL, int]]:
             "The demo voices need the package espeakng-loader, which is not installed. "
             "Install it with: pip install -c constraints.txt espeakng-loader"
         ) from error
+    with _LOCK:
+        yield from _loaded(espeakng_loader)
+
+
+def _loaded(espeakng_loader) -> Iterator[tuple[ctypes.CDLL, int]]:
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     try:
         data = espeakng_loader.get_data_path()
@@ -202,7 +207,7 @@ def _run_espeak(text: str, name: str, parameters: dict[int, int]) -> tuple[np.nd
         return 0
 
     callback = _Callback(receive)
-    with _LOCK, _fresh_library() as (library, rate):
+    with espeak_library() as (library, rate):
         library.espeak_SetSynthCallback(callback)
         if library.espeak_SetVoiceByName(name.encode()) != 0:
             raise ValueError(
