@@ -11,12 +11,15 @@ import seaborn
 from matplotlib.figure import Figure
 
 from augment import Augmentation, speed_perturb
+from corpora import Utterance
 from figures import curve_style
 from final_results import final_rows
+from splicing import Splicer
 from transcription import Recogniser
 from utils import FeatureSettings, read_audio
 
 LABEL_WIDTH = 60  # characters of a line beside the bars of the ablation
+LONGEST_SHOWN = 6.0  # seconds of a sentence made of stretches
 SMALLEST_SHOWN = 1e-9  # differences of probabilities below this are drawn here
 
 
@@ -51,6 +54,42 @@ def augmentation_figure(path: str | Path, speed: float = 1.1, seed: int = 0) -> 
         f"{titles[2]}: some bands and stretches of time are blanked out."
     )
     return figure, alt
+
+
+def splicing_figure(utterances: Sequence[Utterance], seed: int = 0) -> tuple[Figure, str]:
+    """Draw a novel sentence made of stretches that one speaker said; see `splicing.py`.
+
+    Args:
+        utterances: with the times of their words; one of at most 6 s and others of its speaker are taken.
+        seed: of the choice.
+
+    Returns:
+        (figure, alternative text).
+    """
+    base = min(utterances, key=lambda item: (item.duration > LONGEST_SHOWN, abs(LONGEST_SHOWN - item.duration)))
+    spoken = [item for item in utterances if item.speaker == base.speaker]
+    settings, index = FeatureSettings("logmel"), spoken.index(base)
+    rate, bands = settings.frames_per_second, settings.num_features
+
+    def features_of(index: int) -> np.ndarray:
+        return settings.extract(read_audio(spoken[index].path))
+
+    splicer = Splicer(spoken, rate)
+    stretches = splicer.choose(index, len(features_of(index)), len(base.text), np.random.default_rng(seed))
+    pieces = [features_of(item.utterance)[item.first_frame : item.last_frame] for item in stretches]
+    features, ends = _normalised(np.concatenate(pieces)), np.cumsum([len(piece) for piece in pieces]) / rate
+    figure, ax = plt.subplots(figsize=(10, 2.9), layout="constrained")
+    extent = (0, ends[-1], 0, bands)
+    ax.imshow(features.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-2.5, vmax=2.5)
+    for number, (item, start, end) in enumerate(zip(stretches, [0, *ends[:-1]], ends, strict=True)):
+        ax.axvline(end, color="white", linewidth=2)
+        place = bands * (1.03 if number % 2 else 1.13)  # in turn, so that they do not run into each other
+        ax.text((start + end) / 2, place, " ".join(item.words), ha="center", va="bottom", fontsize=9)
+    ax.set(xlabel="time (s)", ylabel="mel band")
+    ax.set_title(f"A sentence that speaker {base.speaker} never said", pad=38)
+    ax.grid(visible=False)
+    told = "; ".join(" ".join(item.words) for item in stretches)
+    return figure, f"Log-mel spectrogram of {ends[-1]:.1f} s with lines where {len(stretches)} stretches meet: {told}."
 
 
 def _normalised(features: np.ndarray) -> np.ndarray:

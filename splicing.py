@@ -7,6 +7,7 @@ augmentation: Lam et al., arXiv:2104.01393, who replace single words). The manif
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,15 @@ from utils import text_to_int_sequence
 
 MOST_WORDS = 6  # of one stretch; each number from 1 on is equally likely
 TRIES = 4  # stretches in a row that do not fit before the sentence ends
+
+
+class Stretch(NamedTuple):
+    """Successive words of one utterance."""
+
+    utterance: int
+    words: tuple[str, ...]
+    first_frame: int
+    last_frame: int  # the first one behind it
 
 
 class Splicer:
@@ -57,26 +67,38 @@ class Splicer:
         Returns:
             (features (num_frames, num_features), labels (label_length,) int32); the utterance as it is when nothing fits.
         """
+        chosen = self.choose(index, len(features_of(index)), most_labels, rng)
+        pieces = [features_of(stretch.utterance)[stretch.first_frame : stretch.last_frame] for stretch in chosen]
+        return np.concatenate(pieces), _labels([word for stretch in chosen for word in stretch.words])
+
+    def choose(self, index: int, num_frames: int, most_labels: int, rng: np.random.Generator) -> list["Stretch"]:
+        """Return the stretches of a sentence; see `splice`.
+
+        Args:
+            index: of the utterance in whose place it stands.
+            num_frames: of that utterance, and of the sentence at most.
+            most_labels: characters of the sentence at most.
+            rng: source of the random numbers.
+        """
         members, probabilities = self.companions[index]
-        room = len(features_of(index))
-        pieces, words, label_length, misses = [], [], -1, 0
+        room, letters_left, found, misses = num_frames, most_labels + 1, [], 0
         while misses < TRIES:
             chosen = int(rng.choice(members, p=probabilities))
             start = int(rng.integers(0, len(self.words[chosen])))
             count = int(rng.integers(1, MOST_WORDS + 1))
-            stretch = self.words[chosen][start : start + count]
-            first, last = self.bounds[chosen][start], self.bounds[chosen][start + len(stretch)]
-            needed = sum(map(len, stretch)) + len(stretch)
-            if last - first > room or label_length + needed > most_labels:
+            stretch = self._stretch(chosen, start, count)
+            letters = sum(len(word) + 1 for word in stretch.words)
+            if stretch.last_frame - stretch.first_frame > room or letters > letters_left:
                 misses += 1
                 continue
-            pieces.append(features_of(chosen)[first:last])
-            words += stretch
-            room -= last - first
-            label_length += needed
-        if not pieces:
-            return features_of(index), _labels(self.words[index])
-        return np.concatenate(pieces), _labels(words)
+            found.append(stretch)
+            room -= stretch.last_frame - stretch.first_frame
+            letters_left -= letters
+        return found or [Stretch(index, tuple(self.words[index]), 0, num_frames)]
+
+    def _stretch(self, index: int, start: int, count: int) -> "Stretch":
+        words, bounds = tuple(self.words[index][start : start + count]), self.bounds[index]
+        return Stretch(index, words, int(bounds[start]), int(bounds[start + len(words)]))
 
 
 def _words(utterance: Utterance) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 import soundfile
 
 import explain_final
+from corpora import read_manifest
 from explain_final import (
     ablation_figure,
     augmentation_figure,
@@ -13,6 +14,7 @@ from explain_final import (
     company_figure,
     context_figure,
     convolution_context,
+    splicing_figure,
 )
 from residual_birnn import residual_birnn_model
 from sample_models import bidirectional_rnn_model
@@ -98,3 +100,15 @@ def test_the_ablation_has_a_bar_for_each_row_and_a_dot_for_each_seed(tmp_path, m
     assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [2, 1]
     assert alt == "Character error rates: net (9 passes) 45.0 %; net --ema 0.999 (24 passes) 30.0 %."
     assert ablation_figure(tmp_path, ["a", "b"])[1] == "Character error rates: a 45.0 %; b 30.0 %."
+
+
+def test_the_figure_of_splicing_has_a_line_and_a_text_for_each_stretch(tiny_corpus):
+    utterances = read_manifest(tiny_corpus / "train_corpus.json")
+    figure, alt = splicing_figure(utterances)
+    ax = figure.axes[0]
+    stretches = alt.split(": ")[1].rstrip(".").split("; ")
+    assert [text.get_text() for text in ax.texts] == stretches and len(ax.lines) == len(stretches) > 1
+    speaker = ax.get_title().split()[-3]
+    said = [item.text for item in utterances if item.speaker == speaker]
+    assert all(any(f" {stretch} " in f" {text} " for text in said) for stretch in stretches)
+    assert " ".join(stretches) not in said
