@@ -6,7 +6,7 @@ import pytest
 
 import keyword_models
 from keyword_features import KeywordFeatures
-from keyword_models import FEATURES, ZOO, bc_resnet, light_cnn, matchboxnet, perceptron, wavception
+from keyword_models import FEATURES, ZOO, Pool, bc_resnet, light_cnn, matchboxnet, perceptron, wavception
 
 
 def trainable(model):
@@ -110,3 +110,26 @@ def test_the_summary_is_printed_once(monkeypatch, capsys):
     monkeypatch.setattr(keras.Model, "summary", lambda *arguments, **options: calls.append(1))
     perceptron()
     assert calls == [1]
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize(
+    ("kind", "theirs"), [("max", keras.layers.MaxPooling1D), ("mean", keras.layers.AveragePooling1D)]
+)
+@pytest.mark.parametrize(("width", "stride", "num_samples"), [(3, 1, 11), (5, 1, 8), (2, 2, 10), (4, 3, 11)])
+def test_pooling_is_that_of_keras(kind, theirs, width, stride, num_samples):
+    x = np.random.default_rng(0).normal(size=(2, num_samples, 3)).astype("float32") - 5  # zeros outside would be seen
+    found = keras.ops.convert_to_numpy(Pool(kind, width, stride)(x))
+    expected = keras.ops.convert_to_numpy(theirs(width, stride, padding="same")(x))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.contract
+def test_a_wavception_comes_back_from_its_file(tmp_path):
+    import records
+
+    model = wavception((600, 1), 3, depths=(1, 1))
+    records.save_weights(model, tmp_path / "m.h5", {})
+    loaded, _ = records.load_model(tmp_path / "m.h5")
+    x = np.random.default_rng(0).normal(size=(1, 600, 1)).astype("float32")
+    np.testing.assert_allclose(loaded.predict_on_batch(x), model.predict_on_batch(x), atol=1e-5)
