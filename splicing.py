@@ -107,7 +107,8 @@ def _words(utterance: Utterance) -> list[str]:
     if times is None:
         raise ValueError(
             f"Splicing needs to know when each word is spoken, and the manifest does not say so for {utterance.path}. Add the "
-            "times with `python vui.py data words CORPUS --out NEW`, and train on NEW."
+            "times with `python vui.py data words CORPUS --out NEW`, and train on NEW; or train without novel sentences "
+            "(--splice 0)."
         )
     if [time[0] for time in times] != words:
         raise ValueError(
