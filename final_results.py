@@ -117,7 +117,8 @@ def final_rows(folder: str | Path) -> list[Row]:
     found: dict[tuple[str, int], list[dict]] = {}
     for record, label in zip(runs, labels, strict=True):
         passes = record["configuration"]["epochs"] * len(record["configuration"].get("speeds", (1.0,)))
-        found.setdefault((" ".join(label.replace(usual, "").split()), passes), []).append(record)
+        label = re.sub(rf"{re.escape(usual)}(?=\s|$)", "", label) if usual else label
+        found.setdefault((" ".join(label.split()), passes), []).append(record)
     rows = [Row(*key, tuple(sorted(found[key], key=lambda record: record["configuration"]["seed"]))) for key in found]
     return sorted(rows, key=lambda row: row.passes)
 
@@ -193,16 +194,29 @@ def _differences(rows: Sequence[Row]) -> list[str]:
 
 
 def _lead(rows: Sequence[Row]) -> list[str]:
-    """Return how the best row compares with the yardstick, pair by pair."""
-    yardstick = _yardstick(rows)
+    """Return how the rows with the lowest CER, and the lowest WER with a language model, compare with the yardstick."""
+    yardstick, texts = _yardstick(rows), []
+    fused = [row for row in rows if row.values("wer_lm")]
     best = min(rows, key=lambda row: np.mean(row.values("cer")))
-    first, second = yardstick.records[0], best.records[0]
-    longest = first["configuration"]["max_duration"]
-    pair = [errors_of(record, GREEDY, longest) for record in (first, second)]
-    if best is yardstick or None in pair:
-        return []
-    change, low, high = (100 * value for value in pair[0].difference(pair[1]))
-    return [
-        f"`{best.label}` ({best.passes} passes) against `{yardstick.label}` ({yardstick.passes} passes), both with their first "
-        f"seed, on the same {len(pair[0].speakers)} utterances: CER {change:+.1f} points [{low:+.1f}, {high:+.1f}]."
-    ]
+    best_fused = min(fused, key=lambda row: np.mean(row.values("wer_lm")), default=best)
+    for row in [best] if best_fused is best else [best, best_fused]:
+        pairs = [_change(yardstick, row, GREEDY, "cer"), _change(yardstick, row, FUSED, "wer")]
+        told = [text for text, _ in filter(None, pairs)]
+        if row is not yardstick and told:
+            number = max(number for _, number in filter(None, pairs))
+            texts.append(
+                f"`{row.label}` ({row.passes} passes) against `{yardstick.label}` ({yardstick.passes} passes), both with their "
+                f"first seed, on the same {number} utterances: {', '.join(told)}."
+            )
+    return texts
+
+
+def _change(first: Row, second: Row, decoding: str, unit: str) -> tuple[str, int] | None:
+    """Return how an error rate changes from one row to another, pair by pair, and the number of pairs; None without any."""
+    longest = first.records[0]["configuration"]["max_duration"]
+    pair = [errors_of(row.records[0], decoding, longest) for row in (first, second)]
+    if None in pair:
+        return None
+    change, low, high = (100 * value for value in pair[0].difference(pair[1], UNITS[unit]))
+    name = unit.upper() + (" with LM" if decoding == FUSED else "")
+    return f"{name} {change:+.1f} points [{low:+.1f}, {high:+.1f}]", len(pair[0].speakers)

@@ -204,3 +204,23 @@ def test_readme_and_card_follow_the_records(folder, tmp_path):
         problem
         == "results/released/README.md differs from the records in results/final/final.json. Run: python vui.py compare --update"
     )
+
+
+def test_a_corpus_whose_name_begins_like_the_usual_one_is_named(folder):
+    path = write_run(folder, "other", day=9)
+    path.write_text(path.read_text().replace("data/small", "data/small-words"))
+    labels = [row.label for row in final_rows(folder)]
+    assert "net --corpus data/small-words" in labels and not any("--corpus data/small " in label for label in labels)
+
+
+def test_the_best_row_with_a_language_model_is_compared_too(tmp_path):
+    write_run(tmp_path, "plain", errors=(5, 5, 5, 5), fused=(4, 4, 4, 4), cer=0.5)
+    write_run(tmp_path, "letters", "--splice 0.7", errors=(2, 2, 2, 2), fused=(3, 3, 3, 3), cer=0.2, day=2)
+    write_run(tmp_path, "words", "--ema 0.9", errors=(3, 3, 3, 3), fused=(1, 1, 1, 1), cer=0.3, day=3)
+    block = final_block(tmp_path)
+    assert (
+        "`net --splice 0.7` (9 passes) against `net` (9 passes), both with their first seed, on the same 3 utterances: CER "
+        "-30.0 points [-30.0, -30.0], WER with LM -20.0 points [-20.0, -20.0]." in block
+    )
+    assert "`net --ema 0.9` (9 passes) against `net` (9 passes)" in block
+    assert "CER -20.0 points [-20.0, -20.0], WER with LM -60.0 points [-60.0, -60.0]." in block
