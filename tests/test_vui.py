@@ -163,7 +163,7 @@ def test_train_passes_every_option_on(project, monkeypatch):
         "train model_2 --name try --epochs 7 --features mfcc --mfcc-dim 20 --batch-size 9 --max-duration 4 --optimizer adamw "
         "--learning-rate 0.003 --schedule cosine --warmup-epochs 0.5 --augment --monitor val_cer --speeds 0.9 1.1 --ema 0.99 "
         "--sort-by-duration --seed 3 --force --resume --patience 5 --batch-frames 5000 "
-        "--start-from first.h5 --plan 100 960"
+        "--start-from first.h5 --plan 100 960 --splice 0.7"
     )
     assert vui.main(command.split()) == 0
     assert [path.as_posix() for path in passed.pop("paths")] == ["results/try.pickle", "results/try.h5"]
@@ -182,6 +182,7 @@ def test_train_passes_every_option_on(project, monkeypatch):
         "warmup_epochs": 0.5,
         "speeds": [0.9, 1.1],
         "batch_frames": 5000,
+        "splice": 0.7,
         "ema": 0.99,
         "monitor": "val_cer",
         "seed": 3,
