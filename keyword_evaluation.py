@@ -169,6 +169,7 @@ def load_classifier(path: str | Path) -> Classifier:
         FileNotFoundError: when there is no such file.
         ValueError: when it is none of this project's keyword classifiers.
     """
+    import keyword_models  # noqa: F401  (registers its layers)
     import records
 
     if Path(path).is_file():

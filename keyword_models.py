@@ -30,8 +30,8 @@ BC_SUB_BANDS = 5
 class Pool(layers.Layer):
     """(batch, num_samples, channels) -> maximum or mean of neighbouring samples, as Keras' pooling with padding 'same'.
 
-    On JAX pooling is done with shifted copies, which its compiler joins into one loop: forwards and backwards 4 to 40 times as
-    fast on a processor as the windows of `keras.ops.max_pool`. On TensorFlow those are faster.
+    On JAX pooling is done with shifted copies, which its compiler joins into one loop, much faster on a processor than the
+    windows of `keras.ops.max_pool`. On TensorFlow those are faster (benchmarks/NOTES.md).
 
     Args:
         kind: 'max' or 'mean'.

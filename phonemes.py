@@ -1,8 +1,8 @@
 """How words are pronounced: the phonemes of espeak-ng's rules and dictionary, as a second target beside letters.
 
 English spelling tells sounds badly, so a network with little speech to learn from has to learn spelling and sounds at once.
-A layer that is trained on phonemes (see `residual_birnn_model(phoneme_heads=...)`) is told the sounds (hierarchical
-multitask learning with CTC: Sanabria and Metze, arXiv:1807.07104). Only training needs phonemes; a trained model does not.
+A layer that is trained on phonemes (see `residual_birnn_model(phoneme_heads=...)`) is told the sounds (an auxiliary phone
+loss on the way: Krishna, Toshniwal and Livescu, arXiv:1807.06234). Only training needs phonemes; a trained model does not.
 """
 
 import ctypes

@@ -1,6 +1,9 @@
 """Scores of classifiers against hand-worked numbers and scikit-learn; noise, errors, figures, and weights that do not fit."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import matplotlib.pyplot as plt
@@ -24,7 +27,7 @@ from keyword_evaluation import (
     softmax,
 )
 from keyword_features import KeywordFeatures
-from keyword_models import perceptron
+from keyword_models import perceptron, wavception
 from speech_commands import Clip, choose_clips, index_folder
 
 
@@ -184,3 +187,13 @@ def test_figures_show_the_numbers_they_return():
     assert numbers["a"]["val_accuracy"] == [0.5, 0.75]
     np.testing.assert_allclose(figure.axes[1].lines[0].get_ydata(), [50, 75])
     plt.close("all")
+
+
+def test_a_network_with_layers_of_its_own_loads_where_nothing_else_was_imported(tmp_path):
+    metadata = {"task": "keywords", "labels": ["a", "b"], "features": {"kind": "raw"}, "mean": [[0.0]], "std": [[1.0]]}
+    records.save_weights(wavception((400, 1), 2, depths=(1,)), tmp_path / "m.h5", metadata)
+    code = f"from keyword_evaluation import load_classifier; print(load_classifier({str(tmp_path / 'm.h5')!r}).labels)"
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "('a', 'b')"
