@@ -133,3 +133,15 @@ def test_a_wavception_comes_back_from_its_file(tmp_path):
     loaded, _ = records.load_model(tmp_path / "m.h5")
     x = np.random.default_rng(0).normal(size=(1, 600, 1)).astype("float32")
     np.testing.assert_allclose(loaded.predict_on_batch(x), model.predict_on_batch(x), atol=1e-5)
+
+
+def test_means_in_a_wavception_are_as_if_taken_before_the_convolution():
+    model = wavception((60, 1), 2, depths=(1,))
+    last = model.get_layer("stage1_2_mean3_bn")
+    inner = keras.Model(model.input, [model.get_layer("stage1_2_bn").output, last.output])
+    x = np.random.default_rng(0).normal(size=(2, 60, 1)).astype("float32")
+    before, found = map(np.array, inner.predict_on_batch(x))
+    means = keras.ops.convert_to_numpy(keras.ops.average_pool(before, 3, 1, padding="same"))
+    kernel, bias = (np.array(weight)[..., 48:64] for weight in model.get_layer("stage1_2_pointwise").weights)
+    expected = (means @ kernel + bias) / np.sqrt(1 + last.epsilon)  # what an untrained batch normalisation does
+    np.testing.assert_allclose(found, expected, atol=1e-5)
