@@ -155,6 +155,19 @@ def acoustic_model(the_input, logits, name: str, print_summary: bool = True) -> 
     return model
 
 
+def with_phonemes(model: keras.Model) -> keras.Model | None:
+    """Return a model with two outputs, the probabilities of letters and those of phonemes; None where it learnt no phonemes.
+
+    Args:
+        model: an acoustic model; of several layers that guess phonemes the last one counts.
+    """
+    heads = [layer for layer in model.layers if layer.name.startswith(PHONEMES)]
+    if not heads:
+        return None
+    sounds = layers.Activation("softmax", name="sounds", dtype="float32")(heads[-1].output)
+    return keras.Model(model.inputs, [model.outputs[0], sounds], name=f"{model.name}_sounds")
+
+
 def recurrent(
     cell: str,
     units: int,

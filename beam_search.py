@@ -20,8 +20,9 @@ import numpy as np
 
 from char_map import ALPHABET
 from ctc_paths import NEVER, log_add, text_log_prob
-from ngram_model import END, NGramModel, score_word
-from utils import int_sequence_to_text, text_to_int_sequence
+from lexicon import Lexicon, in_letters
+from ngram_model import NGramModel, score_word
+from utils import int_sequence_to_text
 
 SPACE = ALPHABET.index(" ")
 RESCORED = 16  # texts whose probability is summed over all paths at the end
@@ -93,7 +94,9 @@ class BeamDecoder:
     ):
         self.language_model = language_model
         self.settings = settings or BeamSettings()
-        self._lexicon = _Lexicon(language_model, self.settings, dict(hot_words or {}))
+        self._lexicon = in_letters(
+            language_model, dict(hot_words or {}), self.settings.alpha, self.settings.letter_log_prob
+        )
 
     def decode(self, probabilities: np.ndarray, num_frames: int | None = None, n_best: int = 1) -> list[Hypothesis]:
         """Return the best texts of one utterance, best first.
@@ -117,21 +120,8 @@ class BeamDecoder:
         if not len(probabilities):
             return [Hypothesis("", 0.0, 0.0, 0.0)]
         log_probs = np.log(np.maximum(probabilities, 1e-37)).astype(np.float32)
-        config, lexicon = self.settings, self._lexicon
-        texts, lengths, acoustic, language = search(
-            log_probs,
-            config.beam_width,
-            min(config.token_margin, -2 * NEVER),
-            min(config.score_margin, -2 * NEVER),
-            math.log(config.blank_skip) if config.blank_skip < 1 else math.inf,
-            config.alpha,
-            config.beta if self.language_model is not None else 0.0,
-            SPACE,
-            lexicon.use,
-            *lexicon.arrays,
-            *lexicon.model_arrays,
-        )
-        return _ranked(log_probs, texts, lengths, acoustic, language)[:n_best]
+        settings = self.settings if self.language_model else dataclasses.replace(self.settings, beta=0.0)
+        return _ranked(log_probs, *beams(log_probs, settings, self._lexicon, SPACE))[:n_best]
 
     def decode_batch(
         self,
@@ -153,7 +143,34 @@ class BeamDecoder:
             return list(pool.map(lambda pair: self.decode(*pair, n_best=n_best), zip(batch, frames, strict=True)))
 
 
-def _ranked(log_probs, texts, lengths, acoustic, language) -> list[Hypothesis]:
+def beams(
+    log_probs: np.ndarray, settings: BeamSettings, lexicon: Lexicon, space: int
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Return the texts of the last beam: (classes of each, acoustic scores (num,), language scores (num,)).
+
+    Args:
+        log_probs: (num_output_frames, num_classes) of one utterance, the blank being the last class.
+        settings: of the search.
+        lexicon: of words in these classes.
+        space: the class between words.
+    """
+    texts, lengths, acoustic, language = search(
+        log_probs,
+        settings.beam_width,
+        min(settings.token_margin, -2 * NEVER),
+        min(settings.score_margin, -2 * NEVER),
+        math.log(settings.blank_skip) if settings.blank_skip < 1 else math.inf,
+        settings.alpha,
+        settings.beta,
+        space,
+        lexicon.use,
+        *lexicon.arrays,
+        *lexicon.model_arrays,
+    )
+    return [row[:length] for row, length in zip(texts, lengths, strict=True)], acoustic, language
+
+
+def _ranked(log_probs, texts, acoustic, language) -> list[Hypothesis]:
     """Return the texts of the last beam, best first, the first of them with the probability of all their paths.
 
     The search loses paths of texts that were out of the beam for a while; how many depends on the text, so that the best are
@@ -162,7 +179,7 @@ def _ranked(log_probs, texts, lengths, acoustic, language) -> list[Hypothesis]:
     order = np.argsort(-(acoustic + language), kind="stable")
     found: dict[str, Hypothesis] = {}
     for row in order:
-        labels = texts[row, : lengths[row]]
+        labels = texts[row]
         if len(labels) and labels[-1] == SPACE:
             labels = labels[:-1]
         text = int_sequence_to_text(labels.tolist())
@@ -178,75 +195,12 @@ def _ranked(log_probs, texts, lengths, acoustic, language) -> list[Hypothesis]:
     return sorted(found.values(), key=lambda item: -item.score)
 
 
-class _Lexicon:
-    """The vocabulary as a trie of characters, with the best score that each beginning of a word can still reach.
-
-    Beginnings of no word of the vocabulary are no nodes of the trie; the search writes -n for those of n letters.
-    """
-
-    def __init__(self, model: NGramModel | None, settings: BeamSettings, hot_words: dict[str, float]):
-        words = {} if model is None else {word: number for word, number in model.index.items() if number > 2}
-        bonus = dict.fromkeys(words, 0.0) | hot_words
-        self.use = bool(bonus)
-        num_letters = len(ALPHABET)
-        children: list[list[int]] = [[-1] * num_letters]
-        word_of, bonus_of, parents, depth_of = [-1], [0.0], [0], [0]
-        for word, value in bonus.items():
-            if not word or " " in word:
-                raise ValueError(f"A hot word is one word; pass the words of a phrase one by one. Received: {word!r}")
-            node = 0
-            for letter in text_to_int_sequence(word):
-                if children[node][letter] < 0:
-                    children[node][letter] = len(children)
-                    children.append([-1] * num_letters)
-                    word_of.append(-1)
-                    bonus_of.append(0.0)
-                    parents.append(node)
-                    depth_of.append(depth_of[node] + 1)
-                node = children[node][letter]
-            word_of[node] = words.get(word, 0)
-            bonus_of[node] = value
-        self.children = np.array(children, np.int32)
-        self.word_of = np.array(word_of, np.int32)
-        self.bonus_of = np.array(bonus_of, np.float64)
-        self.depth_of = np.array(depth_of, np.int32)
-        self.model_arrays = _no_model() if model is None else (*model.arrays, model.begin_state, model.word_id(END))
-        unigrams = np.zeros(1) if model is None else model.log_prob[1 : 1 + len(model.words)].astype(np.float64)
-        self.letter = settings.alpha * settings.letter_log_prob if model is not None else 0.0
-        self.unknown = settings.alpha * float(unigrams[0])
-        ends = self.word_of >= 0
-        best = np.full(len(children), NEVER)
-        best[ends] = settings.alpha * unigrams[self.word_of[ends]] + self.bonus_of[ends]
-        for node in range(len(children) - 1, 0, -1):  # children come after their parents
-            best[parents[node]] = max(best[parents[node]], best[node])
-        # a beginning may also become a word outside; without a model any such word is as good as none
-        self.best = np.maximum(best, self.unknown + self.letter * self.depth_of)
-
-    @property
-    def arrays(self) -> tuple:
-        """What `search` needs."""
-        return self.children, self.word_of, self.bonus_of, self.best, self.depth_of, self.letter, self.unknown
-
-
-def _no_model() -> tuple:
-    """A language model in which every word has probability 1."""
-    return (
-        np.array([-1, 0], np.int32),
-        np.array([1, 2, 2], np.int32),
-        np.zeros(2, np.float32),
-        np.zeros(2, np.float32),
-        np.zeros(2, np.int32),
-        0,
-        0,
-    )
-
-
 # ------------------------------------------------------------------------------------------------- the search
 
 
 @numba.njit(cache=True)
-def end_word(state, trie_node, alpha, beta, word_of, bonus_of, depth_of, letter, model):
-    """Return (what the language adds when a word ends, next state)."""
+def end_word(state, trie_node, alpha, beta, word_of, same_sound, bonus_of, depth_of, letter, model):
+    """Return (what the language adds when a word ends, next state); of words that sound alike the most probable one ends."""
     word, first_child, log_prob, backoff, suffix = model
     word_id = 0
     if trie_node >= 0 and word_of[trie_node] >= 0:
@@ -254,14 +208,20 @@ def end_word(state, trie_node, alpha, beta, word_of, bonus_of, depth_of, letter,
         extra = bonus_of[trie_node]  # a hot word may be outside the vocabulary too, but its spelling is known
     else:
         extra = letter * (depth_of[trie_node] if trie_node >= 0 else -trie_node)
-    value, state = score_word(state, word_id, word, first_child, log_prob, backoff, suffix)
-    return alpha * value + beta + extra, state
+    value, after = score_word(state, word_id, word, first_child, log_prob, backoff, suffix)
+    other = same_sound[word_id]
+    while other >= 0:
+        another, then = score_word(state, other, word, first_child, log_prob, backoff, suffix)
+        if another > value:
+            value, after = another, then
+        other = same_sound[other]
+    return alpha * value + beta + extra, after
 
 
 @numba.njit(cache=True, nogil=True)
 def search(
     log_probs, beam_width, token_margin, score_margin, blank_skip, alpha, beta, space, use_lexicon,
-    children, word_of, bonus_of, best_of, depth_of, letter, unknown,
+    children, word_of, same_sound, bonus_of, best_of, depth_of, letter, unknown,
     word, first_child, log_prob, backoff, suffix, begin_state, end_word_id,
 ):  # fmt: skip
     """Search one utterance; see `BeamDecoder.decode` for what goes in.
@@ -346,7 +306,7 @@ def search(
                 if use_lexicon:
                     if char == space:
                         gain, after = end_word(
-                            state[node], trie[node], alpha, beta, word_of, bonus_of, depth_of, letter, model
+                            state[node], trie[node], alpha, beta, word_of, same_sound, bonus_of, depth_of, letter, model
                         )
                         c_settled[k] += gain
                         c_state[k] = after
@@ -396,7 +356,9 @@ def search(
         after = state[node]
         if use_lexicon:
             if last[node] != space and last[node] >= 0:
-                gain, after = end_word(state[node], trie[node], alpha, beta, word_of, bonus_of, depth_of, letter, model)
+                gain, after = end_word(
+                    state[node], trie[node], alpha, beta, word_of, same_sound, bonus_of, depth_of, letter, model
+                )
                 language[i] += gain
             value, after = score_word(after, end_word_id, word, first_child, log_prob, backoff, suffix)
             language[i] += alpha * value

@@ -162,10 +162,9 @@ def with_released_language_model(options: argparse.Namespace) -> argparse.Namesp
     found = released_language_model()
     if found is None:
         return options
-    path, weights = found
-    given = {name: getattr(options, name) for name in weights}
-    chosen = {name: value if given[name] is None else given[name] for name, value in weights.items()}
-    return argparse.Namespace(**{**vars(options), "lm": path, **chosen})
+    given = {name: value for name in ("alpha", "beta", "phonemes") if (value := getattr(options, name)) is not None}
+    sounds = {**(found.sounds or {}), **given}
+    return argparse.Namespace(**{**vars(options), "lm": found.path, **found.weights, **given, "sounds": sounds})
 
 
 def language_model_of(options: argparse.Namespace):
@@ -185,6 +184,15 @@ def beam_settings(options: argparse.Namespace):
 
     given = {"alpha": options.alpha, "beta": options.beta, "beam_width": options.beam_width}
     return BeamSettings(**{name: value for name, value in given.items() if value is not None})
+
+
+def sound_weights(options: argparse.Namespace):
+    """Return the weights of letters, phonemes and language model that the options ask for."""
+    from sound_search import SoundWeights
+
+    given = {name: getattr(options, name) for name in ("phonemes", "alpha", "beta")}
+    given |= getattr(options, "sounds", {})  # of the released weights
+    return SoundWeights(**{name: value for name, value in given.items() if value is not None})
 
 
 def transcribe(options: argparse.Namespace) -> int:
@@ -220,8 +228,12 @@ def _recogniser(options: argparse.Namespace):
     if language_model is None and not options.hot_words:
         return recogniser
     from beam_search import BeamDecoder
+    from sound_search import SoundDecoder
 
-    return recogniser.with_decoder(BeamDecoder(language_model, beam_settings(options), _hot_words(options)))
+    settings, hot_words = beam_settings(options), _hot_words(options)
+    if language_model is not None and options.phonemes != 0 and recogniser.knows_phonemes:
+        return recogniser.with_decoder(SoundDecoder(language_model, sound_weights(options), settings, hot_words))
+    return recogniser.with_decoder(BeamDecoder(language_model, settings, hot_words))
 
 
 def _transcript(recogniser, path: Path, form: str) -> dict:

@@ -5,6 +5,7 @@ choice alone, so that each speaker is decoded with the weights that are best for
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,10 +13,12 @@ import numpy as np
 from beam_search import BeamDecoder, BeamSettings
 from error_rates import count_matrix
 from ngram_model import NGramModel
+from sound_search import Candidates, SoundWeights
 from utils import progress_bar
 
 ALPHAS = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0, 2.5)
 BETAS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
+PHONEME_WEIGHTS = (0.2, 0.35, 0.5, 0.65, 0.8)
 # of the search that compares weights, which ranks them as a wider one does in a third of the time
 CHOICE_BEAM_WIDTH = 32
 
@@ -74,6 +77,45 @@ def tune(
     num_words = sum(len(reference.split()) for reference in references)
     rates = {pair: float(total / num_words) for pair, total in zip(pairs, totals, strict=True)}
     return Tuned(chosen, weights, pairs[int(totals.argmin())], rates)
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedSounds:
+    """The result of choosing the weights of letters, phonemes and language model speaker by speaker."""
+
+    texts: list[str]  # of each utterance, with weights chosen on the other speakers
+    weights: dict[str, SoundWeights]  # speaker -> weights, chosen without that speaker
+    best: SoundWeights  # chosen on all speakers: for other recordings
+
+
+def tune_sounds(
+    candidates: Sequence[Candidates],
+    references: Sequence[str],
+    speakers: Sequence[str],
+    phonemes: Sequence[float] = PHONEME_WEIGHTS,
+    alphas: Sequence[float] = ALPHAS,
+    betas: Sequence[float] = BETAS,
+) -> TunedSounds:
+    """Rank the candidates with every triple of weights, and choose by word error rate, leaving one speaker out at a time.
+
+    Args:
+        candidates: of each utterance, found with weights that its speaker had no part in.
+        references: true texts.
+        speakers: of each utterance, at least two different ones.
+        phonemes: weights of the phonemes beside the letters to try.
+        alphas: weights of the language model to try.
+        betas: bonuses per word to try.
+    """
+    triples = [SoundWeights(*triple) for triple in itertools.product(phonemes, alphas, betas)]
+    errors = np.zeros((len(triples), len(references)))
+    for column, (found, reference) in enumerate(zip(candidates, references, strict=True)):
+        hypotheses = [text.split() for text in found.texts]
+        counts = count_matrix([reference.split()] * len(hypotheses), hypotheses)[:, :3].sum(axis=1)
+        errors[:, column] = [counts[found.ranks(triple).argmax()] for triple in triples]
+    names = np.array([str(speaker) for speaker in speakers])
+    weights = {str(name): triples[int(errors[:, names != name].sum(axis=1).argmin())] for name in np.unique(names)}
+    texts = [found.best(weights[name]) for found, name in zip(candidates, names, strict=True)]
+    return TunedSounds(texts, weights, triples[int(errors.sum(axis=1).argmin())])
 
 
 def choose(

@@ -1,9 +1,18 @@
 """From probabilities to text."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from char_map import index_map
 from utils import int_sequence_to_text
+
+
+class Posteriors(NamedTuple):
+    """What a model makes of an utterance, frame by frame."""
+
+    letters: np.ndarray  # (num_output_frames, num_classes) probabilities, the blank last
+    phonemes: np.ndarray | None = None  # (num_output_frames, NUM_PHONEME_CLASSES), where the model learnt those
 
 
 def greedy_path(probabilities: np.ndarray, num_frames: int | None = None) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from corpora import MANIFESTS
 from data_generator import AudioGenerator
-from decoding import greedy_decode
+from decoding import Posteriors, greedy_decode
 from error_rates import edit_counts, marked
 from utils import SAMPLE_RATE, FeatureSettings, read_audio
 
@@ -57,13 +57,31 @@ def predict_probabilities(model: "keras.Model", generator: AudioGenerator, parti
     Returns:
         One array (num_output_frames, num_classes) for each utterance.
     """
-    found: list[np.ndarray] = [np.empty((0, 0))] * len(generator.num_frames(partition))
+    return [posteriors.letters for posteriors in predict_posteriors(model, generator, partition, phonemes=False)]
+
+
+def predict_posteriors(
+    model: "keras.Model", generator: AudioGenerator, partition: str, phonemes: bool = True
+) -> list[Posteriors]:
+    """Return what a model makes of every utterance of a partition, in the order of its manifest, without padding.
+
+    Args:
+        model: the acoustic model.
+        generator: with the partition loaded and the model's statistics set.
+        partition: 'train', 'validation' or 'test'.
+        phonemes: those too, where the model learnt them.
+    """
+    from acoustic import with_phonemes
+
+    both = with_phonemes(model) if phonemes else None
+    found: list[Posteriors] = [Posteriors(np.empty((0, 0)))] * len(generator.num_frames(partition))
     for indices in generator.plan(partition):
         inputs, _ = generator.assemble(partition, indices)
-        probabilities = np.asarray(model.predict_on_batch(inputs["the_input"]))
+        outputs = (both or model).predict_on_batch(inputs["the_input"])
+        parts = [np.asarray(part) for part in (outputs if both else [outputs])]
         lengths = model.output_length(inputs["input_length"])
-        for index, rows, length in zip(indices, probabilities, lengths, strict=True):
-            found[index] = rows[: int(length)]
+        for row, (index, length) in enumerate(zip(indices, lengths, strict=True)):
+            found[index] = Posteriors(*(part[row, : int(length)] for part in parts))
     return found
 
 

@@ -1,12 +1,14 @@
 """What `vui.py evaluate` does: error rates of a model on a manifest, greedy and with a language model, printed or recorded."""
 
 import argparse
+import dataclasses
 import json
 import sys
 from pathlib import Path
 
-from commands import JSON_VERSION, beam_settings, language_model_of, with_released_language_model
+from commands import JSON_VERSION, beam_settings, language_model_of, sound_weights, with_released_language_model
 
+FUSED, SOUNDS = "with language model", "phonemes"  # as records name them
 MAX_OVERLAP = 0.1  # of the evaluated sentences that a language model may have seen
 
 
@@ -16,7 +18,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from corpora import read_manifest, summarize
     from decoding import greedy_decode
     from error_rates import score
-    from evaluation import generator_for, predict_probabilities
+    from evaluation import generator_for, predict_posteriors
     from transcription import load_recogniser
 
     summarize(read_manifest(options.manifest))  # a missing or broken manifest is said before TensorFlow is loaded
@@ -30,11 +32,16 @@ def evaluate(options: argparse.Namespace) -> int:
     references, speakers = [u.text for u in utterances], [u.speaker for u in utterances]
     if language_model is not None:
         _refuse_known_sentences(language_model, references, options)
-    probabilities = predict_probabilities(recogniser.model, generator, "test")
+    posteriors = predict_posteriors(recogniser.model, generator, "test", phonemes=options.phonemes != 0)
+    probabilities = [letters for letters, _ in posteriors]
     texts, more = {"greedy": [greedy_decode(rows) for rows in probabilities]}, {}
     if language_model is not None:
-        texts["with language model"], more = _decode_with(language_model, probabilities, references, speakers, options)
+        texts[FUSED], more = _decode_with(language_model, probabilities, references, speakers, options)
         more["wer_difference"] = _difference(references, *texts.values(), speakers)
+        if posteriors[0].phonemes is not None:
+            found, more[SOUNDS] = _decode_sounds(language_model, posteriors, references, speakers, options, more)
+            more[SOUNDS]["wer_difference"] = _difference(references, texts[FUSED], found, speakers)
+            texts[f"{FUSED} and {SOUNDS}"] = found
     results = {name: score(references, found, speakers) for name, found in texts.items()}
     qualities = {name: confidence_quality(probabilities, references, found) for name, found in texts.items()}
     plain = _plain(options, results, qualities, more)
@@ -51,12 +58,9 @@ def evaluate(options: argparse.Namespace) -> int:
         _print_score(result, name if len(results) > 1 else "")
         print(qualities[name])
     if more:
-        change = more["wer_difference"]
-        print(f"Weights: {more['weights']}")
-        print(
-            f"The language model changes the WER by {100 * change['difference']:+.1f} points "
-            f"[{100 * change['low']:+.1f}, {100 * change['high']:+.1f}]"
-        )
+        _print_change("The language model changes", more)
+    if SOUNDS in more:
+        _print_change("Reading phonemes too changes", more[SOUNDS])
     for name, found in texts.items():
         _print_unseen(utterances, found, name)
     return 0
@@ -68,7 +72,9 @@ def _plain(options: argparse.Namespace, results: dict, qualities: dict, more: di
     plain = {"version": JSON_VERSION, "manifest": str(options.manifest), "max_duration": options.max_duration}
     plain |= parts.pop("greedy")
     if more:
-        plain["language_model"] = {**more, **parts.pop("with language model")}
+        plain["language_model"] = {**more, **parts.pop(FUSED)}
+    for name in parts:
+        plain["language_model"][SOUNDS] |= parts[name]
     return plain
 
 
@@ -95,6 +101,11 @@ def _print_score(result, name: str) -> None:
     print(f"CER {result.cer}\nWER {result.wer}\n95 % intervals: {result.method}")
     for speaker, (cer, wer) in result.by_speaker.items():
         print(f"  speaker {speaker}: CER {100 * cer:.1f} %, WER {100 * wer:.1f} %")
+
+
+def _print_change(what: str, how: dict) -> None:
+    low, change, high = (f"{100 * how['wer_difference'][name]:+.1f}" for name in ("low", "difference", "high"))
+    print(f"Weights: {how['weights']}\n{what} the WER by {change} points [{low}, {high}]")
 
 
 def _print_unseen(utterances: list, texts: list[str], name: str) -> None:
@@ -160,6 +171,33 @@ def _decode_with(model, probabilities: list, references: list[str], speakers: li
     decoder = BeamDecoder(model, settings)
     texts = [found[0].text for found in decoder.decode_batch(probabilities)]
     return texts, {**more, "weights": {"alpha": settings.alpha, "beta": settings.beta}, "chosen": "by hand"}
+
+
+def _decode_sounds(
+    model, posteriors: list, references: list[str], speakers: list, options: argparse.Namespace, more: dict
+):
+    """Decode by letters and phonemes; return as `_decode_with` does, whose result `more` is."""
+    from decoder_tuning import tune_sounds
+    from sound_search import SoundDecoder
+
+    if not options.tune:
+        weights = sound_weights(options)
+        decoder = SoundDecoder(model, weights, beam_settings(options))
+        texts = [found.best(weights) for found in decoder.candidates_of_all(posteriors)]
+        return texts, {"weights": vars(weights), "chosen": "by hand"}
+    candidates: list = [None] * len(posteriors)
+    for speaker, weights in more["weights"].items():  # searched with weights that the speaker had no part in
+        decoder = SoundDecoder(model, None, dataclasses.replace(beam_settings(options), **weights))
+        own = [index for index, name in enumerate(speakers) if str(name) == speaker]
+        for index, found in zip(own, decoder.candidates_of_all([posteriors[i] for i in own]), strict=True):
+            candidates[index] = found
+    tuned = tune_sounds(candidates, references, speakers)
+    chosen = {speaker: vars(weights) for speaker, weights in tuned.weights.items()}
+    return tuned.texts, {
+        "weights": chosen,
+        "chosen": "leaving one speaker out",
+        "for_other_recordings": vars(tuned.best),
+    }
 
 
 def _difference(references: list[str], first: list[str], second: list[str], speakers: list) -> dict:

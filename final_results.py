@@ -16,7 +16,9 @@ from error_rates import ErrorCounts
 from keyword_report import join, markdown_rows
 from records import read_records
 
-GREEDY, FUSED = "greedy", "with language model"  # as evaluations name them
+# as evaluations name them; what rows call the rates of the latter two
+GREEDY, FUSED, SOUNDS = "greedy", "with language model", "with language model and phonemes"
+DECODINGS = {"": GREEDY, "_lm": FUSED, "_sounds": SOUNDS}
 UNITS = {"cer": "char", "wer": "word"}
 WITHOUT_EFFECT = {
     "--name": 1,
@@ -37,8 +39,13 @@ HEAD = (
     "WER %",
     "CER % with LM",
     "WER % with LM",
+    "CER % with phonemes too",
+    "WER % with phonemes too",
     "minutes",
 )
+
+
+SELDOM = [column for column, name in enumerate(HEAD) if name.endswith("phonemes too")]  # shown where a row has them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +63,14 @@ class Row:
     records: tuple[dict, ...]
 
     def values(self, kind: str) -> list[float]:
-        """Return 'val_loss', 'cer' or 'wer' of each seed, or 'cer_lm' or 'wer_lm' of those decoded with a language model."""
+        """Return values of the seeds: 'val_loss', 'cer', 'wer', and with '_lm' or '_sounds' behind of those so decoded."""
         if kind == "val_loss":
             return [record["scores"][kind] for record in self.records]
-        unit = UNITS[kind[:3]]
-        if not kind.endswith("_lm"):
+        if kind in UNITS:
             return [record["scores"][kind]["rate"] for record in self.records]
-        found = (errors_of(record, FUSED, record["configuration"]["max_duration"]) for record in self.records)
-        return [counts.rate(unit)[0] for counts in found if counts is not None]
+        decoding = DECODINGS[kind[3:]]
+        found = (errors_of(record, decoding, record["configuration"]["max_duration"]) for record in self.records)
+        return [counts.rate(UNITS[kind[:3]])[0] for counts in found if counts is not None]
 
     @property
     def minutes(self) -> float:
@@ -160,9 +167,11 @@ def _table(rows: Sequence[Row]) -> str:
     for row in rows:
         cells = [f"`{row.label}`", f"{row.records[0]['parameters']:,}", f"{row.passes}", f"{len(row.records)}"]
         cells.append(_mean_text(row.values("val_loss")))
-        cells += [_mean_text(100 * np.array(row.values(kind))) for kind in ("cer", "wer", "cer_lm", "wer_lm")]
+        kinds = [kind + how for how in DECODINGS for kind in UNITS]
+        cells += [_mean_text(100 * np.array(row.values(kind))) for kind in kinds]
         lines.append([*cells, f"{row.minutes:.0f}"])
-    return markdown_rows(HEAD, lines)
+    used = [column for column in range(len(HEAD)) if column not in SELDOM or any(line[column] for line in lines)]
+    return markdown_rows([HEAD[k] for k in used], [[line[k] for k in used] for line in lines])
 
 
 def _mean_text(values: Sequence[float]) -> str:
@@ -196,11 +205,14 @@ def _differences(rows: Sequence[Row]) -> list[str]:
 def _lead(rows: Sequence[Row]) -> list[str]:
     """Return how the rows with the lowest CER, and the lowest WER with a language model, compare with the yardstick."""
     yardstick, texts = _yardstick(rows), []
-    fused = [row for row in rows if row.values("wer_lm")]
     best = min(rows, key=lambda row: np.mean(row.values("cer")))
-    best_fused = min(fused, key=lambda row: np.mean(row.values("wer_lm")), default=best)
+    best_fused = min((row for row in rows if _fused_wer(row) is not None), key=_fused_wer, default=best)
     for row in [best] if best_fused is best else [best, best_fused]:
-        pairs = [_change(yardstick, row, GREEDY, "cer"), _change(yardstick, row, FUSED, "wer")]
+        pairs = [
+            _change(yardstick, row, "cer", GREEDY),
+            _change(yardstick, row, "wer", FUSED),
+            *(_change(yardstick, row, unit, SOUNDS) for unit in UNITS),
+        ]
         told = [text for text, _ in filter(None, pairs)]
         if row is not yardstick and told:
             number = max(number for _, number in filter(None, pairs))
@@ -211,12 +223,24 @@ def _lead(rows: Sequence[Row]) -> list[str]:
     return texts
 
 
-def _change(first: Row, second: Row, decoding: str, unit: str) -> tuple[str, int] | None:
-    """Return how an error rate changes from one row to another, pair by pair, and the number of pairs; None without any."""
+def _fused_wer(row: Row) -> float | None:
+    """Return the lowest mean WER with a language model, phonemes or not; None without one."""
+    found = [float(np.mean(values)) for kind in ("wer_lm", "wer_sounds") if (values := row.values(kind))]
+    return min(found, default=None)
+
+
+def _change(first: Row, second: Row, unit: str, decoding: str) -> tuple[str, int] | None:
+    """Return how an error rate changes from one row to another, pair by pair, and the number of pairs; None without any.
+
+    A row that was not read by phonemes is compared as it was read by letters.
+    """
     longest = first.records[0]["configuration"]["max_duration"]
     pair = [errors_of(row.records[0], decoding, longest) for row in (first, second)]
+    name = unit.upper() + {GREEDY: "", FUSED: " with LM", SOUNDS: " with LM and phonemes"}[decoding]
+    if decoding == SOUNDS and pair[0] is None:
+        pair[0] = errors_of(first.records[0], FUSED, longest)
+        name += ", which the latter lacks,"
     if None in pair:
         return None
     change, low, high = (100 * value for value in pair[0].difference(pair[1], UNITS[unit]))
-    name = unit.upper() + (" with LM" if decoding == FUSED else "")
     return f"{name} {change:+.1f} points [{low:+.1f}, {high:+.1f}]", len(pair[0].speakers)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from error_rates import ErrorCounts, percent_with_interval
-from final_results import FUSED, GREEDY, errors_of
+from final_results import FUSED, GREEDY, SOUNDS, errors_of
 from keyword_report import join, markdown_rows
 from records import read_record
 
@@ -49,7 +49,7 @@ def _rates(record: dict) -> str:
     evaluation = record["evaluation"]
     seconds = np.array(evaluation["utterances"]["seconds"].split(), float)
     longest = record["configuration"]["max_duration"]
-    kinds = [errors_of(record, kind) for kind in (GREEDY, FUSED)]
+    kinds = [errors_of(record, kind) for kind in (GREEDY, FUSED, SOUNDS)]
     speakers = kinds[0].speakers
     groups = [("all", np.full(len(speakers), True)), (f"up to {longest:g} s", seconds <= longest)]
     for sex, name in SEXES.items():
@@ -57,7 +57,8 @@ def _rates(record: dict) -> str:
         groups.append((f"{name} ({len(members)})", np.isin(speakers, members)))
     groups += [(f"speaker {name}", speakers == name) for name in np.unique(speakers)]
     head = ["utterances of", "number", "hours", "CER % greedy", "WER % greedy"]
-    head += ["CER % with LM", "WER % with LM"] if kinds[1] else []
+    for kind, name in zip(kinds[1:], ("with LM", "with phonemes too"), strict=True):
+        head += [f"CER % {name}", f"WER % {name}"] if kind else []
     rows = [
         [name, f"{chosen.sum()}", f"{seconds[chosen].sum() / 3600:.2f}", *_cells(kinds, chosen)]
         for name, chosen in groups

@@ -71,7 +71,7 @@ def phoneme_targets(the_labels: np.ndarray, label_length: np.ndarray) -> dict[st
     rows = []
     for labels, length in zip(the_labels, label_length, strict=True):
         words = "".join(int_sequence_to_text(labels[:length])).split()
-        rows.append(_of_words(tuple(words)))
+        rows.append(classes_of(tuple(words)))
     width = max(the_labels.shape[1], *map(len, rows))
     the_phonemes = np.zeros((len(rows), width), np.int32)
     for row, classes in zip(the_phonemes, rows, strict=True):
@@ -82,7 +82,7 @@ def phoneme_targets(the_labels: np.ndarray, label_length: np.ndarray) -> dict[st
 _CLASSES: dict[str, list[int]] = {}  # of the words met so far
 
 
-def _of_words(words: tuple[str, ...]) -> list[int]:
+def classes_of(words: tuple[str, ...]) -> list[int]:
     """Return the classes of a sentence, with boundaries between its words."""
     new = sorted({word for word in words if word not in _CLASSES})
     if new:

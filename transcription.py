@@ -1,21 +1,24 @@
 """Transcribing audio files with a trained model: the weights file says everything that is needed."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import soundfile
 
 import records
-from acoustic import output_length
+from acoustic import output_length, with_phonemes
 from alignment import Alignment, FrameClock, align, frame_clock, shift
 from beam_search import BeamDecoder, BeamSettings
-from decoding import greedy_decode
+from decoding import Posteriors, greedy_decode
 from evaluation import feature_settings_for
 from length_aware import is_length_aware
 from long_recordings import LONGEST, Piece, is_long, pieces, speech_pieces
+from sound_search import SoundDecoder, SoundWeights
 from utils import SAMPLE_RATE, FeatureSettings, progress_bar, project_root, read_audio
 
 RELEASED = "released"  # folder of the released weights under results/
@@ -42,31 +45,52 @@ class Recogniser:
     mean: np.ndarray
     std: np.ndarray
     metadata: dict
-    decoder: BeamDecoder | None = None
+    decoder: BeamDecoder | SoundDecoder | None = None
 
-    def with_decoder(self, decoder: BeamDecoder) -> "Recogniser":
+    def with_decoder(self, decoder: BeamDecoder | SoundDecoder) -> "Recogniser":
         """Return the same recogniser with a beam search in the place of greedy decoding."""
         return dataclasses.replace(self, decoder=decoder)
 
-    def probabilities(self, samples: np.ndarray) -> np.ndarray:
-        """Return class probabilities (num_output_frames, num_classes) of a 16 kHz waveform (num_samples,)."""
+    def posteriors(self, samples: np.ndarray) -> Posteriors:
+        """Return probabilities of letters, and of phonemes where the model learnt them, of a 16 kHz waveform (num_samples,)."""
         features = self.normalise(self.settings.extract(samples))
         num_output_frames = output_length(self.model, len(features))
         if num_output_frames < 1:
             raise ValueError(f"{len(samples)} samples are too few for one output frame of {self.model.name}.")
         if is_length_aware(self.model):  # zeros behind the end change nothing, and few lengths mean few compilations
             features = np.pad(features, ((0, -len(features) % PADDED_TO), (0, 0)))
-        return np.asarray(self.model.predict_on_batch(features[None]))[0, :num_output_frames]
+        outputs = (self._both or self.model).predict_on_batch(features[None])
+        parts = outputs if self._both else [outputs]
+        return Posteriors(*(np.asarray(part)[0, :num_output_frames] for part in parts))
+
+    def probabilities(self, samples: np.ndarray) -> np.ndarray:
+        """Return class probabilities (num_output_frames, num_classes) of a 16 kHz waveform (num_samples,)."""
+        return self.posteriors(samples).letters
+
+    @property
+    def knows_phonemes(self) -> bool:
+        """Whether the model learnt phonemes beside letters."""
+        return with_phonemes(self.model) is not None
+
+    @functools.cached_property
+    def _both(self) -> keras.Model | None:
+        """The model with phonemes beside letters, where the decoder reads those."""
+        return with_phonemes(self.model) if isinstance(self.decoder, SoundDecoder) else None
 
     def normalise(self, features: np.ndarray) -> np.ndarray:
         """Return features (num_frames, num_features) as the model was trained with them, float32."""
         return ((features - self.mean) / self.std).astype(np.float32)
 
-    def decode(self, probabilities: np.ndarray) -> str:
-        """Return the text of probabilities (num_output_frames, num_classes): beam search where there is one, else greedy."""
-        if self.decoder is not None:
-            return self.decoder.decode(probabilities)[0].text
-        return greedy_decode(probabilities)
+    def decode(self, letters: np.ndarray, phonemes: np.ndarray | None = None) -> str:
+        """Return the text of probabilities: beam search where there is one, else greedy.
+
+        Args:
+            letters: (num_output_frames, num_classes).
+            phonemes: (num_output_frames, NUM_PHONEME_CLASSES), for a decoder that reads those.
+        """
+        if isinstance(self.decoder, SoundDecoder):
+            return self.decoder.decode(letters, phonemes)[0].text
+        return greedy_decode(letters) if self.decoder is None else self.decoder.decode(letters)[0].text
 
     @property
     def clock(self) -> FrameClock:
@@ -121,10 +145,10 @@ class Recogniser:
         """Yield text and, where asked for, times of each stretch of speech (start, samples) that has any text."""
         nothing = Alignment([], [], 0.0)
         for start, samples in stretches:
-            probabilities = self.probabilities(samples)
-            text = self.decode(probabilities)
+            posteriors = self.posteriors(samples)
+            text = self.decode(*posteriors)
             if text:
-                alignment = align(probabilities, text, self.clock) if times else nothing
+                alignment = align(posteriors.letters, text, self.clock) if times else nothing
                 yield text, shift(alignment, start)
 
     def _stretches(self, path: str | Path) -> Iterator[tuple[float, np.ndarray]]:
@@ -179,17 +203,25 @@ def released_weights() -> Path:
     return found[-1]
 
 
-def released_language_model() -> tuple[Path, dict[str, float]] | None:
-    """Return the language model that goes with the released weights and its weights {'alpha', 'beta'}; None without one.
+class ReleasedLanguageModel(NamedTuple):
+    """The language model that goes with the released weights, and the weights that were chosen on all speakers of its record."""
 
-    The run record beside the released weights names the file and holds the weights that were chosen on all its speakers.
-    """
+    path: Path
+    weights: dict[str, float]  # alpha and beta, for letters alone
+    sounds: dict[str, float] | None  # phonemes, alpha and beta, for letters and phonemes
+
+
+def released_language_model() -> ReleasedLanguageModel | None:
+    """Return what the run record beside the released weights names; None where there is nothing."""
     record_path = released_weights().with_suffix(".json")
     if not record_path.is_file():
         return None
     used = records.read_record(record_path).get("evaluation", {}).get("language_model", {})
     path = record_path.with_name(str(used.get("file")))
-    return (path, used["for_other_recordings"]) if "for_other_recordings" in used and path.is_file() else None
+    if "for_other_recordings" not in used or not path.is_file():
+        return None
+    sounds = used.get("phonemes", {}).get("for_other_recordings")
+    return ReleasedLanguageModel(path, used["for_other_recordings"], sounds)
 
 
 def released_recogniser() -> Recogniser:
@@ -203,5 +235,7 @@ def released_recogniser() -> Recogniser:
     recogniser, found = load_recogniser(), released_language_model()
     if found is None:
         return recogniser
-    path, weights = found
-    return recogniser.with_decoder(BeamDecoder(load_model(path), BeamSettings(**weights)))
+    model, settings = load_model(found.path), BeamSettings(**found.weights)
+    if found.sounds is None:
+        return recogniser.with_decoder(BeamDecoder(model, settings))
+    return recogniser.with_decoder(SoundDecoder(model, SoundWeights(**found.sounds), settings))

@@ -259,6 +259,13 @@ def _add_decoding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--alpha", type=float, default=None, help="weight of the language model")
     parser.add_argument("--beta", type=float, default=None, help="bonus for each word")
     parser.add_argument("--beam-width", type=int, default=None)
+    parser.add_argument(
+        "--phonemes",
+        type=float,
+        default=None,
+        metavar="W",
+        help="weight beside the letters, of models that learnt both; 0 to 1",
+    )
 
 
 def _add_lm(parser: argparse.ArgumentParser) -> None:

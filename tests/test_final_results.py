@@ -20,11 +20,15 @@ def counts(errors):
     return ErrorCounts(np.array(SPEAKERS), np.array([errors, [10] * 4]).T, np.array([np.minimum(errors, 5), [5] * 4]).T)
 
 
-def write_run(folder, name, options="", errors=(1, 2, 3, 4), fused=None, seed=0, epochs=3, cer=0.4, day=1, **changes):
+def write_run(
+    folder, name, options="", errors=(1, 2, 3, 4), fused=None, sounds=None, seed=0, epochs=3, cer=0.4, day=1, **changes
+):
     rate = {"rate": cer, "low": cer - 0.1, "high": cer + 0.1}
     found = {"seconds": SECONDS, "greedy": counts(errors).as_dict()}
     if fused:
         found["with language model"] = counts(fused).as_dict()
+    if sounds:
+        found["with language model and phonemes"] = counts(sounds).as_dict()
     record = {
         "name": name,
         "status": "finished",
@@ -146,6 +150,21 @@ def test_the_block_shows_means_spreads_and_what_counts(folder):
     assert "`net --model-options dropout=0.3` +1.5 (does not count) and `net --start-from a.h5` -6.0 (counts)." in block
     # paired, on the three utterances up to 16 s: 9 errors of the yardstick, 6 of the best row, one less in each utterance
     assert "on the same 3 utterances: CER -10.0 points [-10.0, -10.0]." in block
+
+
+def test_rows_that_were_read_by_phonemes_too_have_columns_of_their_own(folder):
+    assert "phonemes" not in final_block(folder)
+    write_run(folder, "long", errors=(3, 3, 3, 3), fused=(2, 2, 2, 2), cer=0.3, epochs=8, day=4)
+    write_run(folder, "sounds", "--heads 2", (2, 2, 2, 5), fused=(2, 2, 2, 5), sounds=(0, 1, 1, 0), cer=0.25, day=6)
+    block = final_block(folder)
+    assert "| CER % with phonemes too | WER % with phonemes too |" in block
+    assert "| `net --heads 2` | 3,000,000 | 9 | 1 | 100.0 | 25.0 | 80.0 | 20.0 | 40.0 | 6.7 | 13.3 | 6 |" in block
+    assert "| 41.0 ± 1.0 | 80.0 ± 0.0 |  |  |  |  | 6 |" in block
+    # 2 of 30 characters and of 15 words, where the yardstick has 6 with the language model alone
+    assert "CER with LM and phonemes, which the latter lacks, -13.3 points" in block
+    assert "WER with LM and phonemes, which the latter lacks, -26.7 points" in block
+    card = card_block(folder / "sounds.json")
+    assert "| CER % with LM | WER % with LM | CER % with phonemes too | WER % with phonemes too |" in card
 
 
 def test_a_folder_without_finished_runs_is_refused(tmp_path):

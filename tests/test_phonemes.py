@@ -139,3 +139,16 @@ def test_training_fills_in_the_phonemes_and_the_weights_do_without(tiny_corpus, 
     loaded, _ = records.load_model(tmp_path / "m.h5")
     features = np.random.default_rng(0).normal(0, 1, (1, 40, 80)).astype("float32")
     np.testing.assert_allclose(loaded.predict_on_batch(features), model.predict_on_batch(features), atol=1e-5)
+
+
+def test_a_model_is_read_for_letters_and_phonemes_at_once():
+    from acoustic import with_phonemes
+
+    keras.utils.set_random_seed(0)
+    model = residual_birnn_model(units=4, filters=4, recur_layers=2, phoneme_heads=(1,), print_summary=False)
+    x = np.random.default_rng(0).normal(size=(2, 60, 80)).astype("float32")
+    letters, phonemes = map(np.asarray, with_phonemes(model).predict_on_batch(x))
+    np.testing.assert_allclose(letters, model.predict_on_batch(x), atol=1e-6)
+    assert phonemes.shape == (2, 30, NUM_PHONEME_CLASSES)
+    np.testing.assert_allclose(phonemes.sum(axis=-1), 1, atol=1e-5)
+    assert with_phonemes(residual_birnn_model(units=4, filters=4, print_summary=False)) is None

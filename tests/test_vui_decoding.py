@@ -237,6 +237,51 @@ def test_released_weights_without_a_language_model_are_decoded_greedily(released
     assert released_language_model() is None
 
 
+@pytest.fixture
+def phonetic(released, monkeypatch):
+    """Released weights that know phonemes, untrained, with an evaluation of their own."""
+    import keras
+
+    import decoder_tuning
+    import records
+    from residual_birnn import residual_birnn_model
+
+    keras.utils.set_random_seed(0)
+    model = residual_birnn_model(units=4, filters=4, recur_layers=2, phoneme_heads=(1,), print_summary=False)
+    records.save_weights(model, released / "recogniser.h5", {"features": {"kind": "logmel"}})
+    monkeypatch.setattr(decoder_tuning.tune_sounds, "__defaults__", ((0.4,), (0.6,), (2.0,)))
+    return released
+
+
+def test_models_that_know_phonemes_are_read_by_both(phonetic, tiny_corpus, clip, capsys):
+    from sound_search import SoundDecoder, SoundWeights
+    from transcription import load_recogniser, released_recogniser
+
+    manifest, lm = str(tiny_corpus / MANIFESTS["test"]), str(phonetic / "small.npz")
+    assert vui.main(["evaluate", manifest, "--lm", lm, "--tune", "--record"]) == 0
+    printed = capsys.readouterr().out
+    assert "-- with language model and phonemes" in printed and "Reading phonemes too changes the WER" in printed
+    evaluation = read_record(phonetic / "recogniser.json")["evaluation"]
+    sounds = evaluation["language_model"]["phonemes"]
+    assert sounds["for_other_recordings"] == {"phonemes": 0.4, "alpha": 0.6, "beta": 2.0}
+    assert {"cer", "wer", "wer_difference", "word_confidence"} <= set(sounds)
+    assert set(evaluation["utterances"]) > {"greedy", "with language model", "with language model and phonemes"}
+
+    recogniser = released_recogniser()  # what was recorded is what the released weights are decoded with
+    assert isinstance(recogniser.decoder, SoundDecoder) and recogniser.decoder.weights == SoundWeights(0.4, 0.6, 2.0)
+    assert vui.main(["transcribe", clip]) == 0
+    assert capsys.readouterr().out == f"{recogniser.transcribe(clip)}\n"
+    assert vui.main(["evaluate", manifest, "--json", "--alpha", "1"]) == 0
+    found = json.loads(capsys.readouterr().out)["language_model"]
+    assert found["weights"] == {"alpha": 1.0, "beta": 3.0}
+    assert found["phonemes"]["weights"] == {"phonemes": 0.4, "alpha": 1.0, "beta": 2.0}
+    assert vui.main(["evaluate", manifest, "--json", "--phonemes", "0"]) == 0
+    assert "phonemes" not in json.loads(capsys.readouterr().out)["language_model"]
+    assert vui.main(["transcribe", clip, "--phonemes", "2"]) == 1
+    assert "The weight of the phonemes is in 0..1" in capsys.readouterr().err
+    assert load_recogniser().knows_phonemes
+
+
 def test_greedy_and_a_language_model_exclude_each_other(released, clip, capsys):
     for more in (["--lm", "lm.npz"], ["--hot-words", "basket"]):
         assert vui.main(["transcribe", clip, "--greedy", *more]) == 1

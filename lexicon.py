@@ -1,0 +1,129 @@
+"""The vocabulary of a beam search: a trie of the letters, or the phonemes, of its words.
+
+Every node knows the best score that the beginning of a word which it stands for can still reach, so that the search compares
+texts whose last word is unfinished with others. Words that sound alike share a node of a trie of phonemes; the language model
+chooses among them as they end.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from char_map import ALPHABET
+from ctc_paths import NEVER
+from ngram_model import END, NGramModel
+from utils import text_to_int_sequence
+
+
+class Lexicon:
+    """A trie of words with what a language model and hot words give each.
+
+    Beginnings of no word are no nodes of the trie; the search writes -n for those of n symbols.
+
+    Args:
+        model: its vocabulary and unigrams; None: no language model.
+        spellings: word -> the classes of its letters or phonemes, for all words of `model` and all hot words.
+        num_symbols: classes of those, without the blank.
+        alpha: weight of the language model.
+        letter: score of each symbol of a word that the vocabulary lacks.
+        bonus: word -> nats.
+    """
+
+    def __init__(
+        self,
+        model: NGramModel | None,
+        spellings: Mapping[str, Sequence[int]],
+        num_symbols: int,
+        alpha: float,
+        letter: float,
+        bonus: Mapping[str, float],
+    ):
+        self.use = bool(spellings)
+        words = {} if model is None else model.index
+        self.children, parents, nodes, self.depth_of = _trie(spellings, num_symbols)
+        self.word_of = np.full(len(parents), -1, np.int32)
+        self.bonus_of = np.zeros(len(parents), np.float64)
+        self.same_sound = np.full(max(1, len(words)), -1, np.int32)
+        for (word, value), node in zip(((word, bonus.get(word, 0.0)) for word in spellings), nodes, strict=True):
+            number = words.get(word, 0)
+            if number and self.word_of[node] > 0:
+                self.same_sound[number] = self.word_of[node]
+            self.word_of[node] = number or self.word_of[node].clip(0)
+            self.bonus_of[node] = max(value, self.bonus_of[node])
+        self.model_arrays = _no_model() if model is None else (*model.arrays, model.begin_state, model.word_id(END))
+        unigrams = np.zeros(1) if model is None else model.log_prob[1 : 1 + len(model.words)].astype(np.float64)
+        self.letter = letter
+        self.unknown = alpha * float(unigrams[0])
+        best = np.full(len(parents), NEVER)
+        for word, node in zip(spellings, nodes, strict=True):
+            best[node] = max(best[node], alpha * unigrams[words.get(word, 0)] + self.bonus_of[node])
+        for node in range(len(parents) - 1, 0, -1):  # children come after their parents
+            best[parents[node]] = max(best[parents[node]], best[node])
+        # a beginning may also become a word outside; without a model any such word is as good as none
+        self.best = np.maximum(best, self.unknown + self.letter * self.depth_of)
+
+    @property
+    def arrays(self) -> tuple:
+        """What `beam_search.search` needs."""
+        return (
+            *(self.children, self.word_of, self.same_sound, self.bonus_of, self.best, self.depth_of),
+            *(self.letter, self.unknown),
+        )
+
+
+def in_letters(
+    model: NGramModel | None, hot_words: Mapping[str, float], alpha: float, letter_log_prob: float
+) -> Lexicon:
+    """Return the vocabulary in letters; other words may come up too, letter by letter.
+
+    Args:
+        model: language model or None.
+        hot_words: word -> bonus in nats; words outside the vocabulary are allowed.
+        alpha: weight of the language model.
+        letter_log_prob: ln p of each letter of a word that the vocabulary lacks.
+
+    Raises:
+        ValueError: for hot words outside the alphabet.
+    """
+    for word in hot_words:
+        if not word or " " in word:
+            raise ValueError(f"A hot word is one word; pass the words of a phrase one by one. Received: {word!r}")
+    spellings = {word: text_to_int_sequence(word) for word in (*vocabulary(model), *hot_words)}
+    return Lexicon(model, spellings, len(ALPHABET), alpha, alpha * letter_log_prob if model else 0.0, hot_words)
+
+
+def vocabulary(model: NGramModel | None) -> list[str]:
+    """Return the words that a language model knows, without its special ones; none without a model."""
+    return [] if model is None else [word for word, number in model.index.items() if number > 2]
+
+
+def _trie(
+    spellings: Mapping[str, Sequence[int]], num_symbols: int
+) -> tuple[np.ndarray, list[int], list[int], np.ndarray]:
+    """Return (children (num_nodes, num_symbols), parent of each node, node of each word, depth of each node)."""
+    children: list[list[int]] = [[-1] * num_symbols]
+    parents, depths, nodes = [0], [0], []
+    for symbols in spellings.values():
+        node = 0
+        for symbol in symbols:
+            if children[node][symbol] < 0:
+                children[node][symbol] = len(children)
+                children.append([-1] * num_symbols)
+                parents.append(node)
+                depths.append(depths[node] + 1)
+            node = children[node][symbol]
+        nodes.append(node)
+    return np.array(children, np.int32), parents, nodes, np.array(depths, np.int32)
+
+
+def _no_model() -> tuple:
+    """A language model in which every word has probability 1."""
+    return (
+        np.array([-1, 0], np.int32),
+        np.array([1, 2, 2], np.int32),
+        np.zeros(2, np.float32),
+        np.zeros(2, np.float32),
+        np.zeros(2, np.int32),
+        0,
+        0,
+    )

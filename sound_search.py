@@ -1,0 +1,185 @@
+"""Reading words from phonemes as well as from letters.
+
+English spelling tells sounds badly, and a network with little speech learns sounds sooner than spelling. A model that was
+trained on both (`residual_birnn_model(phoneme_heads=...)`) is read twice: one beam search finds letters, another one finds
+phonemes that make words of the language model's vocabulary. What either finds is ranked by
+
+    (1 - w) ln p(letters | audio) + w ln p(phonemes | audio) + alpha ln p(words) + beta (number of words) + bonuses of hot words
+
+where both probabilities are summed over all paths of the text.
+"""
+
+import concurrent.futures
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from beam_search import SPACE, BeamDecoder, BeamSettings, Hypothesis, beams
+from ctc_paths import NEVER, text_log_prob
+from decoding import Posteriors
+from lexicon import Lexicon, vocabulary
+from ngram_model import END, NGramModel, score_word
+from phonemes import PHONEMES, WORD_BOUNDARY, classes_of, pronounce
+from utils import text_to_int_sequence
+
+BOUNDARY = PHONEMES.index(WORD_BOUNDARY)
+N_BEST = 32  # texts that either search contributes
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundWeights:
+    """How texts are ranked; see the head of this module.
+
+    Raises:
+        ValueError: at construction, when the weight of the phonemes is not in 0..1 or that of the language model negative.
+    """
+
+    phonemes: float = 0.5
+    alpha: float = 0.8
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.phonemes <= 1 or self.alpha < 0:
+            raise ValueError(
+                "The weight of the phonemes is in 0..1 and that of the language model not negative. Received: "
+                f"phonemes={self.phonemes}, alpha={self.alpha}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """Texts of one utterance, and what speaks for each.
+
+    Args:
+        texts: different ones.
+        scores: (num_texts, 5): ln p(letters | audio), ln p(phonemes | audio), ln p(words), number of words, bonuses.
+    """
+
+    texts: list[str]
+    scores: np.ndarray
+
+    def ranks(self, weights: SoundWeights) -> np.ndarray:
+        """Return the score of each text, (num_texts,)."""
+        return self.scores @ (1 - weights.phonemes, weights.phonemes, weights.alpha, weights.beta, 1.0)
+
+    def best(self, weights: SoundWeights) -> str:
+        """Return the text with the highest score."""
+        return self.texts[int(self.ranks(weights).argmax())]
+
+
+class SoundDecoder:
+    """Decodes probabilities of letters and of phonemes together; one decoder serves many utterances, also from several threads.
+
+    Args:
+        language_model: whose words are pronounced.
+        weights: of the ranking.
+        settings: of both searches.
+        hot_words: word -> bonus in nats; those outside the vocabulary are found by their letters.
+
+    Raises:
+        ValueError: for hot words outside the alphabet.
+    """
+
+    def __init__(
+        self,
+        language_model: NGramModel,
+        weights: SoundWeights | None = None,
+        settings: BeamSettings | None = None,
+        hot_words: Mapping[str, float] | None = None,
+    ):
+        self.language_model, self.weights = language_model, weights or SoundWeights()
+        self.letters = BeamDecoder(language_model, settings, hot_words)
+        self.hot_words = dict(hot_words or {})
+        self._lexicon = _as_it_sounds(language_model, self.letters.settings.alpha)
+
+    def decode(self, letters: np.ndarray, phonemes: np.ndarray | None = None, n_best: int = 1) -> list[Hypothesis]:
+        """Return the best texts of one utterance, best first.
+
+        Args:
+            letters: (num_output_frames, num_classes) probabilities.
+            phonemes: (num_output_frames, NUM_PHONEME_CLASSES) probabilities of the same frames; None: by letters alone.
+            n_best: how many texts at most.
+        """
+        if phonemes is None or not len(phonemes):
+            return self.letters.decode(letters, n_best=n_best)
+        found = self.candidates(letters, phonemes)
+        ranks, weight = found.ranks(self.weights), self.weights.phonemes
+        heard = found.scores[:, :2] @ (1 - weight, weight)
+        order = np.argsort(-ranks, kind="stable")[:n_best]
+        return [
+            Hypothesis(found.texts[row], *map(float, (ranks[row], heard[row], ranks[row] - heard[row])))
+            for row in order
+        ]
+
+    def candidates(self, letters: np.ndarray, phonemes: np.ndarray) -> Candidates:
+        """Return what both searches find; arguments as for `decode`."""
+        by_letters = [hypothesis.text for hypothesis in self.letters.decode(letters, n_best=N_BEST)]
+        texts = list(dict.fromkeys([*by_letters, *self.by_phonemes(phonemes)]))
+        log_letters, log_phonemes = _log(letters), _log(phonemes)
+        scores = np.zeros((len(texts), 5))
+        for row, text in zip(scores, texts, strict=True):
+            row[0] = text_log_prob(log_letters, np.array(text_to_int_sequence(text), np.int32), SPACE)
+            row[1] = text_log_prob(log_phonemes, np.array(classes_of(tuple(text.split())), np.int32), BOUNDARY)
+            row[2:] = self._language(text)
+        return Candidates(texts, scores)
+
+    def candidates_of_all(self, posteriors: Sequence[Posteriors]) -> list[Candidates]:
+        """Return the candidates of several utterances, found in parallel."""
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            return list(pool.map(lambda pair: self.candidates(*pair), posteriors))
+
+    def by_phonemes(self, phonemes: np.ndarray) -> list[str]:
+        """Return the best texts that the phonemes of an utterance spell, best first, all in words of the vocabulary."""
+        labels, acoustic, language = beams(_log(phonemes), self.letters.settings, self._lexicon, BOUNDARY)
+        order = np.argsort(-(acoustic + language), kind="stable")
+        found = (self._words(labels[row]) for row in order if language[row] > NEVER / 2)
+        return list(dict.fromkeys(found))[:N_BEST]
+
+    def _words(self, labels: np.ndarray) -> str:
+        """Return the words of phonemes; of those that sound alike the ones that make the most probable sentence."""
+        lexicon, model = self._lexicon, self.language_model
+        reached = {model.begin_state: (0.0, ())}  # state of the language model -> the best words that lead there
+        for node in self._ends_of_words(labels):
+            longer: dict[int, tuple[float, tuple[int, ...]]] = {}
+            number = lexicon.word_of[node]
+            while number >= 0:
+                for state, (score, words) in reached.items():
+                    value, after = score_word(state, number, *model.arrays)
+                    if after not in longer or score + value > longer[after][0]:
+                        longer[after] = score + value, (*words, number)
+                number = lexicon.same_sound[number]
+            reached = longer
+        end = model.word_id(END)
+        ended = [(score + score_word(state, end, *model.arrays)[0], words) for state, (score, words) in reached.items()]
+        return " ".join(model.words[number] for number in max(ended)[1])
+
+    def _ends_of_words(self, labels: np.ndarray) -> list[int]:
+        """Return the node of the lexicon at which each word of phonemes ends."""
+        node, found = 0, []
+        for label in [*labels, BOUNDARY]:
+            if label != BOUNDARY:
+                node = self._lexicon.children[node, label]
+            elif node:
+                found.append(node)
+                node = 0
+        return found
+
+    def _language(self, text: str) -> tuple[float, int, float]:
+        """Return (ln p(words), number of words, bonuses)."""
+        words, model = text.split(), self.language_model
+        spelled = sum(len(word) for word in words if not model.word_id(word) and word not in self.hot_words)
+        log_prob = sum(model.sentence_scores(text)) + self.letters.settings.letter_log_prob * spelled
+        return log_prob, len(words), sum(self.hot_words.get(word, 0.0) for word in words)
+
+
+def _as_it_sounds(model: NGramModel, alpha: float) -> Lexicon:
+    """Return the vocabulary of a language model in phonemes."""
+    index = {symbol: number for number, symbol in enumerate(PHONEMES)}
+    spoken = pronounce(vocabulary(model))
+    spellings = {word: [index[symbol] for symbol in symbols] for word, symbols in spoken.items() if symbols}
+    return Lexicon(model, spellings, len(PHONEMES), alpha, NEVER, {})
+
+
+def _log(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probabilities, 1e-37)).astype(np.float32)
