@@ -12,14 +12,17 @@ from matplotlib.figure import Figure
 
 from augment import Augmentation, speed_perturb
 from corpora import Utterance
+from decoding import class_labels
 from figures import curve_style
 from final_results import final_rows
+from phonemes import PHONEMES
 from splicing import Splicer
 from transcription import Recogniser
 from utils import FeatureSettings, read_audio
 
 LABEL_WIDTH = 60  # characters of a line beside the bars of the ablation
 LONGEST_SHOWN = 6.0  # seconds of a sentence made of stretches
+LEAST_SHOWN = 0.1  # classes that never get this probability are left out
 SMALLEST_SHOWN = 1e-9  # differences of probabilities below this are drawn here
 
 
@@ -190,6 +193,47 @@ def company_figure(
     ax.set_title("The same utterance alone, and beside a longer one")
     ax.legend(loc="center left")
     return figure, f"Largest change of a probability in each output frame, on a logarithmic scale: {'; '.join(told)}."
+
+
+def sounds_figure(recogniser: Recogniser, path: str | Path, truth: str) -> tuple[Figure, str]:
+    """Draw the probabilities of phonemes and of letters of one utterance, with what is read from each and from both.
+
+    Args:
+        recogniser: that reads both; see `sound_search.SoundDecoder`.
+        path: a recording.
+        truth: what is said in it.
+
+    Returns:
+        (figure, alternative text).
+
+    Raises:
+        ValueError: for a recogniser that reads letters alone.
+    """
+    posteriors = recogniser.posteriors(read_audio(path))
+    if posteriors.phonemes is None:
+        raise ValueError(
+            "This recogniser reads letters alone: its model learnt no phonemes, or its decoder reads none."
+        )
+    decoder = recogniser.decoder
+    readings = {
+        "phonemes": decoder.by_phonemes(posteriors.phonemes)[0],
+        "letters": recogniser.decode(posteriors.letters),
+    }
+    both = recogniser.decode(*posteriors)
+    names = {"phonemes": [*PHONEMES, "blank"], "letters": class_labels(posteriors.letters.shape[1])}
+    figure, axes = plt.subplots(2, 1, figsize=(10, 8), sharex=True, layout="constrained")
+    for ax, kind in zip(axes, readings, strict=True):
+        rows = getattr(posteriors, kind)[:, :-1]  # without the blank
+        shown = np.flatnonzero(rows.max(axis=0) >= min(LEAST_SHOWN, rows.max()))
+        ax.imshow(rows[:, shown].T, aspect="auto", cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
+        labels = ["␣" if names[kind][row] == " " else names[kind][row] for row in shown]
+        ax.set_yticks(range(len(shown)), labels, fontsize=7)
+        ax.set_title(f"{kind}, with the language model: {readings[kind]}", loc="left", fontsize=10)
+        ax.grid(visible=False)
+    axes[-1].set_xlabel("output frame")
+    figure.suptitle(f"both: {both}\ntrue: {truth}", x=0.01, ha="left", fontsize=10)
+    told = "; ".join(f"from {kind} alone: {text}" for kind, text in readings.items())
+    return figure, f"Probabilities of phonemes and letters. Read {told}; from both: {both}; said was: {truth}."
 
 
 def ablation_figure(folder: str | Path, labels: Sequence[str] | None = None) -> tuple[Figure, str]:

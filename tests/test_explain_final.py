@@ -14,6 +14,7 @@ from explain_final import (
     company_figure,
     context_figure,
     convolution_context,
+    sounds_figure,
     splicing_figure,
 )
 from residual_birnn import residual_birnn_model
@@ -112,3 +113,18 @@ def test_the_figure_of_splicing_has_a_line_and_a_text_for_each_stretch(tiny_corp
     said = [item.text for item in utterances if item.speaker == speaker]
     assert all(any(f" {stretch} " in f" {text} " for text in said) for stretch in stretches)
     assert " ".join(stretches) not in said
+
+
+def test_the_figure_of_sounds_shows_what_is_read_from_letters_phonemes_and_both(clips):
+    from ngram_training import train_ngram
+    from sound_search import SoundDecoder
+
+    keras.utils.set_random_seed(0)
+    model = residual_birnn_model(units=4, filters=4, recur_layers=2, phoneme_heads=(1,), print_summary=False)
+    letters_alone = recogniser(model, "logmel")
+    with pytest.raises(ValueError, match="reads letters alone"):
+        sounds_figure(letters_alone, clips[1], "a cat")
+    decoder = SoundDecoder(train_ngram(["a cat sat", "the dog"], order=2))
+    figure, alt = sounds_figure(letters_alone.with_decoder(decoder), clips[1], "a cat")
+    assert [ax.get_title(loc="left").split(",")[0] for ax in figure.axes] == ["phonemes", "letters"]
+    assert "from phonemes alone" in alt and "said was: a cat" in alt
