@@ -6,7 +6,13 @@ import json
 import sys
 from pathlib import Path
 
-from commands import JSON_VERSION, beam_settings, language_model_of, sound_weights, with_released_language_model
+from decoding_commands import (
+    JSON_VERSION,
+    beam_settings,
+    language_model_of,
+    sound_weights,
+    with_released_language_model,
+)
 
 FUSED, SOUNDS = "with language model", "phonemes"  # as records name them
 MAX_OVERLAP = 0.1  # of the evaluated sentences that a language model may have seen

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from commands import live_chunks
+from decoding_commands import live_chunks
 from keyword_commands import released_or
 
 JSON_VERSION = 1  # of what --json prints
