@@ -16,7 +16,7 @@ from typing import TextIO
 import numpy as np
 
 from acoustic import output_length
-from decoding import greedy_decode
+from decoding import Posteriors, greedy_decode
 from frame_model import FrameModel
 from long_recordings import LONGEST, Piece, PieceCutter
 from streaming import StreamingRecogniser
@@ -82,7 +82,7 @@ class Listener:
         self.start, self.num_done, self.wait = start, 0, 0.0
 
     def _end(self, piece: Piece) -> Iterator[Heard]:
-        text = self.recogniser.decode(self._probabilities(piece.samples))
+        text = self.recogniser.decode(*self._posteriors(piece.samples))
         if text:
             self.shown = ""
             yield Heard(text, piece.start, final=True)
@@ -102,20 +102,20 @@ class Listener:
         if self.stream is not None:
             return self.stream.text
         begun = time.perf_counter()
-        text = greedy_decode(self._probabilities(growing.samples))
+        text = greedy_decode(self._posteriors(growing.samples).letters)
         self.wait = max(
             self.partial, 2 * (time.perf_counter() - begun)
         )  # at least half of the time is left for the rest
         return text
 
-    def _probabilities(self, samples: np.ndarray) -> np.ndarray:
-        """Return what `Recogniser.probabilities` gives, without compiling for each length where that can be avoided."""
+    def _posteriors(self, samples: np.ndarray) -> Posteriors:
+        """Return what `Recogniser.posteriors` gives, without compiling for each length where that can be avoided."""
         features = self.recogniser.normalise(self.recogniser.settings.extract(samples))
         if output_length(self.recogniser.model, len(features)) < 1:
-            return np.empty((0, self.recogniser.model.output_shape[-1]), np.float32)
+            return Posteriors(np.empty((0, self.recogniser.model.output_shape[-1]), np.float32))
         if self.frames is None:
-            return self.recogniser.probabilities(samples)
-        return self.frames.whole(features)  # a stream that shares the frames begins anew with the next piece
+            return self.recogniser.posteriors(samples)
+        return Posteriors(self.frames.whole(features))  # a stream that shares the frames begins anew with the next piece
 
 
 # -------------------------------------------------------------------------------------------------- terminal

@@ -91,6 +91,23 @@ def test_a_model_that_is_not_known_frame_by_frame_is_run_by_keras(talk):
     assert not listener.streams and finals == expected and len(finals) >= 1
 
 
+def test_phonemes_are_read_at_the_end_of_a_piece(talk):
+    from ngram_training import train_ngram
+    from residual_birnn import residual_birnn_model
+    from sound_search import SoundDecoder, SoundWeights
+
+    keras.utils.set_random_seed(0)
+    model = residual_birnn_model(units=4, filters=4, recur_layers=2, phoneme_heads=(1,), print_summary=False)
+    settings = FeatureSettings("logmel")
+    language_model = train_ngram(["a cat sat", "the dog"], order=2)
+    decoder = SoundDecoder(language_model, SoundWeights(1.0, alpha=0.1, beta=9.0))
+    recogniser = Recogniser(model, settings, np.zeros(80, np.float32), np.ones(80, np.float32), {}, decoder)
+    samples = read_audio(talk)[: 3 * 16_000]
+    expected = [recogniser.decode(*recogniser.posteriors(piece.samples)) for piece in _pieces_of(samples)]
+    finals = [item.text for item in _hear(Listener(recogniser), samples, 1600) if item.final]
+    assert finals == expected and all(expected)
+
+
 def _pieces_of(samples: np.ndarray) -> list:
     from long_recordings import speech_pieces
 
