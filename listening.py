@@ -115,7 +115,9 @@ class Listener:
             return Posteriors(np.empty((0, self.recogniser.model.output_shape[-1]), np.float32))
         if self.frames is None:
             return self.recogniser.posteriors(samples)
-        return Posteriors(self.frames.whole(features))  # a stream that shares the frames begins anew with the next piece
+        return Posteriors(
+            self.frames.whole(features)
+        )  # a stream that shares the frames begins anew with the next piece
 
 
 # -------------------------------------------------------------------------------------------------- terminal

@@ -50,3 +50,10 @@ def test_a_text_that_is_too_long_has_no_probability():
 def test_logarithms_are_added():
     assert log_add(math.log(0.2), math.log(0.3)) == pytest.approx(math.log(0.5))
     assert log_add(-1e30, -2.0) == -2.0
+
+
+def test_texts_too_improbable_for_a_number_have_their_probability_all_the_same():
+    labels = np.array([2, 3] * 15, np.int32)  # as many as there are frames, so that there is one path
+    log_probs = np.full((len(labels), 5), math.log(1e-30))
+    log_probs[:, -1] = 0.0  # and all the probability lies elsewhere
+    assert text_log_prob(log_probs, labels, SPACE) == pytest.approx(30 * math.log(1e-30))
