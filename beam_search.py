@@ -94,7 +94,7 @@ class BeamDecoder:
     ):
         self.language_model = language_model
         self.settings = settings or BeamSettings()
-        self._lexicon = in_letters(
+        self.lexicon = in_letters(
             language_model, dict(hot_words or {}), self.settings.alpha, self.settings.letter_log_prob
         )
 
@@ -121,7 +121,7 @@ class BeamDecoder:
             return [Hypothesis("", 0.0, 0.0, 0.0)]
         log_probs = np.log(np.maximum(probabilities, 1e-37)).astype(np.float32)
         settings = self.settings if self.language_model else dataclasses.replace(self.settings, beta=0.0)
-        return _ranked(log_probs, *beams(log_probs, settings, self._lexicon, SPACE))[:n_best]
+        return _ranked(log_probs, *beams(log_probs, settings, self.lexicon, SPACE))[:n_best]
 
     def decode_batch(
         self,

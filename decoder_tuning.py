@@ -18,7 +18,10 @@ from utils import progress_bar
 
 ALPHAS = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0, 2.5)
 BETAS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
-PHONEME_WEIGHTS = (0.2, 0.35, 0.5, 0.65, 0.8)
+# of letters and phonemes together
+PHONEME_WEIGHTS = (0.35, 0.5, 0.65, 0.8)
+SOUND_ALPHAS = (0.3, 0.45, 0.6, 0.75, 0.9, 1.2, 1.6)
+SOUND_BETAS = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
 # of the search that compares weights, which ranks them as a wider one does in a third of the time
 CHOICE_BEAM_WIDTH = 32
 
@@ -93,13 +96,14 @@ def tune_sounds(
     references: Sequence[str],
     speakers: Sequence[str],
     phonemes: Sequence[float] = PHONEME_WEIGHTS,
-    alphas: Sequence[float] = ALPHAS,
-    betas: Sequence[float] = BETAS,
+    alphas: Sequence[float] = SOUND_ALPHAS,
+    betas: Sequence[float] = SOUND_BETAS,
 ) -> TunedSounds:
-    """Rank the candidates with every triple of weights, and choose by word error rate, leaving one speaker out at a time.
+    """Rank the candidates with every triple of weights, and choose by word and character error rate together, leaving one
+    speaker out at a time.
 
     Args:
-        candidates: of each utterance, found with weights that its speaker had no part in.
+        candidates: of each utterance.
         references: true texts.
         speakers: of each utterance, at least two different ones.
         phonemes: weights of the phonemes beside the letters to try.
@@ -107,11 +111,13 @@ def tune_sounds(
         betas: bonuses per word to try.
     """
     triples = [SoundWeights(*triple) for triple in itertools.product(phonemes, alphas, betas)]
+    num_words, num_characters = (sum(map(len, parts)) for parts in (map(str.split, references), references))
     errors = np.zeros((len(triples), len(references)))
     for column, (found, reference) in enumerate(zip(candidates, references, strict=True)):
-        hypotheses = [text.split() for text in found.texts]
-        counts = count_matrix([reference.split()] * len(hypotheses), hypotheses)[:, :3].sum(axis=1)
-        errors[:, column] = [counts[found.ranks(triple).argmax()] for triple in triples]
+        wrong_words = count_matrix([reference.split()] * len(found.texts), [text.split() for text in found.texts])
+        wrong_characters = count_matrix([reference] * len(found.texts), found.texts)
+        costs = wrong_words[:, :3].sum(axis=1) / num_words + wrong_characters[:, :3].sum(axis=1) / num_characters
+        errors[:, column] = [costs[found.ranks(triple).argmax()] for triple in triples]
     names = np.array([str(speaker) for speaker in speakers])
     weights = {str(name): triples[int(errors[:, names != name].sum(axis=1).argmin())] for name in np.unique(names)}
     texts = [found.best(weights[name]) for found, name in zip(candidates, names, strict=True)]

@@ -1,7 +1,6 @@
 """What `vui.py evaluate` does: error rates of a model on a manifest, greedy and with a language model, printed or recorded."""
 
 import argparse
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -45,7 +44,7 @@ def evaluate(options: argparse.Namespace) -> int:
         texts[FUSED], more = _decode_with(language_model, probabilities, references, speakers, options)
         more["wer_difference"] = _difference(references, *texts.values(), speakers)
         if posteriors[0].phonemes is not None:
-            found, more[SOUNDS] = _decode_sounds(language_model, posteriors, references, speakers, options, more)
+            found, more[SOUNDS] = _decode_sounds(language_model, posteriors, references, speakers, options)
             more[SOUNDS]["wer_difference"] = _difference(references, texts[FUSED], found, speakers)
             texts[f"{FUSED} and {SOUNDS}"] = found
     results = {name: score(references, found, speakers) for name, found in texts.items()}
@@ -179,24 +178,15 @@ def _decode_with(model, probabilities: list, references: list[str], speakers: li
     return texts, {**more, "weights": {"alpha": settings.alpha, "beta": settings.beta}, "chosen": "by hand"}
 
 
-def _decode_sounds(
-    model, posteriors: list, references: list[str], speakers: list, options: argparse.Namespace, more: dict
-):
-    """Decode by letters and phonemes; return as `_decode_with` does, whose result `more` is."""
+def _decode_sounds(model, posteriors: list, references: list[str], speakers: list, options: argparse.Namespace):
+    """Decode by letters and phonemes; return as `_decode_with` does."""
     from decoder_tuning import tune_sounds
     from sound_search import SoundDecoder
 
+    weights = sound_weights(options)
+    candidates = SoundDecoder(model, weights, beam_settings(options)).candidates_of_all(posteriors)
     if not options.tune:
-        weights = sound_weights(options)
-        decoder = SoundDecoder(model, weights, beam_settings(options))
-        texts = [found.best(weights) for found in decoder.candidates_of_all(posteriors)]
-        return texts, {"weights": vars(weights), "chosen": "by hand"}
-    candidates: list = [None] * len(posteriors)
-    for speaker, weights in more["weights"].items():  # searched with weights that the speaker had no part in
-        decoder = SoundDecoder(model, None, dataclasses.replace(beam_settings(options), **weights))
-        own = [index for index, name in enumerate(speakers) if str(name) == speaker]
-        for index, found in zip(own, decoder.candidates_of_all([posteriors[i] for i in own]), strict=True):
-            candidates[index] = found
+        return [found.best(weights) for found in candidates], {"weights": vars(weights), "chosen": "by hand"}
     tuned = tune_sounds(candidates, references, speakers)
     chosen = {speaker: vars(weights) for speaker, weights in tuned.weights.items()}
     return tuned.texts, {

@@ -5,8 +5,10 @@ texts whose last word is unfinished with others. Words that sound alike share a 
 chooses among them as they end.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 
+import numba
 import numpy as np
 
 from char_map import ALPHABET
@@ -40,27 +42,35 @@ class Lexicon:
     ):
         self.use = bool(spellings)
         words = {} if model is None else model.index
-        self.children, parents, nodes, self.depth_of = _trie(spellings, num_symbols)
-        self.word_of = np.full(len(parents), -1, np.int32)
-        self.bonus_of = np.zeros(len(parents), np.float64)
+        self.children, self.parents, nodes, self.depth_of = _trie(spellings, num_symbols)
+        self.word_of = np.full(len(self.parents), -1, np.int32)
+        self.bonus_of = np.zeros(len(self.parents), np.float64)
         self.same_sound = np.full(max(1, len(words)), -1, np.int32)
-        for (word, value), node in zip(((word, bonus.get(word, 0.0)) for word in spellings), nodes, strict=True):
+        self.unigrams = np.zeros(1) if model is None else model.log_prob[1 : 1 + len(model.words)].astype(np.float64)
+        self.likeliest = np.full(len(self.parents), NEVER)  # ln p of the most probable word that ends at a node
+        for word, node in zip(spellings, nodes, strict=True):
             number = words.get(word, 0)
             if number and self.word_of[node] > 0:
                 self.same_sound[number] = self.word_of[node]
             self.word_of[node] = number or self.word_of[node].clip(0)
-            self.bonus_of[node] = max(value, self.bonus_of[node])
+            self.bonus_of[node] = max(bonus.get(word, 0.0), self.bonus_of[node])
+            self.likeliest[node] = max(self.likeliest[node], self.unigrams[number])
         self.model_arrays = _no_model() if model is None else (*model.arrays, model.begin_state, model.word_id(END))
-        unigrams = np.zeros(1) if model is None else model.log_prob[1 : 1 + len(model.words)].astype(np.float64)
-        self.letter = letter
-        self.unknown = alpha * float(unigrams[0])
-        best = np.full(len(parents), NEVER)
-        for word, node in zip(spellings, nodes, strict=True):
-            best[node] = max(best[node], alpha * unigrams[words.get(word, 0)] + self.bonus_of[node])
-        for node in range(len(parents) - 1, 0, -1):  # children come after their parents
-            best[parents[node]] = max(best[parents[node]], best[node])
+        self._weigh(alpha, letter)
+
+    def weighted(self, alpha: float, letter: float) -> "Lexicon":
+        """Return the same words under another weight of the language model, and score of letters outside the vocabulary."""
+        other = copy.copy(self)
+        other._weigh(alpha, letter)
+        return other
+
+    def _weigh(self, alpha: float, letter: float) -> None:
+        self.letter, self.unknown = letter, alpha * float(self.unigrams[0])
+        ends = self.word_of >= 0
+        best = np.full(len(self.parents), NEVER)
+        best[ends] = alpha * self.likeliest[ends] + self.bonus_of[ends]
         # a beginning may also become a word outside; without a model any such word is as good as none
-        self.best = np.maximum(best, self.unknown + self.letter * self.depth_of)
+        self.best = np.maximum(_reachable(best, self.parents), self.unknown + self.letter * self.depth_of)
 
     @property
     def arrays(self) -> tuple:
@@ -99,7 +109,7 @@ def vocabulary(model: NGramModel | None) -> list[str]:
 
 def _trie(
     spellings: Mapping[str, Sequence[int]], num_symbols: int
-) -> tuple[np.ndarray, list[int], list[int], np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, list[int], np.ndarray]:
     """Return (children (num_nodes, num_symbols), parent of each node, node of each word, depth of each node)."""
     children: list[list[int]] = [[-1] * num_symbols]
     parents, depths, nodes = [0], [0], []
@@ -113,7 +123,15 @@ def _trie(
                 depths.append(depths[node] + 1)
             node = children[node][symbol]
         nodes.append(node)
-    return np.array(children, np.int32), parents, nodes, np.array(depths, np.int32)
+    return np.array(children, np.int32), np.array(parents, np.int32), nodes, np.array(depths, np.int32)
+
+
+@numba.njit(cache=True)
+def _reachable(best, parents):
+    """Return for each node the highest value of itself and all nodes below it."""
+    for node in range(len(parents) - 1, 0, -1):  # children come after their parents
+        best[parents[node]] = max(best[parents[node]], best[node])
+    return best
 
 
 def _no_model() -> tuple:

@@ -1,8 +1,9 @@
 """Reading words from phonemes as well as from letters.
 
 English spelling tells sounds badly, and a network with little speech learns sounds sooner than spelling. A model that was
-trained on both (`residual_birnn_model(phoneme_heads=...)`) is read twice: one beam search finds letters, another one finds
-phonemes that make words of the language model's vocabulary. What either finds is ranked by
+trained on both (`residual_birnn_model(phoneme_heads=...)`) is read twice: by beam searches that find letters, and by others that
+find phonemes that make words of the language model's vocabulary. What they find, each under several weights of the language
+model, since none suits every recording, is ranked by
 
     (1 - w) ln p(letters | audio) + w ln p(phonemes | audio) + alpha ln p(words) + beta (number of words) + bonuses of hot words
 
@@ -11,7 +12,7 @@ where both probabilities are summed over all paths of the text.
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -21,10 +22,11 @@ from decoding import Posteriors
 from lexicon import Lexicon, vocabulary
 from ngram_model import END, NGramModel, score_word
 from phonemes import PHONEMES, WORD_BOUNDARY, classes_of, pronounce
-from utils import text_to_int_sequence
+from utils import int_sequence_to_text, text_to_int_sequence
 
 BOUNDARY = PHONEMES.index(WORD_BOUNDARY)
-N_BEST = 32  # texts that either search contributes
+SEARCHES = ((0.45, 0.0), (0.6, 0.0), (0.9, 1.0))  # weight of the language model and bonus per word
+N_BEST = 32  # texts that each search contributes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,7 @@ class SoundDecoder:
     Args:
         language_model: whose words are pronounced.
         weights: of the ranking.
-        settings: of both searches.
+        settings: width and margins of all searches; its weights are for letters alone.
         hot_words: word -> bonus in nats; those outside the vocabulary are found by their letters.
 
     Raises:
@@ -91,7 +93,9 @@ class SoundDecoder:
         self.language_model, self.weights = language_model, weights or SoundWeights()
         self.letters = BeamDecoder(language_model, settings, hot_words)
         self.hot_words = dict(hot_words or {})
-        self._lexicon = _as_it_sounds(language_model, self.letters.settings.alpha)
+        price, spoken = self.letters.settings.letter_log_prob, _as_it_sounds(language_model)
+        self._spelled = [self.letters.lexicon.weighted(alpha, alpha * price) for alpha, _ in SEARCHES]
+        self._spoken = [spoken.weighted(alpha, NEVER) for alpha, _ in SEARCHES]
 
     def decode(self, letters: np.ndarray, phonemes: np.ndarray | None = None, n_best: int = 1) -> list[Hypothesis]:
         """Return the best texts of one utterance, best first.
@@ -114,8 +118,7 @@ class SoundDecoder:
 
     def candidates(self, letters: np.ndarray, phonemes: np.ndarray) -> Candidates:
         """Return what both searches find; arguments as for `decode`."""
-        by_letters = [hypothesis.text for hypothesis in self.letters.decode(letters, n_best=N_BEST)]
-        texts = list(dict.fromkeys([*by_letters, *self.by_phonemes(phonemes)]))
+        texts = list(dict.fromkeys([*self.by_letters(letters), *self.by_phonemes(phonemes)]))
         log_letters, log_phonemes = _log(letters), _log(phonemes)
         scores = np.zeros((len(texts), 5))
         for row, text in zip(scores, texts, strict=True):
@@ -129,16 +132,28 @@ class SoundDecoder:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             return list(pool.map(lambda pair: self.candidates(*pair), posteriors))
 
+    def by_letters(self, letters: np.ndarray) -> list[str]:
+        """Return texts that the letters of an utterance spell, the best of each search first."""
+        labels = self._search(letters, self._spelled, SPACE)
+        return list(dict.fromkeys(int_sequence_to_text(row.tolist()).strip() for row in labels))
+
     def by_phonemes(self, phonemes: np.ndarray) -> list[str]:
-        """Return the best texts that the phonemes of an utterance spell, best first, all in words of the vocabulary."""
-        labels, acoustic, language = beams(_log(phonemes), self.letters.settings, self._lexicon, BOUNDARY)
-        order = np.argsort(-(acoustic + language), kind="stable")
-        found = (self._words(labels[row]) for row in order if language[row] > NEVER / 2)
-        return list(dict.fromkeys(found))[:N_BEST]
+        """Return texts that the phonemes of an utterance spell, the best of each search first, all in words of the vocabulary."""
+        labels = self._search(phonemes, self._spoken, BOUNDARY)
+        return list(dict.fromkeys(map(self._words, labels)))
+
+    def _search(self, probabilities: np.ndarray, lexicons: Sequence[Lexicon], space: int) -> Iterator[np.ndarray]:
+        """Yield the classes of the best texts of each search."""
+        log_probs = _log(probabilities)
+        for (alpha, beta), lexicon in zip(SEARCHES, lexicons, strict=True):
+            settings = dataclasses.replace(self.letters.settings, alpha=alpha, beta=beta)
+            labels, acoustic, language = beams(log_probs, settings, lexicon, space)
+            order = np.argsort(-(acoustic + language), kind="stable")[:N_BEST]
+            yield from (labels[row] for row in order if language[row] > NEVER / 2)
 
     def _words(self, labels: np.ndarray) -> str:
         """Return the words of phonemes; of those that sound alike the ones that make the most probable sentence."""
-        lexicon, model = self._lexicon, self.language_model
+        lexicon, model = self._spoken[0], self.language_model
         reached = {model.begin_state: (0.0, ())}  # state of the language model -> the best words that lead there
         for node in self._ends_of_words(labels):
             longer: dict[int, tuple[float, tuple[int, ...]]] = {}
@@ -159,7 +174,7 @@ class SoundDecoder:
         node, found = 0, []
         for label in [*labels, BOUNDARY]:
             if label != BOUNDARY:
-                node = self._lexicon.children[node, label]
+                node = self._spoken[0].children[node, label]
             elif node:
                 found.append(node)
                 node = 0
@@ -173,12 +188,12 @@ class SoundDecoder:
         return log_prob, len(words), sum(self.hot_words.get(word, 0.0) for word in words)
 
 
-def _as_it_sounds(model: NGramModel, alpha: float) -> Lexicon:
+def _as_it_sounds(model: NGramModel) -> Lexicon:
     """Return the vocabulary of a language model in phonemes."""
     index = {symbol: number for number, symbol in enumerate(PHONEMES)}
     spoken = pronounce(vocabulary(model))
     spellings = {word: [index[symbol] for symbol in symbols] for word, symbols in spoken.items() if symbols}
-    return Lexicon(model, spellings, len(PHONEMES), alpha, NEVER, {})
+    return Lexicon(model, spellings, len(PHONEMES), 1.0, NEVER, {})
 
 
 def _log(probabilities: np.ndarray) -> np.ndarray:
