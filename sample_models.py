@@ -272,14 +272,14 @@ def birnn_final_model(input_dim: int = 13, units: int = 300, output_dim: int = N
 
 
 def final_model(input_dim: int = 80, output_dim: int = NUM_CLASSES, **options) -> AcousticModel:
-    """Return the project's final model: `residual_birnn_model`, under a name that has the final recipe (`recipes.py`).
+    """Return the project's final model: `residual_birnn_model` that learns phonemes too, with the final recipe (`recipes.py`).
 
     Args:
         input_dim: features per frame, log-mel bands in the recipe.
         output_dim: classes.
-        options: of `residual_birnn_model`.
+        options: of `residual_birnn_model`, in the place of `dropout=0.2` and `phoneme_heads=(2,)`.
     """
-    return residual_birnn_model(input_dim, output_dim=output_dim, **options)
+    return residual_birnn_model(input_dim, output_dim=output_dim, **{"dropout": 0.2, "phoneme_heads": (2,), **options})
 
 
 MODEL_2 = {"filters": 200, "kernel_size": 11, "conv_stride": 2, "conv_border_mode": "valid", "units": 200}
