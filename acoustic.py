@@ -155,13 +155,18 @@ def acoustic_model(the_input, logits, name: str, print_summary: bool = True) -> 
     return model
 
 
+def heads_of(model: keras.Model, prefix: str) -> list[keras.Layer]:
+    """Return the layers that put out logits on the way, `INTERMEDIATE` ones or `PHONEMES`."""
+    return [layer for layer in model.layers if layer.name.startswith(prefix)]
+
+
 def with_phonemes(model: keras.Model) -> keras.Model | None:
     """Return a model with two outputs, the probabilities of letters and those of phonemes; None where it learnt no phonemes.
 
     Args:
         model: an acoustic model; of several layers that guess phonemes the last one counts.
     """
-    heads = [layer for layer in model.layers if layer.name.startswith(PHONEMES)]
+    heads = heads_of(model, PHONEMES)
     if not heads:
         return None
     sounds = layers.Activation("softmax", name="sounds", dtype="float32")(heads[-1].output)

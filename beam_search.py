@@ -111,15 +111,9 @@ class BeamDecoder:
         """
         if n_best < 1:
             raise ValueError(f"n_best must be at least 1. Received: n_best={n_best}")
-        probabilities = np.asarray(probabilities)[:num_frames]
-        if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
-            raise ValueError(
-                "Expected probabilities (num_output_frames, num_classes) without NaN. Received: shape "
-                f"{probabilities.shape}. A model whose training diverged gives NaN; train it again with clipping."
-            )
-        if not len(probabilities):
+        log_probs = log_probabilities(np.asarray(probabilities)[:num_frames])
+        if not len(log_probs):
             return [Hypothesis("", 0.0, 0.0, 0.0)]
-        log_probs = np.log(np.maximum(probabilities, 1e-37)).astype(np.float32)
         settings = self.settings if self.language_model else dataclasses.replace(self.settings, beta=0.0)
         return _ranked(log_probs, *beams(log_probs, settings, self.lexicon, SPACE))[:n_best]
 
@@ -141,6 +135,21 @@ class BeamDecoder:
         frames = [None] * len(batch) if num_frames is None else [int(number) for number in num_frames]
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
             return list(pool.map(lambda pair: self.decode(*pair, n_best=n_best), zip(batch, frames, strict=True)))
+
+
+def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Return the logarithms (num_output_frames, num_classes) that a search works on.
+
+    Raises:
+        ValueError: when the probabilities are no finite matrix.
+    """
+    probabilities = np.asarray(probabilities)
+    if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
+        raise ValueError(
+            "Expected probabilities (num_output_frames, num_classes) without NaN. Received: shape "
+            f"{probabilities.shape}. A model whose training diverged gives NaN; train it again with clipping."
+        )
+    return np.log(np.maximum(probabilities, 1e-37)).astype(np.float32)
 
 
 def beams(

@@ -8,7 +8,7 @@ number of frames and characters of each utterance, so that padding costs nothing
 import keras
 from keras import layers, ops
 
-from acoustic import INTERMEDIATE, PHONEMES, output_length
+from acoustic import INTERMEDIATE, PHONEMES, heads_of, output_length
 
 INTERMEDIATE_SHARE = 0.3  # of the loss, for all of them together
 MAX_GAP = 80.0  # nats that a class may lie under the best one of its frame, on TensorFlow
@@ -123,12 +123,12 @@ def add_ctc_loss(input_to_softmax: keras.Model) -> keras.Model:
         "input_length": input_length,
         "label_length": label_length,
     }
-    heads = [(layer, targets) for layer in _heads(input_to_softmax, INTERMEDIATE)]
+    heads = [(layer, targets) for layer in heads_of(input_to_softmax, INTERMEDIATE)]
     if needs_phonemes(input_to_softmax):
         inputs["the_phonemes"] = keras.Input(shape=(None,), dtype="int32", name="the_phonemes")
         inputs["phoneme_length"] = keras.Input(shape=(), dtype="int32", name="phoneme_length")
         sounds = [inputs["the_phonemes"], input_length, inputs["phoneme_length"]]
-        heads += [(layer, sounds) for layer in _heads(input_to_softmax, PHONEMES)]
+        heads += [(layer, sounds) for layer in heads_of(input_to_softmax, PHONEMES)]
     if heads:
         losses = [CTCLoss(input_to_softmax, name=f"ctc_{head.name}")([head.output, *aims]) for head, aims in heads]
         loss = (1 - INTERMEDIATE_SHARE) * loss + INTERMEDIATE_SHARE / len(heads) * sum(losses)
@@ -137,11 +137,7 @@ def add_ctc_loss(input_to_softmax: keras.Model) -> keras.Model:
 
 def needs_phonemes(input_to_softmax: keras.Model) -> bool:
     """Whether a model has layers that learn phonemes, so that batches have to hold those."""
-    return bool(_heads(input_to_softmax, PHONEMES))
-
-
-def _heads(model: keras.Model, prefix: str) -> list[keras.Layer]:
-    return [layer for layer in model.layers if layer.name.startswith(prefix)]
+    return bool(heads_of(input_to_softmax, PHONEMES))
 
 
 def mean_loss(_, utterance_losses):

@@ -26,8 +26,8 @@ def text_log_prob(log_probs, labels, space):
 
     The states are those of CTC: the characters with blanks around them. Blanks at the ends and after a space stand for spaces
     too, and a space is left after one frame, so that every path is counted once. Probabilities are summed as they are, rescaled
-    in each frame (Rabiner 1989, section V.A), which takes a tenth of the time of sums of logarithms; those are for texts so
-    improbable that a number has no room for it.
+    in each frame (Rabiner 1989, section V.A), which is faster than sums of logarithms; those are for texts so improbable that a
+    number has no room for it.
 
     Args:
         log_probs: (num_frames, num_classes), the blank being the last class.

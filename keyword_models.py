@@ -266,7 +266,7 @@ def _inception(x, depth: int, name: str):
 
     The wider kernels and the pools see or feed a pointwise convolution of 16 filters; every convolution is followed by batch
     normalisation and ReLU, and the branches are joined: (batch, num_samples, 80 * depth + 64). What is pointwise and reads the
-    whole input is one convolution, which takes two thirds of the time of five; the means may follow it, since both are linear.
+    whole input is one matrix product, which is faster than five; the means may follow it, since both are linear.
     """
 
     def normalized(x, part: str):

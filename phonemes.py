@@ -71,7 +71,7 @@ def phoneme_targets(the_labels: np.ndarray, label_length: np.ndarray) -> dict[st
     rows = []
     for labels, length in zip(the_labels, label_length, strict=True):
         words = "".join(int_sequence_to_text(labels[:length])).split()
-        rows.append(classes_of(tuple(words)))
+        rows.append(classes_of(words))
     width = max(the_labels.shape[1], *map(len, rows))
     the_phonemes = np.zeros((len(rows), width), np.int32)
     for row, classes in zip(the_phonemes, rows, strict=True):
@@ -82,14 +82,22 @@ def phoneme_targets(the_labels: np.ndarray, label_length: np.ndarray) -> dict[st
 _CLASSES: dict[str, list[int]] = {}  # of the words met so far
 
 
-def classes_of(words: tuple[str, ...]) -> list[int]:
-    """Return the classes of a sentence, with boundaries between its words."""
-    new = sorted({word for word in words if word not in _CLASSES})
+def classes_of_words(words: Iterable[str]) -> dict[str, list[int]]:
+    """Return word -> classes of its phonemes; none for what is not spoken, such as a lone apostrophe."""
+    words = list(words)
+    new = sorted(set(words) - _CLASSES.keys())
     if new:
         _CLASSES.update({word: [_index()[symbol] for symbol in symbols] for word, symbols in pronounce(new).items()})
-    found: list[int] = []
-    for number, word in enumerate(words):
-        found += [_index()[WORD_BOUNDARY]] * (number > 0) + _CLASSES[word]
+    return {word: _CLASSES[word] for word in words}
+
+
+def classes_of(words: Iterable[str]) -> list[int]:
+    """Return the classes of a sentence, with one boundary between words that are spoken."""
+    words, found = list(words), []
+    spoken = classes_of_words(words)
+    for word in words:
+        if spoken[word]:
+            found += [_index()[WORD_BOUNDARY]] * bool(found) + spoken[word]
     return found
 
 

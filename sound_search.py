@@ -1,6 +1,6 @@
 """Reading words from phonemes as well as from letters.
 
-English spelling tells sounds badly, and a network with little speech learns sounds sooner than spelling. A model that was
+English spelling tells sounds badly, so that guesses of letters and guesses of phonemes err in different places. A model that was
 trained on both (`residual_birnn_model(phoneme_heads=...)`) is read twice: by beam searches that find letters, and by others that
 find phonemes that make words of the language model's vocabulary. What they find, each under several weights of the language
 model, since none suits every recording, is ranked by
@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from beam_search import SPACE, BeamDecoder, BeamSettings, Hypothesis, beams
+from beam_search import SPACE, BeamDecoder, BeamSettings, Hypothesis, beams, log_probabilities
 from ctc_paths import NEVER, text_log_prob
 from decoding import Posteriors
 from lexicon import Lexicon, vocabulary
 from ngram_model import END, NGramModel, score_word
-from phonemes import PHONEMES, WORD_BOUNDARY, classes_of, pronounce
+from phonemes import PHONEMES, WORD_BOUNDARY, classes_of, classes_of_words
 from utils import int_sequence_to_text, text_to_int_sequence
 
 BOUNDARY = PHONEMES.index(WORD_BOUNDARY)
@@ -104,6 +104,9 @@ class SoundDecoder:
             letters: (num_output_frames, num_classes) probabilities.
             phonemes: (num_output_frames, NUM_PHONEME_CLASSES) probabilities of the same frames; None: by letters alone.
             n_best: how many texts at most.
+
+        Raises:
+            ValueError: when either is no finite matrix.
         """
         if phonemes is None or not len(phonemes):
             return self.letters.decode(letters, n_best=n_best)
@@ -119,11 +122,11 @@ class SoundDecoder:
     def candidates(self, letters: np.ndarray, phonemes: np.ndarray) -> Candidates:
         """Return what both searches find; arguments as for `decode`."""
         texts = list(dict.fromkeys([*self.by_letters(letters), *self.by_phonemes(phonemes)]))
-        log_letters, log_phonemes = _log(letters), _log(phonemes)
+        log_letters, log_phonemes = log_probabilities(letters), log_probabilities(phonemes)
         scores = np.zeros((len(texts), 5))
         for row, text in zip(scores, texts, strict=True):
             row[0] = text_log_prob(log_letters, np.array(text_to_int_sequence(text), np.int32), SPACE)
-            row[1] = text_log_prob(log_phonemes, np.array(classes_of(tuple(text.split())), np.int32), BOUNDARY)
+            row[1] = text_log_prob(log_phonemes, np.array(classes_of(text.split()), np.int32), BOUNDARY)
             row[2:] = self._language(text)
         return Candidates(texts, scores)
 
@@ -144,7 +147,7 @@ class SoundDecoder:
 
     def _search(self, probabilities: np.ndarray, lexicons: Sequence[Lexicon], space: int) -> Iterator[np.ndarray]:
         """Yield the classes of the best texts of each search."""
-        log_probs = _log(probabilities)
+        log_probs = log_probabilities(probabilities)
         for (alpha, beta), lexicon in zip(SEARCHES, lexicons, strict=True):
             settings = dataclasses.replace(self.letters.settings, alpha=alpha, beta=beta)
             labels, acoustic, language = beams(log_probs, settings, lexicon, space)
@@ -190,11 +193,5 @@ class SoundDecoder:
 
 def _as_it_sounds(model: NGramModel) -> Lexicon:
     """Return the vocabulary of a language model in phonemes."""
-    index = {symbol: number for number, symbol in enumerate(PHONEMES)}
-    spoken = pronounce(vocabulary(model))
-    spellings = {word: [index[symbol] for symbol in symbols] for word, symbols in spoken.items() if symbols}
-    return Lexicon(model, spellings, len(PHONEMES), 1.0, NEVER, {})
-
-
-def _log(probabilities: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(probabilities, 1e-37)).astype(np.float32)
+    spoken = classes_of_words(vocabulary(model))
+    return Lexicon(model, {word: classes for word, classes in spoken.items() if classes}, len(PHONEMES), 1.0, NEVER, {})

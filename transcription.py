@@ -14,6 +14,7 @@ import records
 from acoustic import output_length, with_phonemes
 from alignment import Alignment, FrameClock, align, frame_clock, shift
 from beam_search import BeamDecoder, BeamSettings
+from ctc import needs_phonemes
 from decoding import Posteriors, greedy_decode
 from evaluation import feature_settings_for
 from length_aware import is_length_aware
@@ -70,7 +71,7 @@ class Recogniser:
     @property
     def knows_phonemes(self) -> bool:
         """Whether the model learnt phonemes beside letters."""
-        return with_phonemes(self.model) is not None
+        return needs_phonemes(self.model)
 
     @functools.cached_property
     def _both(self) -> keras.Model | None:

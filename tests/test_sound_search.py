@@ -36,7 +36,7 @@ def frames(classes, num_classes, certainty=0.9):
 
 
 def spoken(text, certainty=0.9):
-    return frames(classes_of(tuple(text.split())), NUM_PHONEME_CLASSES, certainty)
+    return frames(classes_of(text.split()), NUM_PHONEME_CLASSES, certainty)
 
 
 def spelled(text, certainty=0.9):
@@ -90,6 +90,17 @@ def test_a_hot_word_outside_the_vocabulary_is_found_by_its_letters(model):
     phonemes = np.concatenate([phonemes, np.tile(phonemes[-1:], (max(0, len(letters) - len(phonemes)), 1))])
     decoder = SoundDecoder(model, hot_words={"zurich": 8.0})
     assert decoder.decode(letters, phonemes)[0].text == "we go to zurich"
+
+
+def test_probabilities_of_a_diverged_model_are_refused(model):
+    letters, phonemes = spelled("we go"), spoken("we go")
+    for broken in ((letters, np.full_like(phonemes, np.nan)), (np.full_like(letters, np.nan), phonemes)):
+        with pytest.raises(ValueError, match="without NaN"):
+            SoundDecoder(model).decode(*broken)
+
+
+def test_what_is_not_spoken_has_no_boundary():
+    assert classes_of(["go", "'", "to"]) == classes_of(["go", "to"]) and classes_of(["'"]) == []
 
 
 @pytest.mark.parametrize("weights", [{"phonemes": 1.5}, {"phonemes": -0.1}, {"alpha": -1.0}])
