@@ -44,6 +44,11 @@ class UtteranceNormalization(layers.Layer):
     Takes out the colour of a microphone and the loudness of a speaker (cepstral mean and variance normalisation).
     """
 
+    def __init__(self, **options):
+        super().__init__(
+            **{"dtype": "float32", **options}
+        )  # sums over many frames, also where other layers calculate coarsely
+
     def call(self, inputs):
         """Return normalised features of the same shape."""
         features, mask = inputs
@@ -91,15 +96,32 @@ class ReverseUtterance(layers.Layer):
     def call(self, inputs):
         """Return a sequence of the same shape."""
         sequence, mask = inputs
-        num_frames = ops.shape(sequence)[1]
-        frame = ops.reshape(ops.arange(num_frames), (1, -1, 1))
-        length = ops.cast(ops.sum(mask, axis=1, keepdims=True), frame.dtype)
-        source = ops.where(frame < length, length - 1 - frame, frame)  # (batch, num_frames, 1)
-        return ops.take_along_axis(sequence, ops.broadcast_to(source, ops.shape(sequence)), axis=1)
+        batch, num_frames, width = ops.shape(sequence)
+        frame = ops.reshape(ops.arange(num_frames), (1, -1))
+        length = ops.sum(ops.cast(mask[..., 0], frame.dtype), axis=1, keepdims=True)  # an integer in every precision
+        source = ops.where(frame < length, length - 1 - frame, frame)  # (batch, num_frames)
+        rows = ops.reshape(source + num_frames * ops.reshape(ops.arange(batch), (-1, 1)), (-1,))
+        return ops.reshape(_swapped(ops.reshape(sequence, (-1, width)), rows), (batch, num_frames, width))
 
     def compute_output_shape(self, input_shape):
         """Return the shape of the sequence."""
         return input_shape[0]
+
+
+def _swapped(rows, partner):
+    """Return row `partner[i]` of (num_rows, width) in the place of row i, where each is its partner's partner.
+
+    So the gradient is the same swap again; the one that a backend derives adds number by number and takes far longer.
+    """
+
+    @ops.custom_gradient
+    def swap(rows):
+        def gradient(*args, upstream=None):  # Keras passes it by name on PyTorch, by position elsewhere
+            return ops.take(args[0] if upstream is None else upstream, partner, axis=0)
+
+        return ops.take(rows, partner, axis=0), gradient
+
+    return swap(rows)
 
 
 @keras.saving.register_keras_serializable(package="vui")

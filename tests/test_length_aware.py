@@ -171,6 +171,43 @@ def test_utterances_are_reversed_up_to_their_ends():
 
 
 @pytest.mark.contract
+def test_gradients_go_back_to_the_frames_they_came_from():
+    """Of x K, reversed, times y: the gradient with respect to K is the sum over frames of x_t and y reversed."""
+    sequence, mask = keras.Input((6, 5)), keras.Input((6, 1))
+    dense = keras.layers.Dense(5, use_bias=False)
+    model = keras.Model([sequence, mask], ReverseUtterance()([dense(sequence), mask]))
+    model.compile(keras.optimizers.SGD(1.0), loss=lambda y, p: keras.ops.sum(p * y), jit_compile=False)
+    batch, y, before = utterances(lengths=(4, 2)), padded(utterances(lengths=(6, 6)), 6), dense.get_weights()[0]
+    model.train_on_batch([padded(batch, 6), mask_of((4, 2), 6)], y)
+    expected = sum(x.T @ weights[: len(x)][::-1] for x, weights in zip(batch, y, strict=True))
+    np.testing.assert_allclose(before - dense.get_weights()[0], expected, atol=1e-5)
+
+
+@pytest.mark.contract
+def test_lengths_are_exact_in_low_precision():
+    """bfloat16 counts 799 frames as 800."""
+    batch = [x.round(1) for x in utterances(num_features=2, lengths=(799, 513))]
+    sequence, mask = padded(batch, 801), mask_of((799, 513), 801)
+    found = run(ReverseUtterance(dtype="mixed_bfloat16"), [sequence, mask])
+    for row, x in zip(found.astype("float32"), batch, strict=True):
+        np.testing.assert_allclose(row[: len(x)], x[::-1], rtol=0.01)
+
+
+@pytest.fixture
+def low_precision():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+def test_utterances_are_normalised_in_full_precision(low_precision):
+    features = np.float32([[[300.0], [302.0]] * 500])  # bfloat16 knows no number between 300 and 302
+    found = run(UtteranceNormalization(), [features, np.ones((1, 1000, 1), "float32")])
+    np.testing.assert_allclose(found[0, :2, 0], [-1, 1], atol=1e-4)
+
+
+@pytest.mark.contract
 def test_statistics_of_batch_normalisation_leave_padding_out():
     batch, layer = utterances(lengths=(23, 8)), MaskedBatchNormalization(momentum=0.0)
     found = run(layer, [padded(batch, 40), mask_of((23, 8), 40)], training=True)
