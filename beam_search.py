@@ -19,10 +19,10 @@ import numba
 import numpy as np
 
 from char_map import ALPHABET
-from ctc_paths import NEVER, log_add, text_log_prob
+from ctc_paths import NEVER, log_add, text_log_probs
 from lexicon import Lexicon, in_letters
 from ngram_model import NGramModel, score_word
-from utils import int_sequence_to_text
+from utils import int_sequence_to_text, text_to_int_sequence
 
 SPACE = ALPHABET.index(" ")
 RESCORED = 16  # texts whose probability is summed over all paths at the end
@@ -186,22 +186,17 @@ def _ranked(log_probs, texts, acoustic, language) -> list[Hypothesis]:
     compared by the full sum.
     """
     order = np.argsort(-(acoustic + language), kind="stable")
-    found: dict[str, Hypothesis] = {}
+    rows: dict[str, int] = {}  # a text with and without a space at its end is one
     for row in order:
-        labels = texts[row]
-        if len(labels) and labels[-1] == SPACE:
-            labels = labels[:-1]
-        text = int_sequence_to_text(labels.tolist())
-        paths, words = float(acoustic[row]), float(language[row])
-        if text in found:  # with and without a space at its end
-            continue
-        if (
-            len(found) < RESCORED
-            and acoustic[row] + language[row] > acoustic[order[0]] + language[order[0]] - RESCORE_MARGIN
-        ):
-            paths = float(text_log_prob(log_probs, labels, SPACE))
-        found[text] = Hypothesis(text, paths + words, paths, words)
-    return sorted(found.values(), key=lambda item: -item.score)
+        rows.setdefault(int_sequence_to_text(texts[row].tolist()).rstrip(" "), row)
+    paths, words = acoustic[list(rows.values())].astype(np.float64), language[list(rows.values())].astype(np.float64)
+    near = np.flatnonzero(paths + words > paths[0] + words[0] - RESCORE_MARGIN)[:RESCORED]
+    spelled = list(rows)
+    paths[near] = text_log_probs(log_probs, [text_to_int_sequence(spelled[row]) for row in near], SPACE)
+    found = [
+        Hypothesis(text, float(p + w), float(p), float(w)) for text, p, w in zip(spelled, paths, words, strict=True)
+    ]
+    return sorted(found, key=lambda item: -item.score)
 
 
 # ------------------------------------------------------------------------------------------------- the search

@@ -4,12 +4,15 @@ Spaces count as people read them: a path may begin or end with spaces and may ha
 """
 
 import math
+from collections.abc import Sequence
 
 import numba
 import numpy as np
 
 NEVER = -1e30  # a logarithm that stands for probability zero
 TINY = 1e-250  # where sums of probabilities are no longer trusted
+SMALLEST = 1e-280  # set to zero: processors are slow with numbers at the end of their range
+RESCALED = 1e-60  # below it numbers are made larger
 
 
 @numba.njit(cache=True)
@@ -20,49 +23,88 @@ def log_add(a, b):
     return a if b < a - 40.0 else a + math.log1p(math.exp(b - a))
 
 
-@numba.njit(cache=True, nogil=True)
-def text_log_prob(log_probs, labels, space):
-    """Return ln p(text | audio).
+def text_log_probs(log_probs: np.ndarray, texts: Sequence[Sequence[int]], space: int) -> np.ndarray:
+    """Return ln p(text | audio) of each text.
 
     The states are those of CTC: the characters with blanks around them. Blanks at the ends and after a space stand for spaces
     too, and a space is left after one frame, so that every path is counted once. Probabilities are summed as they are, rescaled
-    in each frame (Rabiner 1989, section V.A), which is faster than sums of logarithms; those are for texts so improbable that a
+    now and then (Rabiner 1989, section V.A), which is faster than sums of logarithms; those are for texts so improbable that a
     number has no room for it.
 
     Args:
         log_probs: (num_frames, num_classes), the blank being the last class.
-        labels: (label_length,) classes of a text with single spaces between its words.
+        texts: classes of each text, with single spaces between its words.
         space: class of the space.
+
+    Returns:
+        (num_texts,) float64.
     """
-    num_frames, num_classes = log_probs.shape
-    blank = num_classes - 1
-    quiet = _quiet_states(labels, space)
-    num_states = len(quiet)
-    score = np.zeros(num_states)
-    before = np.zeros(num_states)
-    score[0] = 1.0  # before the first frame
+    if not len(texts):
+        return np.zeros(0)
+    labels = np.array([label for text in texts for label in text], np.int64)
+    return _of_all(np.asarray(log_probs, np.float64), labels, np.cumsum([len(text) for text in texts]), space)
+
+
+@numba.njit(cache=True, nogil=True)
+def _of_all(log_probs, labels, ends, space):
+    """Return what `text_log_probs` does, of texts that stand one after the other in `labels`."""
+    probs = np.exp(log_probs)
+    found = np.empty(len(ends))
+    start = 0
+    for number in range(len(ends)):
+        text = labels[start : ends[number]]
+        found[number] = _by_numbers(probs, text, space)
+        if found[number] == NEVER:
+            found[number] = _by_logarithms(log_probs, text, space, _quiet_states(text, space))
+        start = ends[number]
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _by_numbers(probs, labels, space):
+    """Return ln p of one text, or NEVER where it is too improbable for this.
+
+    Labels and the blanks before them have arrays of their own, and conditions are factors of 0 or 1, so that the loops over
+    states have no branches.
+    """
+    num_frames = len(probs)
+    num_labels = len(labels)
+    stay = (labels != space) * 1.0  # a space is left after one frame
+    skip = np.zeros(num_labels)  # no blank is needed between different labels
+    quiet = np.zeros(num_labels + 1)  # blanks that may be spaces
+    quiet[0] = quiet[num_labels] = 1.0
+    for number in range(num_labels):
+        skip[number] = number > 0 and labels[number] != labels[number - 1]
+        if labels[number] == space:
+            quiet[number + 1] = 1.0
+    label, label_before = np.zeros(num_labels + 1), np.zeros(num_labels + 1)  # of label n at n + 1
+    blank, blank_before = np.zeros(num_labels + 1), np.zeros(num_labels + 1)  # of the blank before label n at n
+    heard = np.empty(num_labels)
+    blank[0] = 1.0  # before the first frame
     scale = 0.0
     for t in range(num_frames):
-        score, before = before, score
-        probs = np.exp(log_probs[t].astype(np.float64))
-        gap = probs[blank] + probs[space]
+        label, label_before = label_before, label
+        blank, blank_before = blank_before, blank
+        for number in range(num_labels):
+            heard[number] = probs[t, labels[number]]
         largest = 0.0
-        for state in range(num_states):
-            is_label = state % 2 == 1
-            label = labels[state // 2] if is_label else blank
-            total = 0.0 if label == space else before[state]
-            if state >= 1:
-                total += before[state - 1]
-            if is_label and state >= 3 and label != labels[state // 2 - 1]:
-                total += before[state - 2]
-            score[state] = total * (gap if quiet[state] else probs[label])
-            largest = max(largest, score[state])
+        for number in range(num_labels):
+            total = stay[number] * label_before[number + 1] + blank_before[number] + skip[number] * label_before[number]
+            value = total * heard[number]
+            label[number + 1] = value if value > SMALLEST else 0.0
+            largest = max(largest, value)
+        for number in range(num_labels + 1):
+            value = (blank_before[number] + label_before[number]) * (probs[t, -1] + quiet[number] * probs[t, space])
+            blank[number] = value if value > SMALLEST else 0.0
+            largest = max(largest, value)
         if largest < TINY:
-            return _by_logarithms(log_probs, labels, space, quiet)
-        score /= largest
-        scale += math.log(largest)
-    total = score[num_states - 1] + (score[num_states - 2] if num_states > 1 else 0.0)
-    return scale + math.log(total) if total > TINY else _by_logarithms(log_probs, labels, space, quiet)
+            return NEVER
+        if largest < RESCALED:
+            label /= largest
+            blank /= largest
+            scale += math.log(largest)
+    total = label[num_labels] + blank[num_labels]
+    return scale + math.log(total) if total > TINY else NEVER
 
 
 @numba.njit(cache=True)
@@ -79,7 +121,7 @@ def _quiet_states(labels, space):
 
 @numba.njit(cache=True)
 def _by_logarithms(log_probs, labels, space, quiet):
-    """Return what `text_log_prob` does, for any text that a path can read."""
+    """Return ln p of one text, any text that a path can read."""
     num_frames, num_classes = log_probs.shape
     blank = num_classes - 1
     num_states = len(quiet)

@@ -85,7 +85,7 @@ _CLASSES: dict[str, list[int]] = {}  # of the words met so far
 def classes_of_words(words: Iterable[str]) -> dict[str, list[int]]:
     """Return word -> classes of its phonemes; none for what is not spoken, such as a lone apostrophe."""
     words = list(words)
-    new = sorted(set(words) - _CLASSES.keys())
+    new = sorted({word for word in words if word not in _CLASSES})
     if new:
         _CLASSES.update({word: [_index()[symbol] for symbol in symbols] for word, symbols in pronounce(new).items()})
     return {word: _CLASSES[word] for word in words}

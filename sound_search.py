@@ -3,7 +3,7 @@
 English spelling tells sounds badly, so that guesses of letters and guesses of phonemes err in different places. A model that was
 trained on both (`residual_birnn_model(phoneme_heads=...)`) is read twice: by beam searches that find letters, and by others that
 find phonemes that make words of the language model's vocabulary. What they find, each under several weights of the language
-model, since none suits every recording, is ranked by
+model, since none suits every recording, and what can be put together from it, is ranked by
 
     (1 - w) ln p(letters | audio) + w ln p(phonemes | audio) + alpha ln p(words) + beta (number of words) + bonuses of hot words
 
@@ -15,9 +15,10 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 from beam_search import SPACE, BeamDecoder, BeamSettings, Hypothesis, beams, log_probabilities
-from ctc_paths import NEVER, text_log_prob
+from ctc_paths import NEVER, text_log_probs
 from decoding import Posteriors
 from lexicon import Lexicon, vocabulary
 from ngram_model import END, NGramModel, score_word
@@ -25,8 +26,10 @@ from phonemes import PHONEMES, WORD_BOUNDARY, classes_of, classes_of_words
 from utils import int_sequence_to_text, text_to_int_sequence
 
 BOUNDARY = PHONEMES.index(WORD_BOUNDARY)
-SEARCHES = ((0.45, 0.0), (0.6, 0.0), (0.9, 1.0))  # weight of the language model and bonus per word
-N_BEST = 32  # texts that each search contributes
+# weight of the language model and bonus per word
+SEARCHES = ((0.3, 0.0), (0.45, 0.0), (0.6, -1.0), (0.6, 0.0), (0.9, 1.0))
+N_BEST = 8  # texts that each search contributes
+ROUNDS = 8  # of changing the best text; few utterances need more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,15 +123,32 @@ class SoundDecoder:
         ]
 
     def candidates(self, letters: np.ndarray, phonemes: np.ndarray) -> Candidates:
-        """Return what both searches find; arguments as for `decode`."""
+        """Return what both searches find, and what the best of it becomes with stretches of the others.
+
+        A text that is right in one half and one that is right in the other are often found, but not both halves together:
+        each search reads by letters or by phonemes alone. So every stretch in which another text differs from the best one is
+        put into that, in turn; the best of all texts is changed again, until none is better (`ROUNDS` times at most).
+
+        Args: as for `decode`.
+        """
+        log_probs = log_probabilities(letters), log_probabilities(phonemes)
         texts = list(dict.fromkeys([*self.by_letters(letters), *self.by_phonemes(phonemes)]))
-        log_letters, log_phonemes = log_probabilities(letters), log_probabilities(phonemes)
+        found, others = Candidates(texts, self._scores(texts, *log_probs)), [text.split() for text in texts]
+        for _ in range(ROUNDS):
+            new = sorted(_with_stretches(found.best(self.weights).split(), others).difference(found.texts))
+            if not new:
+                break
+            scores = np.concatenate([found.scores, self._scores(new, *log_probs)])
+            found = Candidates([*found.texts, *new], scores)
+        return found
+
+    def _scores(self, texts: Sequence[str], log_letters: np.ndarray, log_phonemes: np.ndarray) -> np.ndarray:
+        """Return what speaks for each text; see `Candidates`."""
         scores = np.zeros((len(texts), 5))
-        for row, text in zip(scores, texts, strict=True):
-            row[0] = text_log_prob(log_letters, np.array(text_to_int_sequence(text), np.int32), SPACE)
-            row[1] = text_log_prob(log_phonemes, np.array(classes_of(text.split()), np.int32), BOUNDARY)
-            row[2:] = self._language(text)
-        return Candidates(texts, scores)
+        scores[:, 0] = text_log_probs(log_letters, [text_to_int_sequence(text) for text in texts], SPACE)
+        scores[:, 1] = text_log_probs(log_phonemes, [classes_of(text.split()) for text in texts], BOUNDARY)
+        scores[:, 2:] = [self._language(text) for text in texts]
+        return scores
 
     def candidates_of_all(self, posteriors: Sequence[Posteriors]) -> list[Candidates]:
         """Return the candidates of several utterances, found in parallel."""
@@ -189,6 +209,17 @@ class SoundDecoder:
         spelled = sum(len(word) for word in words if not model.word_id(word) and word not in self.hot_words)
         log_prob = sum(model.sentence_scores(text)) + self.letters.settings.letter_log_prob * spelled
         return log_prob, len(words), sum(self.hot_words.get(word, 0.0) for word in words)
+
+
+def _with_stretches(words: Sequence[str], others: Sequence[Sequence[str]]) -> set[str]:
+    """Return the texts that `words` become when one stretch is as another text has it, each stretch by itself."""
+    found = set()
+    for other in others:
+        for change in Levenshtein.opcodes(words, other):
+            if change.tag != "equal":
+                stretch = other[change.dest_start : change.dest_end]
+                found.add(" ".join([*words[: change.src_start], *stretch, *words[change.src_end :]]))
+    return found
 
 
 def _as_it_sounds(model: NGramModel) -> Lexicon:

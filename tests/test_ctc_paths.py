@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from ctc_paths import log_add, text_log_prob
+from ctc_paths import log_add, text_log_probs
 from decoding import collapse
 
 SPACE = 1  # of the classes apostrophe, space, a, blank
@@ -27,9 +27,8 @@ def test_texts_have_the_probability_of_all_paths_that_read_as_them(num_frames):
         text = " ".join(text.split())
         totals[text] = totals.get(text, 0.0) + math.exp(log_probs[range(num_frames), path].sum())
     assert math.fsum(totals.values()) == pytest.approx(1)
-    for text, value in totals.items():
-        labels = np.array(["' a".index(letter) for letter in text], np.int32)
-        assert math.exp(text_log_prob(log_probs, labels, SPACE)) == pytest.approx(value, rel=1e-9)
+    texts = [["' a".index(letter) for letter in text] for text in totals]
+    np.testing.assert_allclose(np.exp(text_log_probs(log_probs, texts, SPACE)), list(totals.values()), rtol=1e-9)
 
 
 def test_where_nothing_is_a_space_it_is_the_ctc_loss():
@@ -39,12 +38,13 @@ def test_where_nothing_is_a_space_it_is_the_ctc_loss():
     labels = np.random.default_rng(1).integers(2, 28, 9).astype(np.int32)
     labels[4] = labels[3]
     loss = keras.ops.ctc_loss(labels[None], log_probs[None].astype("float32"), np.array([9]), np.array([30]), 28)
-    assert text_log_prob(log_probs, labels, SPACE) == pytest.approx(-float(loss[0]), abs=1e-3)
+    assert text_log_probs(log_probs, [labels], SPACE)[0] == pytest.approx(-float(loss[0]), abs=1e-3)
 
 
 def test_a_text_that_is_too_long_has_no_probability():
-    assert text_log_prob(log_probabilities(0, 3), np.array([2, 2, 2], np.int32), SPACE) < -1e20
-    assert text_log_prob(log_probabilities(0, 5), np.array([2, 2, 2], np.int32), SPACE) > -20
+    assert text_log_probs(log_probabilities(0, 3), [[2, 2, 2]], SPACE)[0] < -1e20
+    assert text_log_probs(log_probabilities(0, 5), [[2, 2, 2]], SPACE)[0] > -20
+    assert len(text_log_probs(log_probabilities(0, 5), [], SPACE)) == 0
 
 
 def test_logarithms_are_added():
@@ -52,8 +52,9 @@ def test_logarithms_are_added():
     assert log_add(-1e30, -2.0) == -2.0
 
 
-def test_texts_too_improbable_for_a_number_have_their_probability_all_the_same():
+@pytest.mark.parametrize("blank", [0.0, math.log(1e-30)])  # all the probability lies elsewhere; all is improbable
+def test_texts_too_improbable_for_a_number_have_their_probability_all_the_same(blank):
     labels = np.array([2, 3] * 15, np.int32)  # as many as there are frames, so that there is one path
     log_probs = np.full((len(labels), 5), math.log(1e-30))
-    log_probs[:, -1] = 0.0  # and all the probability lies elsewhere
-    assert text_log_prob(log_probs, labels, SPACE) == pytest.approx(30 * math.log(1e-30))
+    log_probs[:, -1] = blank
+    assert text_log_probs(log_probs, [labels], SPACE)[0] == pytest.approx(30 * math.log(1e-30))

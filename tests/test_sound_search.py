@@ -92,6 +92,16 @@ def test_a_hot_word_outside_the_vocabulary_is_found_by_its_letters(model):
     assert decoder.decode(letters, phonemes)[0].text == "we go to zurich"
 
 
+def test_halves_that_were_found_apart_are_put_together(model, monkeypatch):
+    decoder, text = SoundDecoder(model), "i went to town"
+    monkeypatch.setattr(decoder, "by_letters", lambda letters: ["i went to late", "two cats"])
+    monkeypatch.setattr(decoder, "by_phonemes", lambda phonemes: ["", "we go to town"])
+    found = decoder.candidates(spelled(text), spoken(text))
+    assert found.texts[:4] == ["i went to late", "two cats", "", "we go to town"] and text in found.texts[4:]
+    assert len(set(found.texts)) == len(found.texts) == len(found.scores)
+    assert decoder.decode(spelled(text), spoken(text))[0].text == text
+
+
 def test_probabilities_of_a_diverged_model_are_refused(model):
     letters, phonemes = spelled("we go"), spoken("we go")
     for broken in ((letters, np.full_like(phonemes, np.nan)), (np.full_like(letters, np.nan), phonemes)):
