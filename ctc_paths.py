@@ -13,6 +13,8 @@ NEVER = -1e30  # a logarithm that stands for probability zero
 TINY = 1e-250  # where sums of probabilities are no longer trusted
 SMALLEST = 1e-280  # set to zero: processors are slow with numbers at the end of their range
 RESCALED = 1e-60  # below it numbers are made larger
+NEGLIGIBLE = 1e-60  # of the probability of the best state at the same frame
+TOLERANCE = 1e-10  # of a text's probability
 
 
 @numba.njit(cache=True)
@@ -49,11 +51,16 @@ def text_log_probs(log_probs: np.ndarray, texts: Sequence[Sequence[int]], space:
 def _of_all(log_probs, labels, ends, space):
     """Return what `text_log_probs` does, of texts that stand one after the other in `labels`."""
     probs = np.exp(log_probs)
+    ahead = np.zeros(len(probs))  # ln of the most that any path can have after each frame
+    for t in range(len(probs) - 2, -1, -1):
+        ahead[t] = ahead[t + 1] + log_probs[t + 1].max()
     found = np.empty(len(ends))
     start = 0
     for number in range(len(ends)):
         text = labels[start : ends[number]]
-        found[number] = _by_numbers(probs, text, space)
+        found[number] = _by_numbers(probs, ahead, text, space, NEGLIGIBLE)
+        if found[number] == NEVER:
+            found[number] = _by_numbers(probs, ahead, text, space, 0.0)
         if found[number] == NEVER:
             found[number] = _by_logarithms(log_probs, text, space, _quiet_states(text, space))
         start = ends[number]
@@ -61,13 +68,14 @@ def _of_all(log_probs, labels, ends, space):
 
 
 @numba.njit(cache=True, nogil=True)
-def _by_numbers(probs, labels, space):
-    """Return ln p of one text, or NEVER where it is too improbable for this.
+def _by_numbers(probs, ahead, labels, space, negligible):
+    """Return ln p of one text, or NEVER where this way is not exact enough.
 
     Labels and the blanks before them have arrays of their own, and conditions are factors of 0 or 1, so that the loops over
-    states have no branches.
+    states have no branches. They run over a window of states: what lies before and behind it has less than `negligible` of the
+    best state's probability, and is left out. The most that this can have lost in all must be less than `TOLERANCE` of what
+    remains.
     """
-    num_frames = len(probs)
     num_labels = len(labels)
     stay = (labels != space) * 1.0  # a space is left after one frame
     skip = np.zeros(num_labels)  # no blank is needed between different labels
@@ -77,34 +85,50 @@ def _by_numbers(probs, labels, space):
         skip[number] = number > 0 and labels[number] != labels[number - 1]
         if labels[number] == space:
             quiet[number + 1] = 1.0
-    label, label_before = np.zeros(num_labels + 1), np.zeros(num_labels + 1)  # of label n at n + 1
-    blank, blank_before = np.zeros(num_labels + 1), np.zeros(num_labels + 1)  # of the blank before label n at n
+    label, label_before = np.zeros(num_labels + 2), np.zeros(num_labels + 2)  # of label n at n + 1
+    blank, blank_before = np.zeros(num_labels + 2), np.zeros(num_labels + 2)  # of the blank before label n at n
     heard = np.empty(num_labels)
     blank[0] = 1.0  # before the first frame
-    scale = 0.0
-    for t in range(num_frames):
+    first, last = 0, 0  # blanks of the window; its labels are those between them
+    scale, lost = 0.0, NEVER
+    for t in range(len(probs)):
         label, label_before = label_before, label
         blank, blank_before = blank_before, blank
-        for number in range(num_labels):
+        last = min(last + 1, num_labels)
+        for number in range(first, last):
             heard[number] = probs[t, labels[number]]
         largest = 0.0
-        for number in range(num_labels):
+        for number in range(first, last):
             total = stay[number] * label_before[number + 1] + blank_before[number] + skip[number] * label_before[number]
             value = total * heard[number]
             label[number + 1] = value if value > SMALLEST else 0.0
             largest = max(largest, value)
-        for number in range(num_labels + 1):
+        for number in range(first, last + 1):
             value = (blank_before[number] + label_before[number]) * (probs[t, -1] + quiet[number] * probs[t, space])
             blank[number] = value if value > SMALLEST else 0.0
             largest = max(largest, value)
         if largest < TINY:
             return NEVER
         if largest < RESCALED:
-            label /= largest
-            blank /= largest
+            for number in range(first, last + 1):
+                label[number] /= largest
+                blank[number] /= largest
             scale += math.log(largest)
-    total = label[num_labels] + blank[num_labels]
-    return scale + math.log(total) if total > TINY else NEVER
+            largest = 1.0
+        before = first, last
+        while first < last and blank[first] <= negligible * largest and label[first + 1] <= negligible * largest:
+            first += 1
+        while last > first and blank[last] <= negligible * largest and label[last] <= negligible * largest:
+            last -= 1
+        if negligible and before != (first, last):
+            lost = max(lost, math.log(negligible * largest) + scale + ahead[t])
+        label[first] = 0.0  # the arrays hold older frames outside the window, of which the next one reads these
+        label[last + 1] = blank[last + 1] = 0.0
+    total = label[num_labels] + blank[num_labels] if last == num_labels else 0.0
+    if total <= TINY:
+        return NEVER
+    found = scale + math.log(total)
+    return found if found + math.log(TOLERANCE / (2 * len(probs) * (num_labels + 1))) > lost else NEVER
 
 
 @numba.njit(cache=True)

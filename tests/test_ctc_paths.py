@@ -41,6 +41,44 @@ def test_where_nothing_is_a_space_it_is_the_ctc_loss():
     assert text_log_probs(log_probs, [labels], SPACE)[0] == pytest.approx(-float(loss[0]), abs=1e-3)
 
 
+def forward_variable(log_probs, labels):
+    """ln p(labels), as in equations 6 to 8 of Graves et al.; no label is a space, which no frame is either."""
+    blank = log_probs.shape[1] - 1
+    states = np.full(2 * len(labels) + 1, blank)
+    states[1::2] = labels
+    skip = np.full(len(states), -np.inf)
+    skip[3::2] = np.where(labels[1:] != labels[:-1], 0.0, -np.inf)
+    alpha = np.full(len(states), -np.inf)
+    alpha[:2] = log_probs[0, states[:2]]
+    for frame in log_probs[1:]:
+        one, two = np.roll(alpha, 1), np.roll(alpha, 2) + skip
+        one[0] = two[0] = -np.inf
+        alpha = np.logaddexp(np.logaddexp(alpha, one), two) + frame[states]
+    return np.logaddexp(*alpha[-2:])
+
+
+@pytest.mark.parametrize("certainty", [3, 20, 60])
+def test_texts_that_fit_badly_have_their_probability_too(certainty):
+    """What is negligible at one frame counts at another."""
+    rng = np.random.default_rng(1)
+    labels, logits = rng.integers(2, 28, 90), rng.standard_normal((300, 29))
+    logits[:, -1] += certainty
+    logits[np.arange(90) * 3 + 1, labels] += 2 * certainty
+    logits[:, SPACE] = -1000.0
+    log_probs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    other = rng.integers(2, 28, 60)
+    texts = [
+        labels,
+        labels[::-1],
+        labels[:45],
+        labels[45:],
+        np.append(other[:50], labels[-9:]),
+        rng.permutation(labels),
+    ]
+    expected = [forward_variable(log_probs, text) for text in texts]
+    np.testing.assert_allclose(text_log_probs(log_probs, texts, SPACE), expected, rtol=1e-10, atol=1e-10)
+
+
 def test_a_text_that_is_too_long_has_no_probability():
     assert text_log_probs(log_probabilities(0, 3), [[2, 2, 2]], SPACE)[0] < -1e20
     assert text_log_probs(log_probabilities(0, 5), [[2, 2, 2]], SPACE)[0] > -20
