@@ -5,46 +5,7 @@ and layer normalisation. Two things differ. Frames have no positional encoding, 
 those inside tell neighbours apart; and the convolution is normalised over the channels of a frame instead of over the batch.
 """
 
-import keras
-from keras import layers, ops
-
-
-@keras.saving.register_keras_serializable(package="vui")
-class DepthwiseConv(layers.Layer):
-    """Convolution of each channel by itself, 'same' padding with zeros: (batch, num_frames, channels) keeps its shape.
-
-    A sum of shifted copies, which compilers fuse; the backends' own depthwise convolution takes several times as long on JAX.
-
-    Args:
-        kernel_size: frames that the kernel sees, an odd number.
-    """
-
-    def __init__(self, kernel_size: int, **options):
-        super().__init__(**options)
-        self.kernel_size = kernel_size
-
-    def build(self, input_shape):
-        """Make the weights; called by Keras."""
-        channels = input_shape[-1]
-        spread = keras.initializers.RandomNormal(stddev=self.kernel_size**-0.5)
-        self.kernel = self.add_weight(shape=(self.kernel_size, channels), initializer=spread, name="kernel")
-        self.bias = self.add_weight(shape=(channels,), initializer="zeros", name="bias")
-
-    def call(self, sequence):
-        """Return a sequence of the same shape."""
-        reach, num_frames = self.kernel_size // 2, ops.shape(sequence)[1]
-        sequence = ops.pad(sequence, ((0, 0), (reach, reach), (0, 0)))
-        return (
-            sum(sequence[:, tap : tap + num_frames] * self.kernel[tap] for tap in range(self.kernel_size)) + self.bias
-        )
-
-    def compute_output_shape(self, input_shape):
-        """Return the shape of the sequence."""
-        return input_shape
-
-    def get_config(self):
-        """Return what the layer is made of."""
-        return {**super().get_config(), "kernel_size": self.kernel_size}
+from keras import layers
 
 
 def conformer_block(
@@ -63,8 +24,16 @@ def conformer_block(
 
     Returns:
         (batch, num_frames, channels), zeros behind the ends.
+
+    Raises:
+        ValueError: when the heads cannot share the channels.
     """
     channels = x.shape[-1]
+    if channels % num_heads:
+        raise ValueError(
+            f"The channels are shared by {num_heads} heads, so their number is a multiple of it. Received: {channels}. Choose "
+            f"`filters` such as {num_heads * (channels // num_heads + 1)}."
+        )
 
     def drop(y, part):
         return layers.Dropout(dropout, name=f"{name}_{part}_dropout")(y)
@@ -83,7 +52,9 @@ def conformer_block(
     y = layers.LayerNormalization(name=f"{name}_conv_norm")(x)
     gate = layers.Dense(channels, activation="sigmoid", name=f"{name}_conv_gate")(y)
     y = layers.Multiply(name=f"{name}_conv_gated")([layers.Dense(channels, name=f"{name}_conv_in")(y), gate])
-    y = DepthwiseConv(kernel_size, name=f"{name}_conv")(layers.Multiply(name=f"{name}_conv_cut")([y, mask]))
+    y = layers.DepthwiseConv1D(kernel_size, padding="same", name=f"{name}_conv")(
+        layers.Multiply(name=f"{name}_conv_cut")([y, mask])
+    )
     y = layers.Activation("silu", name=f"{name}_conv_silu")(
         layers.LayerNormalization(name=f"{name}_conv_middle_norm")(y)
     )
