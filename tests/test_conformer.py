@@ -58,5 +58,5 @@ def test_a_network_with_blocks_comes_back_from_its_file(tmp_path):
 
 
 def test_heads_that_cannot_share_the_channels_are_refused():
-    with pytest.raises(ValueError, match="multiple of it. Received: 6. Choose `filters` such as 8"):
+    with pytest.raises(ValueError, match=r"multiple of it\. Received: 6\. Choose `filters` such as 8"):
         residual_birnn_model(5, 6, dilations=(), conformer_blocks=1, print_summary=False)
