@@ -4,6 +4,7 @@
 
 - Pruned and unpruned search with the language model, after compilation, on one core: times real time (seconds of speech in a
   second of work), and word error rates over all utterances. `vui.py evaluate ... --tune` finds alpha and beta.
+- Letters and phonemes read together, where the model learnt both (`sound_search.py`; it has its own weights).
 - Without a language model, against `tf.nn.ctc_beam_search_decoder` with the same beam width: in how many utterances our best text
   has at least the score that TensorFlow's search gives its own.
 """
@@ -25,36 +26,45 @@ ROUNDING = 1e-3  # nats between two searches in single precision
 
 
 def probabilities_of(weights: Path, manifest: Path, limit: int | None) -> dict:
-    """Return probabilities, texts, speakers and durations of the utterances of a manifest."""
-    from evaluation import generator_for, predict_probabilities
+    """Return probabilities of letters and (or None) of phonemes, texts and the duration of the utterances of a manifest."""
+    from evaluation import generator_for, predict_posteriors
     from transcription import load_recogniser
 
     recogniser = load_recogniser(weights)
     generator = generator_for(recogniser.metadata, recogniser.settings.num_features, manifest, "test", None)
     utterances = generator.partitions["test"].utterances
     chosen = slice(None, None, max(1, len(utterances) // limit)) if limit else slice(None)
+    posteriors = predict_posteriors(recogniser.model, generator, "test")[chosen]
     return {
-        "probabilities": predict_probabilities(recogniser.model, generator, "test")[chosen],
+        "probabilities": [found.letters for found in posteriors],
+        "phonemes": [found.phonemes for found in posteriors] if recogniser.knows_phonemes else None,
         "texts": [utterance.text for utterance in utterances][chosen],
         "seconds": sum(utterance.duration for utterance in utterances[chosen]),
     }
 
 
 def measure_search(data: dict, model_path: Path, alpha: float, beta: float, beam_width: int) -> dict[str, dict]:
-    """Return speed and error rates of the pruned and of the unpruned search, on one core."""
+    """Return speed and error rates of the pruned, of the unpruned and of the joint search, on one core."""
     _use_one_core()
     from beam_search import BeamDecoder, BeamSettings
     from error_rates import score
     from language_model import load_model
+    from sound_search import SoundDecoder
 
     model = load_model(model_path)
     settings = BeamSettings(beam_width=beam_width, alpha=alpha, beta=beta)
+    contestants = [
+        ("pruned", BeamDecoder(model, settings), [(rows,) for rows in data["probabilities"]]),
+        ("unpruned", BeamDecoder(model, settings.unpruned()), [(rows,) for rows in data["probabilities"]]),
+    ]
+    if data["phonemes"]:
+        both = list(zip(data["probabilities"], data["phonemes"], strict=True))
+        contestants.append(("letters and phonemes", SoundDecoder(model, None, settings), both))
     results = {}
-    for name, variant in (("pruned", settings), ("unpruned", settings.unpruned())):
-        decoder = BeamDecoder(model, variant)
-        decoder.decode(data["probabilities"][0])  # compiles
+    for name, decoder, inputs in contestants:
+        decoder.decode(*inputs[0])  # compiles
         started = time.perf_counter()
-        texts = [decoder.decode(rows)[0].text for rows in data["probabilities"]]
+        texts = [decoder.decode(*rows)[0].text for rows in inputs]
         seconds = time.perf_counter() - started
         rates = score(data["texts"], texts)
         results[name] = {
