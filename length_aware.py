@@ -178,10 +178,9 @@ def both_directions(x, mask, cell: str, units: int, name: str):
         name: of the layers.
 
     Returns:
-        (batch, num_frames, 2 * units), zeros behind the ends.
+        (batch, num_frames, 2 * units); behind the ends it is not zero (`MaskedBatchNormalization` sees to that).
     """
     forward = recurrent(cell, units, f"{name}_forward")(x)
     backward = recurrent(cell, units, f"{name}_backward")(ReverseUtterance(name=f"{name}_reverse")([x, mask]))
     backward = ReverseUtterance(name=f"{name}_restore")([backward, mask])
-    x = layers.Concatenate(name=name)([forward, backward])
-    return layers.Multiply(name=f"{name}_cut")([x, mask])
+    return layers.Concatenate(name=name)([forward, backward])

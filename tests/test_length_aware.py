@@ -234,7 +234,6 @@ def test_a_bidirectional_layer_equals_that_of_keras_on_each_utterance():
     found = run(model, padded(batch, 30))
     for row, x in zip(found, batch, strict=True):
         np.testing.assert_allclose(row[: len(x)], run(stock, x[None])[0], atol=1e-5)
-        assert not row[len(x) :].any()
 
 
 @pytest.mark.parametrize(("kernel_size", "stride", "dilation"), [(5, 2, 1), (5, 3, 1), (3, 1, 4)])
