@@ -9,7 +9,7 @@ from decoder_tuning import tune_sounds
 from decoding import Posteriors
 from ngram_training import train_ngram
 from phonemes import NUM_PHONEME_CLASSES, classes_of
-from sound_search import Candidates, SoundDecoder, SoundWeights
+from sound_search import BOUNDARY, Candidates, SoundDecoder, SoundWeights
 from utils import text_to_int_sequence
 
 SENTENCES = [
@@ -110,7 +110,9 @@ def test_probabilities_of_a_diverged_model_are_refused(model):
 
 
 def test_what_is_not_spoken_has_no_boundary():
-    assert classes_of(["go", "'", "to"]) == classes_of(["go", "to"]) and classes_of(["'"]) == []
+    go, to = classes_of(["go"]), classes_of(["to"])
+    assert classes_of(["'", "go", "'", "to", "'"]) == [*go, BOUNDARY, *to] and classes_of(["'"]) == []
+    assert BOUNDARY not in [*go, *to] and go and to
 
 
 @pytest.mark.parametrize("weights", [{"phonemes": 1.5}, {"phonemes": -0.1}, {"alpha": -1.0}])
