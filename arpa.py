@@ -13,9 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ngram_model import BEGIN, END, NO_PROBABILITY, SPECIAL, NGramModel, build_model
-
-MAX_ORDER = 6
+from ngram_model import BEGIN, END, MAX_ORDER, NO_PROBABILITY, SPECIAL, NGramModel, build_model
 
 
 class _Lines:

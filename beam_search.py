@@ -1,4 +1,4 @@
-"""CTC prefix beam search with a word n-gram model.
+"""CTC prefix beam search with an n-gram model of words or characters.
 
 Many frame-by-frame paths read as the same text. The search (Graves and Jaitly, ICML 2014; Hannun et al., arXiv:1408.2873) keeps
 the most promising texts and, for each, the probability of its paths that end in a blank and of those that do not. A text
@@ -7,7 +7,8 @@ is ranked by
     ln p(text | audio) + alpha ln p(words) + beta (number of words) + bonuses of hot words
 
 where the second term comes from a language model, word by word as words end. A word that has only begun is ranked by the best
-word that it can become, so that texts of unequal state are compared fairly; that guess is replaced when the word ends.
+word that it can become, so that texts of unequal state are compared fairly; that guess is replaced when the word ends. A model of
+characters speaks with each of them, and knows no vocabulary.
 """
 
 import concurrent.futures
@@ -203,9 +204,12 @@ def _ranked(log_probs, texts, acoustic, language) -> list[Hypothesis]:
 
 
 @numba.njit(cache=True)
-def end_word(state, trie_node, alpha, beta, word_of, same_sound, bonus_of, depth_of, letter, model):
+def end_word(state, trie_node, alpha, beta, vocabulary, model):
     """Return (what the language adds when a word ends, next state); of words that sound alike the most probable one ends."""
+    word_of, same_sound, bonus_of, depth_of, letter, symbols = vocabulary
     word, first_child, log_prob, backoff, suffix = model
+    if len(symbols):
+        return beta + (bonus_of[trie_node] if trie_node >= 0 else 0.0), state
     word_id = 0
     if trie_node >= 0 and word_of[trie_node] >= 0:
         word_id = word_of[trie_node]
@@ -225,7 +229,7 @@ def end_word(state, trie_node, alpha, beta, word_of, same_sound, bonus_of, depth
 @numba.njit(cache=True, nogil=True)
 def search(
     log_probs, beam_width, token_margin, score_margin, blank_skip, alpha, beta, space, use_lexicon,
-    children, word_of, same_sound, bonus_of, best_of, depth_of, letter, unknown,
+    children, word_of, same_sound, bonus_of, best_of, depth_of, letter, unknown, symbols,
     word, first_child, log_prob, backoff, suffix, begin_state, end_word_id,
 ):  # fmt: skip
     """Search one utterance; see `BeamDecoder.decode` for what goes in.
@@ -235,6 +239,7 @@ def search(
     """
     num_frames, num_classes = log_probs.shape
     blank = num_classes - 1
+    vocabulary = (word_of, same_sound, bonus_of, depth_of, letter, symbols)
     model = (word, first_child, log_prob, backoff, suffix)
     capacity = num_frames * beam_width + 1
     # of each text that ever stood in the beam
@@ -309,9 +314,7 @@ def search(
                 c_state[k], c_trie[k], c_settled[k], c_guess[k] = state[node], trie[node], settled[node], 0.0
                 if use_lexicon:
                     if char == space:
-                        gain, after = end_word(
-                            state[node], trie[node], alpha, beta, word_of, same_sound, bonus_of, depth_of, letter, model
-                        )
+                        gain, after = end_word(state[node], trie[node], alpha, beta, vocabulary, model)
                         c_settled[k] += gain
                         c_state[k] = after
                         c_trie[k] = 0
@@ -322,6 +325,9 @@ def search(
                             after = -(1 + (depth_of[at] if at >= 0 else -at))
                         c_trie[k] = after
                         c_guess[k] = beta + (best_of[after] if after >= 0 else unknown - letter * after)
+                    if char < len(symbols):
+                        value, c_state[k] = score_word(state[node], symbols[char], *model)
+                        c_settled[k] += alpha * value
             c_score[k] = log_add(c_blank[k], c_without[k]) + c_settled[k] + c_guess[k]
             if c_score[k] > best:
                 best = c_score[k]
@@ -356,16 +362,17 @@ def search(
     for i in range(size):
         node = beam[i]
         acoustic[i] = log_add(with_blank[i], without[i])
+        if len(symbols) and last[node] == space:
+            node = parent[node]  # a space at the end is not read
         language[i] = settled[node]
         after = state[node]
         if use_lexicon:
             if last[node] != space and last[node] >= 0:
-                gain, after = end_word(
-                    state[node], trie[node], alpha, beta, word_of, same_sound, bonus_of, depth_of, letter, model
-                )
+                gain, after = end_word(state[node], trie[node], alpha, beta, vocabulary, model)
                 language[i] += gain
             value, after = score_word(after, end_word_id, word, first_child, log_prob, backoff, suffix)
             language[i] += alpha * value
+        node = beam[i]
         while node > 0:
             lengths[i] += 1
             node = parent[node]

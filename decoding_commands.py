@@ -90,7 +90,8 @@ def _recogniser(options: argparse.Namespace):
     from sound_search import SoundDecoder
 
     settings, hot_words = beam_settings(options), _hot_words(options)
-    if language_model is not None and options.phonemes != 0 and recogniser.knows_phonemes:
+    knows_words = language_model is not None and not language_model.of_characters
+    if knows_words and options.phonemes != 0 and recogniser.knows_phonemes:
         return recogniser.with_decoder(SoundDecoder(language_model, sound_weights(options), settings, hot_words))
     return recogniser.with_decoder(BeamDecoder(language_model, settings, hot_words))
 
@@ -176,7 +177,9 @@ def lm_train(options: argparse.Namespace) -> int:
     from text_normalization import read_sentences
 
     sentences = [sentence for path in options.texts for sentence in read_sentences(path)]
-    model = train_ngram(sentences, options.order, options.prune, options.min_count, options.max_words)
+    model = train_ngram(
+        sentences, options.order, options.prune, options.min_count, options.max_words, options.characters
+    )
     save_model(model, options.out)
     counts = ", ".join(f"{number:,} {n}-grams" for n, number in enumerate(model.num_ngrams, start=1))
     print(f"{options.out}: {len(sentences):,} sentences, {counts} ({options.out.stat().st_size / 1e6:.1f} MB)")

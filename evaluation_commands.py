@@ -43,7 +43,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if language_model is not None:
         texts[FUSED], more = _decode_with(language_model, probabilities, references, speakers, options)
         more["wer_difference"] = _difference(references, *texts.values(), speakers)
-        if posteriors[0].phonemes is not None:
+        if posteriors[0].phonemes is not None and not language_model.of_characters:
             found, more[SOUNDS] = _decode_sounds(language_model, posteriors, references, speakers, options)
             more[SOUNDS]["wer_difference"] = _difference(references, texts[FUSED], found, speakers)
             texts[f"{FUSED} and {SOUNDS}"] = found
@@ -55,7 +55,9 @@ def evaluate(options: argparse.Namespace) -> int:
         from records import add_to_record
         from transcription import released_weights
 
-        add_to_record(options.model or released_weights(), "evaluation", plain)
+        of_characters = language_model is not None and language_model.of_characters
+        part = "character_evaluation" if of_characters else "evaluation"
+        add_to_record(options.model or released_weights(), part, plain)
     if options.json:
         print(json.dumps(plain, indent=1))
         return 0

@@ -16,9 +16,10 @@ from error_rates import ErrorCounts
 from keyword_report import join, markdown_rows
 from records import read_records
 
-# as evaluations name them; what rows call the rates of the latter two
+# as evaluations name them, but for the last, which is in an evaluation of its own; what rows call the rates
 GREEDY, FUSED, SOUNDS = "greedy", "with language model", "with language model and phonemes"
-DECODINGS = {"": GREEDY, "_lm": FUSED, "_sounds": SOUNDS}
+CHARACTERS = "with a model of characters"
+DECODINGS = {"": GREEDY, "_lm": FUSED, "_sounds": SOUNDS, "_characters": CHARACTERS}
 UNITS = {"cer": "char", "wer": "word"}
 WITHOUT_EFFECT = {
     "--name": 1,
@@ -41,11 +42,15 @@ HEAD = (
     "WER % with LM",
     "CER % with phonemes too",
     "WER % with phonemes too",
+    "CER % with LM of characters",
+    "WER % with LM of characters",
     "minutes",
 )
 
 
-SELDOM = [column for column, name in enumerate(HEAD) if name.endswith("phonemes too")]  # shown where a row has them
+SELDOM = [
+    column for column, name in enumerate(HEAD) if name.endswith(("phonemes too", "characters"))
+]  # shown where a row has them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Row:
     records: tuple[dict, ...]
 
     def values(self, kind: str) -> list[float]:
-        """Return values of the seeds: 'val_loss', 'cer', 'wer', and with '_lm' or '_sounds' behind of those so decoded."""
+        """Return values of the seeds: 'val_loss', 'cer', 'wer', and with a key of `DECODINGS` behind of those so decoded."""
         if kind == "val_loss":
             return [record["scores"][kind] for record in self.records]
         if kind in UNITS:
@@ -83,14 +88,15 @@ def errors_of(record: dict, decoding: str = GREEDY, longest: float | None = None
 
     Args:
         record: of a run.
-        decoding: 'greedy' or 'with language model'.
+        decoding: a value of `DECODINGS`.
         longest: seconds; longer utterances are left out.
     """
-    utterances = record.get("evaluation", {}).get("utterances", {})
-    if decoding not in utterances:
+    part, name = ("character_evaluation", FUSED) if decoding == CHARACTERS else ("evaluation", decoding)
+    utterances = record.get(part, {}).get("utterances", {})
+    if name not in utterances:
         return None
     seconds = np.array(utterances["seconds"].split(), float)
-    return ErrorCounts.from_dict(utterances[decoding]).of(seconds <= (longest or np.inf))
+    return ErrorCounts.from_dict(utterances[name]).of(seconds <= (longest or np.inf))
 
 
 def label_of(command: str) -> str:

@@ -31,6 +31,7 @@ BLOCK = re.compile(
 
 MEASURED = {
     "evaluation": "evaluate",
+    "character_evaluation": "evaluate",
     "spotting": "measure",
     "export": "export",
 }  # parts of records with a commit of their own

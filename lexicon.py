@@ -13,7 +13,7 @@ import numpy as np
 
 from char_map import ALPHABET
 from ctc_paths import NEVER
-from ngram_model import END, NGramModel
+from ngram_model import END, NGramModel, characters_of
 from utils import text_to_int_sequence
 
 
@@ -40,13 +40,18 @@ class Lexicon:
         letter: float,
         bonus: Mapping[str, float],
     ):
-        self.use = bool(spellings)
-        words = {} if model is None else model.index
+        spelled = model is not None and model.of_characters
+        self.use = bool(spellings) or spelled
+        # the number that a model of characters has for each class
+        self.symbols = np.array(
+            [model.word_id(token) for token in characters_of(ALPHABET)] if spelled else [], np.int32
+        )
+        words = {} if model is None or spelled else model.index
         self.children, self.parents, nodes, self.depth_of = _trie(spellings, num_symbols)
         self.word_of = np.full(len(self.parents), -1, np.int32)
         self.bonus_of = np.zeros(len(self.parents), np.float64)
         self.same_sound = np.full(max(1, len(words)), -1, np.int32)
-        self.unigrams = np.zeros(1) if model is None else model.log_prob[1 : 1 + len(model.words)].astype(np.float64)
+        self.unigrams = model.log_prob[1 : 1 + len(model.words)].astype(np.float64) if words else np.zeros(1)
         self.likeliest = np.full(len(self.parents), NEVER)  # ln p of the most probable word that ends at a node
         for word, node in zip(spellings, nodes, strict=True):
             number = words.get(word, 0)
@@ -77,7 +82,7 @@ class Lexicon:
         """What `beam_search.search` needs."""
         return (
             *(self.children, self.word_of, self.same_sound, self.bonus_of, self.best, self.depth_of),
-            *(self.letter, self.unknown),
+            *(self.letter, self.unknown, self.symbols),
         )
 
 
@@ -99,12 +104,15 @@ def in_letters(
         if not word or " " in word:
             raise ValueError(f"A hot word is one word; pass the words of a phrase one by one. Received: {word!r}")
     spellings = {word: text_to_int_sequence(word) for word in (*vocabulary(model), *hot_words)}
-    return Lexicon(model, spellings, len(ALPHABET), alpha, alpha * letter_log_prob if model else 0.0, hot_words)
+    letter = 0.0 if model is None or model.of_characters else alpha * letter_log_prob
+    return Lexicon(model, spellings, len(ALPHABET), alpha, letter, hot_words)
 
 
 def vocabulary(model: NGramModel | None) -> list[str]:
-    """Return the words that a language model knows, without its special ones; none without a model."""
-    return [] if model is None else [word for word, number in model.index.items() if number > 2]
+    """Return the words that a language model knows, without its special ones; none without a model or of characters."""
+    if model is None or model.of_characters:
+        return []
+    return [word for word, number in model.index.items() if number > 2]
 
 
 def _trie(

@@ -1,7 +1,8 @@
-"""Word n-gram models: a trie in flat arrays, and looking up probabilities in it.
+"""N-gram models of words or characters: a trie in flat arrays, and looking up probabilities in it.
 
 A model gives the probability of a word after the words before it, from n-grams up to an order. Where an n-gram was not seen
-the model backs off: it drops the oldest word and pays the context's backoff weight (Katz, 1987).
+the model backs off: it drops the oldest word and pays the context's backoff weight (Katz, 1987). In a model of characters these
+stand in the place of words, with `<space>` between those that people call words.
 
 The n-grams are a trie in flat arrays, level by level: node 0 is the empty context, then come all unigrams in the order of the
 vocabulary, then all bigrams sorted by context and word, and so on. The children of a node are neighbours, so a binary search
@@ -18,6 +19,8 @@ import numpy as np
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 SPECIAL = (UNKNOWN, BEGIN, END)  # words 0, 1 and 2
+MAX_ORDER = 10
+LETTER_SPACE = "<space>"  # in models of characters
 NO_PROBABILITY = -99.0  # base 10, what ARPA files give <s>
 
 
@@ -26,7 +29,7 @@ class NGramModel:
     """A backoff n-gram model.
 
     Args:
-        order: words of the longest n-gram.
+        order: words, or characters, of the longest n-gram.
         words: the vocabulary; the first three are <unk>, <s> and </s>.
         level_starts: (order + 2,) first node of each level; level n holds the n-grams of n words, the last entry is the end.
         word: (num_nodes,) last word of each n-gram.
@@ -56,6 +59,11 @@ class NGramModel:
         return np.diff(self.level_starts)[1:].tolist()
 
     @property
+    def of_characters(self) -> bool:
+        """Whether its n-grams are of characters."""
+        return LETTER_SPACE in self.index
+
+    @property
     def begin_state(self) -> int:
         """The state at the beginning of a sentence."""
         return 1 + SPECIAL.index(BEGIN) if self.order > 1 else 0
@@ -73,16 +81,20 @@ class NGramModel:
         """Return (natural log probability of a word in a state, next state)."""
         return score_word(state, self.word_id(word), *self.arrays)
 
+    def tokens(self, sentence: str) -> list[str]:
+        """Return the words of a sentence, or its characters where the model is of characters."""
+        return characters_of(sentence) if self.of_characters else sentence.split()
+
     def sentence_scores(self, sentence: str) -> list[float]:
-        """Return the natural log probability of each word of a sentence and of its end."""
+        """Return the natural log probability of each word, or character, of a sentence and of its end."""
         state, scores = self.begin_state, []
-        for word in [*sentence.split(), END]:
-            score, state = self.score(word, state)
+        for token in [*self.tokens(sentence), END]:
+            score, state = self.score(token, state)
             scores.append(score)
         return scores
 
     def perplexity(self, sentences: Iterable[str]) -> "Perplexity":
-        """Measure how well the model predicts sentences.
+        """Measure how well the model predicts sentences; per word also where the model is of characters.
 
         Raises:
             ValueError: when there is no sentence with a word.
@@ -94,7 +106,7 @@ class NGramModel:
             if not words:
                 continue
             scores = self.sentence_scores(sentence)
-            unknown = [self.word_id(word) == 0 for word in words]
+            unknown = [self.word_id(token) == 0 for token in self.tokens(sentence)]
             num_sentences += 1
             num_words += len(words)
             num_unknown += sum(unknown)
@@ -135,6 +147,16 @@ class Perplexity:
             f"({100 * self.num_unknown / self.num_words:.1f} %); perplexity {self.perplexity:.1f}, without unknown words "
             f"{self.known_perplexity:.1f}"
         )
+
+
+def characters_of(sentence: str) -> list[str]:
+    """Return the characters of a sentence as models of characters have them.
+
+    Example:
+        >>> characters_of("oh no")
+        ['o', 'h', '<space>', 'n', 'o']
+    """
+    return [LETTER_SPACE if character == " " else character for character in " ".join(sentence.split())]
 
 
 def hash_sentences(sentences: Iterable[str]) -> np.ndarray:

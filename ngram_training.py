@@ -12,10 +12,20 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ngram_model import BEGIN, END, NO_PROBABILITY, SPECIAL, NGramModel, build_model, hash_sentences
+from ngram_model import (
+    BEGIN,
+    END,
+    LETTER_SPACE,
+    MAX_ORDER,
+    NO_PROBABILITY,
+    SPECIAL,
+    NGramModel,
+    build_model,
+    characters_of,
+    hash_sentences,
+)
 from utils import invalid_characters
 
-MAX_ORDER = 5
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # where the text is too small to estimate them
 BEGIN_ID, END_ID = SPECIAL.index(BEGIN), SPECIAL.index(END)
 
@@ -37,16 +47,18 @@ def train_ngram(
     prune: Sequence[int] = (),
     min_count: int = 1,
     max_words: int | None = None,
+    characters: bool = False,
 ) -> NGramModel:
     """Make a model from sentences.
 
     Args:
         sentences: texts of words separated by spaces, in the alphabet.
-        order: words of the longest n-gram, 1 to 5.
+        order: words, or characters, of the longest n-gram, 1 to 10.
         prune: n-grams seen at most so often are left out: one number for each order, not falling; shorter sequences are
             continued with their last number. (0, 0, 1) leaves out trigrams seen once.
         min_count: rarer words become <unk>.
         max_words: keep only so many of the most frequent words.
+        characters: make a model of characters: it knows any word, and no word as such.
 
     Raises:
         ValueError: for arguments out of range, text outside the alphabet, or no text.
@@ -61,7 +73,8 @@ def train_ngram(
     texts = [words for words in (sentence.split() for sentence in sentences) if words]
     if not texts:
         raise ValueError("There is no text to make a language model from. Expected sentences, one a line.")
-    words, tokens, position = _number_words(texts, min_count, max_words)
+    parts = [characters_of(" ".join(text)) for text in texts] if characters else texts
+    words, tokens, position = _number_words(parts, min_count, max_words)
     levels = _count(tokens, position, len(words), order)
     return build_model(
         order,
@@ -77,7 +90,7 @@ def _number_words(
     """Return (vocabulary, all words of all sentences as numbers, position of each within its sentence)."""
     flat = np.array([word for text in texts for word in text])
     found, inverse, counts = np.unique(flat, return_inverse=True, return_counts=True)
-    wrong = invalid_characters("".join(found))
+    wrong = invalid_characters("".join(word for word in found if word != LETTER_SPACE))
     if wrong:
         example = next(word for word in found if set(wrong) & set(word))
         raise ValueError(

@@ -83,7 +83,7 @@ class SoundDecoder:
         hot_words: word -> bonus in nats; those outside the vocabulary are found by their letters.
 
     Raises:
-        ValueError: for hot words outside the alphabet.
+        ValueError: for hot words outside the alphabet, and for a language model of characters.
     """
 
     def __init__(
@@ -93,6 +93,11 @@ class SoundDecoder:
         settings: BeamSettings | None = None,
         hot_words: Mapping[str, float] | None = None,
     ):
+        if language_model.of_characters:
+            raise ValueError(
+                "Phonemes are read as words of a vocabulary. Received: a language model of characters, which has none. "
+                "Pass one of words, or read letters alone with BeamDecoder."
+            )
         self.language_model, self.weights = language_model, weights or SoundWeights()
         self.letters = BeamDecoder(language_model, settings, hot_words)
         self.hot_words = dict(hot_words or {})

@@ -266,6 +266,9 @@ def _add_lm(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--prune", type=int, nargs="+", default=(), help="leave out n-grams seen so often, e.g. 0 0 1")
     train.add_argument("--min-count", type=int, default=1, help="rarer words are unknown")
     train.add_argument("--max-words", type=int, default=None, help="size of the vocabulary")
+    train.add_argument(
+        "--characters", action="store_true", help="of characters, for which orders of 6 to 10 make sense"
+    )
     train.set_defaults(run=decoding_commands.lm_train)
     perplexity = kinds.add_parser("perplexity", help="how well a model predicts a text or manifest")
     perplexity.add_argument("model", type=Path)

@@ -143,6 +143,45 @@ def test_hot_words_are_preferred_also_unknown_ones(model):
         BeamDecoder(hot_words={"björk": 1.0})
 
 
+@pytest.fixture(scope="module")
+def speller() -> NGramModel:
+    return train_ngram(["a 'a", "aa a", "a a a", "'a"], order=4, characters=True)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_with_a_model_of_characters_an_exhaustive_beam_finds_what_brute_force_finds(seed, speller):
+    settings = BeamSettings(beam_width=4000, alpha=0.7, beta=1.5).unpruned()
+    probabilities, texts = random_probabilities(seed), {}
+    for labels, value in brute_force(probabilities).items():
+        text = " ".join("".join("' a"[label] for label in labels).split())
+        texts[text] = texts.get(text, 0.0) + value
+    scores = {
+        text: math.log(value) + 0.7 * sum(speller.sentence_scores(text)) + 1.5 * len(text.split())
+        for text, value in texts.items()
+    }
+    found = BeamDecoder(speller, settings).decode(probabilities, n_best=5)
+    expected = sorted(scores.items(), key=lambda item: -item[1])[:5]
+    assert [item.text for item in found] == [text for text, _ in expected]
+    assert [item.score for item in found] == pytest.approx([score for _, score in expected], abs=1e-3)
+
+
+def test_a_model_of_characters_prefers_what_looks_like_its_text_in_words_that_it_never_saw():
+    speller = train_ngram(["queen quick quiet", "the queen", "a quill"], order=4, characters=True)
+    doubtful = np.concatenate([spelled("the q"), spelled("u", doubt=0.55, other="o"), spelled("iz")])
+    assert greedy_decode(doubtful) == "the qoiz"
+    assert BeamDecoder(speller, BeamSettings(alpha=0.5)).decode(doubtful)[0].text == "the quiz"
+
+
+def test_hot_words_are_preferred_beside_a_model_of_characters():
+    speller = train_ngram(["the cat sat", "a cat ran"], order=4, characters=True)
+    rows = np.concatenate([spelled("the "), spelled("c", doubt=0.4, other="b"), spelled("at sat")])
+    plain, hot = BeamDecoder(speller), BeamDecoder(speller, hot_words={"bat": 12.0})
+    assert plain.decode(rows)[0].text == "the cat sat"
+    found = hot.decode(rows)[0]
+    scores = 0.8 * sum(speller.sentence_scores("the bat sat")) + 3 * 1.0 + 12.0
+    assert found.text == "the bat sat" and found.language == pytest.approx(scores, abs=1e-4)
+
+
 def test_n_best_are_different_texts_in_falling_order(model):
     found = BeamDecoder(model, BeamSettings(score_margin=60)).decode(random_probabilities(1, 12, 29, 2.0), n_best=8)
     assert len({item.text for item in found}) == len(found) == 8

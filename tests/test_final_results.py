@@ -167,6 +167,14 @@ def test_rows_that_were_read_by_phonemes_too_have_columns_of_their_own(folder):
     assert "| CER % with LM | WER % with LM | CER % with phonemes too | WER % with phonemes too |" in card
 
 
+def test_rows_that_were_read_with_a_model_of_characters_have_columns_of_their_own(folder):
+    found = {"seconds": SECONDS, "with language model": counts((0, 0, 3, 9)).as_dict()}
+    write_run(folder, "spelled", "--ema 0.9", cer=0.25, day=6, character_evaluation={"utterances": found})
+    block = final_block(folder)
+    assert "| CER % with LM of characters | WER % with LM of characters |" in block and "phonemes" not in block
+    assert "| `net --ema 0.9` | 3,000,000 | 9 | 1 | 100.0 | 25.0 | 80.0 |  |  | 10.0 | 20.0 | 6 |" in block
+
+
 def test_a_folder_without_finished_runs_is_refused(tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no finished run"):

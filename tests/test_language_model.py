@@ -96,6 +96,34 @@ def test_longer_contexts_are_used_where_they_were_seen():
     assert scores["the"]["sat"] > scores["the"]["ran"] and scores["a"]["ran"] > scores["a"]["sat"]
 
 
+def test_a_model_of_characters_is_one_of_words_that_are_characters():
+    model = train_ngram(["a cab", "bad cab"], 3, (0, 0, 1), characters=True)
+    words = train_ngram(["a x c a b", "b a d x c a b"], 3, (0, 0, 1))
+    assert model.of_characters and not words.of_characters
+    assert model.sentence_scores("a  bad cab ") == pytest.approx(words.sentence_scores("a x b a d x c a b"))
+    assert model.overlap(["a cab"], min_words=2) == 1.0  # its text is one of words
+    long = train_ngram(TEXT, 10, characters=True)
+    assert long.sentence_scores("a b c a b")[-1] > math.log(0.5)
+
+
+def test_perplexities_of_models_of_characters_are_per_word():
+    model = train_ngram(["a cab", "bad cab"], 3, characters=True)
+    scores = model.sentence_scores("bad a") + model.sentence_scores("cab")
+    result = model.perplexity(["bad a", "cab"])
+    assert (result.num_words, result.num_unknown) == (3, 0)
+    assert result.perplexity == result.known_perplexity == pytest.approx(math.exp(-sum(scores) / 5))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".arpa", ".arpa.gz"])
+def test_files_of_models_of_characters_give_the_same_probabilities_back(suffix, tmp_path):
+    model = train_ngram(TEXT, 8, (0, 0, 0, 1), characters=True)
+    save_model(model, tmp_path / f"model{suffix}")
+    again = load_model(tmp_path / f"model{suffix}")
+    assert again.of_characters
+    for sentence in [*TEXT, "d d c"]:
+        assert again.sentence_scores(sentence) == pytest.approx(model.sentence_scores(sentence), abs=2e-5)
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".arpa", ".arpa.gz"])
 def test_files_give_the_same_probabilities_back(suffix, tmp_path):
     model = train_ngram(TEXT, 3, (0, 0, 1))
@@ -156,7 +184,7 @@ def test_children_are_found_by_binary_search():
     ("options", "reason"),
     [
         ({"order": 0}, "order"),
-        ({"order": 6}, "order"),
+        ({"order": 11}, "order"),
         ({"prune": (1,)}, "prune"),
         ({"prune": (0, 2, 1)}, "prune"),
     ],

@@ -102,6 +102,11 @@ def test_halves_that_were_found_apart_are_put_together(model, monkeypatch):
     assert decoder.decode(spelled(text), spoken(text))[0].text == text
 
 
+def test_a_model_of_characters_is_refused():
+    with pytest.raises(ValueError, match="which has none"):
+        SoundDecoder(train_ngram(["i went to town"], order=3, characters=True))
+
+
 def test_probabilities_of_a_diverged_model_are_refused(model):
     letters, phonemes = spelled("we go"), spoken("we go")
     for broken in ((letters, np.full_like(phonemes, np.nan)), (np.full_like(letters, np.nan), phonemes)):

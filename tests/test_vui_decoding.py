@@ -78,6 +78,20 @@ def test_evaluate_records_its_result_beside_the_weights(language_model, tiny_cor
     assert "there is none at" in capsys.readouterr().err
 
 
+def test_an_evaluation_with_a_model_of_characters_stands_beside_the_other(project, tiny_corpus, trained, capsys):
+    shutil.copytree(trained / "results", project / "copy")
+    (project / "book.txt").write_text("One two three four. Five six seven.")
+    assert vui.main(["lm", "train", "book.txt", "--order", "8", "--characters", "--out", "letters.npz"]) == 0
+    assert "8-grams" in capsys.readouterr().out
+    weights = project / "copy" / "tiny.h5"
+    command = ["evaluate", str(tiny_corpus / MANIFESTS["test"]), "--model", str(weights), "--lm", "letters.npz"]
+    assert vui.main([*command, "--record", "--json"]) == 0
+    printed, record = json.loads(capsys.readouterr().out), read_record(weights.with_suffix(".json"))
+    assert "evaluation" not in record
+    assert record["character_evaluation"]["language_model"] == printed["language_model"]
+    assert printed["language_model"]["order"] == 8
+
+
 def test_evaluate_tunes_leaving_one_speaker_out(language_model, tiny_corpus, weights, monkeypatch, capsys):
     import decoder_tuning
 
@@ -116,7 +130,7 @@ def test_lm_perplexity_of_a_text_and_of_a_manifest(language_model, project, tiny
     [
         ("lm train missing.txt --out lm.npz", "No text at missing.txt"),
         ("lm train book.txt --out lm.txt", r"ends in \.npz, \.arpa or \.arpa\.gz"),
-        ("lm train book.txt --order 9 --out lm.npz", "order must be in 1..5"),
+        ("lm train book.txt --order 11 --out lm.npz", "order must be in 1..10"),
         ("lm perplexity nothing.npz book.txt", "No language model at nothing.npz"),
         ("evaluate MANIFEST --model x.h5 --tune", "--tune chooses the weights of a language model"),
         ("evaluate MANIFEST --model x.h5 --lm nothing.npz", "No language model at nothing.npz"),
