@@ -16,10 +16,10 @@ from error_rates import ErrorCounts
 from keyword_report import join, markdown_rows
 from records import read_records
 
-# as evaluations name them, but for the last, which is in an evaluation of its own; what rows call the rates
+# as evaluations name them; what rows call the rates
 GREEDY, FUSED, SOUNDS = "greedy", "with language model", "with language model and phonemes"
-CHARACTERS = "with a model of characters"
-DECODINGS = {"": GREEDY, "_lm": FUSED, "_sounds": SOUNDS, "_characters": CHARACTERS}
+CHARACTERS = "with a language model of characters"  # has an evaluation of its own, which calls it `FUSED`
+DECODINGS = {"": GREEDY, "_lm": FUSED, "_sounds": SOUNDS}
 UNITS = {"cer": "char", "wer": "word"}
 WITHOUT_EFFECT = {
     "--name": 1,
@@ -42,15 +42,11 @@ HEAD = (
     "WER % with LM",
     "CER % with phonemes too",
     "WER % with phonemes too",
-    "CER % with LM of characters",
-    "WER % with LM of characters",
     "minutes",
 )
 
 
-SELDOM = [
-    column for column, name in enumerate(HEAD) if name.endswith(("phonemes too", "characters"))
-]  # shown where a row has them
+SELDOM = [column for column, name in enumerate(HEAD) if name.endswith("phonemes too")]  # shown where a row has them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +84,7 @@ def errors_of(record: dict, decoding: str = GREEDY, longest: float | None = None
 
     Args:
         record: of a run.
-        decoding: a value of `DECODINGS`.
+        decoding: 'greedy', `FUSED`, `SOUNDS` or `CHARACTERS`.
         longest: seconds; longer utterances are left out.
     """
     part, name = ("character_evaluation", FUSED) if decoding == CHARACTERS else ("evaluation", decoding)
@@ -147,7 +143,7 @@ def final_block(folder: str | Path) -> str:
     rows = final_rows(folder)
     if not rows:
         raise FileNotFoundError(f"{folder} holds no finished run. Train one: python vui.py train residual_birnn --help")
-    return f"{_conditions(rows)}\n\n{_table(rows)}\n\n{' '.join([*_differences(rows), *_lead(rows)])}\n"
+    return f"{_conditions(rows)}\n\n{_table(rows)}\n\n{' '.join([*_differences(rows), *_lead(rows), *_of_characters(rows)])}\n"
 
 
 def _yardstick(rows: Sequence[Row], passes: int | None = None) -> Row | None:
@@ -226,6 +222,27 @@ def _lead(rows: Sequence[Row]) -> list[str]:
                 f"`{row.label}` ({row.passes} passes) against `{yardstick.label}` ({yardstick.passes} passes), both with their "
                 f"first seed, on the same {number} utterances: {', '.join(told)}."
             )
+    return texts
+
+
+def _of_characters(rows: Sequence[Row]) -> list[str]:
+    """Return what a language model of characters makes of each row that was decoded with one, and how that differs from words."""
+    texts = []
+    for row in rows:
+        record, longest = row.records[0], row.records[0]["configuration"]["max_duration"]
+        pair = [errors_of(record, decoding, longest) for decoding in (FUSED, CHARACTERS)]
+        if None in pair:
+            continue
+        model = record["character_evaluation"]["language_model"]
+        told = []
+        for name, unit in UNITS.items():
+            change, low, high = (100 * value for value in pair[0].difference(pair[1], unit))
+            rate = 100 * pair[1].rate(unit)[0]
+            told.append(f"{name.upper()} {rate:.1f} % ({change:+.1f} points [{low:+.1f}, {high:+.1f}])")
+        texts.append(
+            f"With a language model of characters (order {model['order']}) in the place of the one of words `{row.label}` "
+            f"({row.passes} passes) has {join(told)}."
+        )
     return texts
 
 

@@ -167,12 +167,16 @@ def test_rows_that_were_read_by_phonemes_too_have_columns_of_their_own(folder):
     assert "| CER % with LM | WER % with LM | CER % with phonemes too | WER % with phonemes too |" in card
 
 
-def test_rows_that_were_read_with_a_model_of_characters_have_columns_of_their_own(folder):
-    found = {"seconds": SECONDS, "with language model": counts((0, 0, 3, 9)).as_dict()}
-    write_run(folder, "spelled", "--ema 0.9", cer=0.25, day=6, character_evaluation={"utterances": found})
-    block = final_block(folder)
-    assert "| CER % with LM of characters | WER % with LM of characters |" in block and "phonemes" not in block
-    assert "| `net --ema 0.9` | 3,000,000 | 9 | 1 | 100.0 | 25.0 | 80.0 |  |  | 10.0 | 20.0 | 6 |" in block
+def test_what_a_model_of_characters_changes_is_told(folder):
+    assert "of characters" not in final_block(folder)
+    found = {"seconds": SECONDS, "with language model": counts((0, 1, 1, 9)).as_dict()}
+    evaluation = {"utterances": found, "language_model": {"order": 7}}
+    write_run(folder, "spelled", "--ema 0.9", fused=(1, 2, 2, 0), cer=0.25, day=6, character_evaluation=evaluation)
+    # 2 of 30 characters and of 15 words up to 16 s, where words make 5; each utterance has one error less
+    assert (
+        "of characters (order 7) in the place of the one of words `net --ema 0.9` (9 passes) has "
+        "CER 6.7 % (-10.0 points [-10.0, -10.0]) and WER 13.3 % (-20.0 points [-20.0, -20.0])."
+    ) in final_block(folder)
 
 
 def test_a_folder_without_finished_runs_is_refused(tmp_path):
