@@ -99,9 +99,8 @@ def plan_batches(
         full = len(members) // size * size
         batches.extend(members[:full].reshape(-1, size))
         waiting = members[full:]
-        if batch_frames is not None and len(
-            waiting
-        ):  # the next bucket has another size: no batch of it would be full of these
+        # the next bucket has another size: no batch of it would be full of these
+        if batch_frames is not None and len(waiting):
             batches.append(waiting)
             waiting = waiting[:0]
     if rng is not None:

@@ -189,9 +189,8 @@ def mfcc_deltas(samples: np.ndarray, mfcc_dim: int = 13, title: str = "") -> tup
 
     samples = check_clip(samples)
     whole = 1 + int((len(samples) - MFCC_WINDOW * SAMPLE_RATE) // (STEP * SAMPLE_RATE))
-    coefficients = mfcc(samples, mfcc_dim=mfcc_dim)[
-        :whole
-    ]  # what follows is a window half of zeros, which would seem to move
+    # what follows is a window half of zeros, which would seem to move
+    coefficients = mfcc(samples, mfcc_dim=mfcc_dim)[:whole]
     deltas = python_speech_features.delta(coefficients, 2)
     numbers = MfccDeltas(coefficients, deltas, python_speech_features.delta(deltas, 2))
     figure, axes = plt.subplots(3, 1, figsize=(10, 6), sharex=True, layout="constrained")

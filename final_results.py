@@ -21,6 +21,7 @@ GREEDY, FUSED, SOUNDS = "greedy", "with language model", "with language model an
 CHARACTERS = "with a language model of characters"  # has an evaluation of its own, which calls it `FUSED`
 DECODINGS = {"": GREEDY, "_lm": FUSED, "_sounds": SOUNDS}
 UNITS = {"cer": "char", "wer": "word"}
+# options, and how many values each has
 WITHOUT_EFFECT = {
     "--name": 1,
     "--seed": 1,
@@ -28,7 +29,7 @@ WITHOUT_EFFECT = {
     "--resume": 0,
     "--force": 0,
     "--epochs": 1,
-}  # number of values
+}
 CORPUS = re.compile(r"--corpus \S+")
 HEAD = (
     "`vui.py train ...`",

@@ -46,9 +46,8 @@ class FrameModel:
         self.num_features = model.input_shape[-1]
         self.steps = [(_step(layer), sources) for layer, sources in _plan(model)]
         reasons = (step.needs_end for step, _ in self.steps)
-        self.needs_end: str | None = next(
-            (reason for reason in reasons if reason), None
-        )  # why it cannot go frame by frame
+        # why it cannot go frame by frame
+        self.needs_end: str | None = next((reason for reason in reasons if reason), None)
         self.reset()
 
     def reset(self) -> None:

@@ -155,9 +155,8 @@ class Classifier:
         found = np.empty((len(waveforms), len(self.labels)), np.float32)
         for start in range(0, len(waveforms), BATCH):
             piece = waveforms[start : start + BATCH]
-            padded = np.pad(
-                piece, ((0, (BATCH if len(piece) > 1 else 1) - len(piece)), (0, 0))
-            )  # few sizes to compile for
+            # few sizes to compile for
+            padded = np.pad(piece, ((0, (BATCH if len(piece) > 1 else 1) - len(piece)), (0, 0)))
             found[start : start + BATCH] = np.asarray(self.model.predict_on_batch(self.features(padded)))[: len(piece)]
         return found
 
@@ -173,9 +172,8 @@ def load_classifier(path: str | Path) -> Classifier:
     import records
 
     if Path(path).is_file():
-        Classifier.of(
-            None, {**records.read_metadata(path), "mean": 0, "std": 0}
-        )  # a recogniser is refused before it is built
+        # a recogniser is refused before it is built
+        Classifier.of(None, {**records.read_metadata(path), "mean": 0, "std": 0})
     else:
         raise FileNotFoundError(f"No weights at {path}. Train a classifier first: python vui.py keywords train DIR")
     return Classifier.of(*records.load_model(path))

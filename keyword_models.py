@@ -18,12 +18,13 @@ logging.getLogger("tensorflow").setLevel(logging.ERROR)
 WAVCEPTION_DEPTHS = (1, 1, 2, 2, 3, 3, 4, 4, 4)  # of each stage; a stage has two modules and halves the length
 WAVCEPTION_MOMENTUM = 0.9  # of batch normalisation: few steps can be afforded, and moving averages have to keep up
 MATCHBOX_BLOCKS = (13, 15, 17)  # kernel widths of the residual blocks
+# (channels, blocks, stride in frequency); dilations 1 2 4 8
 BC_STAGES = (
     (8, 2, 1),
     (12, 2, 2),
     (16, 4, 2),
     (20, 4, 1),
-)  # (channels, blocks, stride in frequency); dilations 1 2 4 8
+)
 BC_SUB_BANDS = 5
 
 
@@ -229,9 +230,8 @@ def bc_resnet(input_shape: Sequence[int] = (40, 98, 1), num_classes: int = 12, d
             name = f"stage{stage + 1}_{number + 1}"
             x = _broadcast_block(x, channels, stride if number == 0 else 1, 2**stage, dropout, name)
     x = layers.ZeroPadding2D((0, 2), name="tail_padding")(x)
-    x = layers.DepthwiseConv2D(5, use_bias=False, name="tail_depthwise")(
-        x
-    )  # over all of the 5 frequencies that are left
+    # over all of the 5 frequencies that are left
+    x = layers.DepthwiseConv2D(5, use_bias=False, name="tail_depthwise")(x)
     x = layers.Conv2D(32, 1, use_bias=False, name="tail_pointwise")(x)
     x = layers.Activation("relu", name="tail_relu")(layers.BatchNormalization(name="tail_bn")(x))
     x = layers.GlobalAveragePooling2D(name="mean")(x)
@@ -305,13 +305,10 @@ def _broadcast_block(x, channels: int, stride: int, dilation: int, dropout: floa
     if changes:
         x = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_widen")(x)
         x = layers.Activation("relu", name=f"{name}_widen_relu")(layers.BatchNormalization(name=f"{name}_widen_bn")(x))
-    if (
-        stride > 1
-    ):  # Keras has no stride along one axis in a depthwise convolution: pad as PyTorch does, and take every other
-        x = layers.DepthwiseConv2D((3, 1), padding="same", use_bias=False, name=f"{name}_frequency")(x)
+    x = layers.DepthwiseConv2D((3, 1), padding="same", use_bias=False, name=f"{name}_frequency")(x)
+    # Keras has no stride along one axis in a depthwise convolution: pad as PyTorch does, and take every other
+    if stride > 1:
         x = layers.MaxPooling2D((1, 1), strides=(stride, 1), name=f"{name}_stride")(x)
-    else:
-        x = layers.DepthwiseConv2D((3, 1), padding="same", use_bias=False, name=f"{name}_frequency")(x)
     two_d = x = _sub_spectral_norm(x, name)
     x = layers.AveragePooling2D((x.shape[1], 1), name=f"{name}_mean")(x)  # (batch, 1, num_frames, channels)
     x = layers.DepthwiseConv2D(
@@ -351,10 +348,11 @@ ZOO = {
     "matchboxnet": matchboxnet,
     "bc_resnet": bc_resnet,
 }
+# what each is built for, a kind of `keyword_features`
 FEATURES = {
     **dict.fromkeys(("perceptron", "one_conv", "two_conv", "two_conv_dropout", "lstm"), "mfcc_image"),
     "light_cnn": "spectrogram",
     "wavception": "raw",
     "matchboxnet": "mfcc",
     "bc_resnet": "logmel",
-}  # what each is built for, a kind of `keyword_features`
+}

@@ -29,12 +29,13 @@ BLOCK = re.compile(
     re.DOTALL,
 )
 
+# parts of records with a commit of their own
 MEASURED = {
     "evaluation": "evaluate",
     "character_evaluation": "evaluate",
     "spotting": "measure",
     "export": "export",
-}  # parts of records with a commit of their own
+}
 DOCUMENTS = ("README.md", "results/released/README.md")
 
 

@@ -45,9 +45,8 @@ class UtteranceNormalization(layers.Layer):
     """
 
     def __init__(self, **options):
-        super().__init__(
-            **{"dtype": "float32", **options}
-        )  # sums over many frames, also where other layers calculate coarsely
+        # sums over many frames, also where other layers calculate coarsely
+        super().__init__(**{"dtype": "float32", **options})
 
     def call(self, inputs):
         """Return normalised features of the same shape."""

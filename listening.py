@@ -103,9 +103,8 @@ class Listener:
             return self.stream.text
         begun = time.perf_counter()
         text = greedy_decode(self._posteriors(growing.samples).letters)
-        self.wait = max(
-            self.partial, 2 * (time.perf_counter() - begun)
-        )  # at least half of the time is left for the rest
+        # at least half of the time is left for the rest
+        self.wait = max(self.partial, 2 * (time.perf_counter() - begun))
         return text
 
     def _posteriors(self, samples: np.ndarray) -> Posteriors:
@@ -115,9 +114,8 @@ class Listener:
             return Posteriors(np.empty((0, self.recogniser.model.output_shape[-1]), np.float32))
         if self.frames is None:
             return self.recogniser.posteriors(samples)
-        return Posteriors(
-            self.frames.whole(features)
-        )  # a stream that shares the frames begins anew with the next piece
+        # a stream that shares the frames begins anew with the next piece
+        return Posteriors(self.frames.whole(features))
 
 
 # -------------------------------------------------------------------------------------------------- terminal

@@ -25,16 +25,14 @@ FALSE_ALARMS = 0.001  # share of clips that would count as outliers if each comp
 class PointCloud:
     """Clips by the first three principal components of their spectra, and those that stand out."""
 
-    points: (
-        np.ndarray
-    )  # (num_clips, 3) in dB: 1 means that the 161 levels differ from the mean clip's by a root sum square of 1
+    # (num_clips, 3) in dB: 1 means that the 161 levels differ from the mean clip's by a root sum square of 1
+    points: np.ndarray
     words: tuple[str, ...]  # of each clip
     names: tuple[str, ...]  # of each clip
     explained: np.ndarray  # (3,): share of the variance in each component, 0..1
     distances: np.ndarray  # (num_clips,): from the median, in robust standard deviations of each component
-    unexplained: (
-        np.ndarray
-    )  # (num_clips,): dB, root mean square over frequencies, of what the three components leave out
+    # (num_clips,): dB, root mean square over frequencies, of what the three components leave out
+    unexplained: np.ndarray
     levels: np.ndarray  # (num_clips,): dB relative to 1
     threshold: float  # distance above which a clip is an outlier
 

@@ -79,9 +79,8 @@ class CorpusIndex:
     files: dict[str, tuple[str, ...]]  # word -> keys of its clips, sorted
     backgrounds: tuple[str, ...]  # keys of the background recordings
     skipped: tuple[str, ...]  # what was passed over, and why
-    speaker_parts: dict[
-        str, str
-    ]  # of the corpus's own lists: speaker -> 'validation' or 'testing'; empty without lists
+    # of the corpus's own lists: speaker -> 'validation' or 'testing'; empty without lists
+    speaker_parts: dict[str, str]
     has_lists: bool
 
     @property

@@ -109,10 +109,11 @@ def _render(job: dict) -> dict:
     audio, words, num_missing = speak_counted(
         job["text"], voice.name, rate, voice.pitch, voice.pitch_range, voice.formant_shift
     )
+    # without espeak's own silence
     start, end = (
         int(words[0][1] * SAMPLE_RATE),
         int(words[-1][2] * SAMPLE_RATE) + 1,
-    )  # without espeak's own silence
+    )
     lead = int(rng.uniform(0.08, 0.25) * SAMPLE_RATE)
     samples = record(audio[start:end], lead, rng)
     shift = (lead - start) / SAMPLE_RATE

@@ -99,11 +99,12 @@ def test_errors_of_boundaries_are_positive_where_the_alignment_is_late():
         (lambda x: layers.Conv1D(4, 11, strides=2, padding="valid")(x), 0.02, 0.06),  # centred on frame 5 of 0..10
         (lambda x: layers.Conv1D(4, 3, padding="same")(x), 0.01, 0.01),
         (lambda x: layers.Conv1D(4, 5, padding="causal", dilation_rate=2)(x), 0.01, 0.01),
+        # centred on 0, 2, ...
         (
             lambda x: layers.Conv1D(4, 11, strides=2)(layers.ZeroPadding1D((5, 5))(x)),
             0.02,
             0.01,
-        ),  # centred on 0, 2, ...
+        ),
         (lambda x: layers.Cropping1D((3, 1))(x), 0.01, 0.04),
         (lambda x: layers.MaxPooling1D(2, padding="valid")(layers.Conv1D(4, 3, padding="valid")(x)), 0.02, 0.025),
     ],

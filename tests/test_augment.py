@@ -116,13 +116,14 @@ def test_a_speed_out_of_range_is_refused(factor):
 
 # ---------------------------------------------------------------------------------------------------- noise
 
+# dB per octave: 10 log10 of 2 ** exponent
 SLOPES = {
     "white": 0,
     "pink": -3.01,
     "blue": 3.01,
     "brown": -6.02,
     "violet": 6.02,
-}  # dB per octave: 10 log10 of 2 ** exponent
+}
 
 
 @pytest.mark.parametrize("colour", NOISES)

@@ -48,9 +48,8 @@ def test_a_low_tone_needs_the_logarithm_and_another_rate_ends_at_its_half():
 
 def test_mel_bands_lie_where_librosa_puts_them_and_a_tone_is_in_its_own():
     _, numbers = mel_spectrogram(tone(1000), num_mels=40)
-    filters = librosa.filters.mel(
-        sr=16_000, n_fft=16_000, n_mels=40
-    )  # 1 Hz apart: the peak of a triangle is its centre
+    # 1 Hz apart: the peak of a triangle is its centre
+    filters = librosa.filters.mel(sr=16_000, n_fft=16_000, n_mels=40)
     np.testing.assert_allclose(numbers.frequencies, filters.argmax(axis=1), atol=1.0)
     assert numbers.decibels.max() == 0 and numbers.decibels.min() >= -80
     loudest = numbers.decibels[10:-10].mean(axis=0).argmax()

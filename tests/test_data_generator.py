@@ -176,9 +176,10 @@ def test_a_batch_holds_the_normalised_features_and_labels_of_the_files_and_zeros
         num_frames = 49 + round(12.5 * index)  # 0.5 s and an eighth more each: 8,000 + 2,000 index samples
         assert inputs["input_length"][row] == len(truth[index])
         assert abs(len(truth[index]) - num_frames) <= 1
+        # float16: half a unit at -20 is 0.008, divided by a deviation of about 1
         np.testing.assert_allclose(
             inputs["the_input"][row, : len(truth[index])], (truth[index] - mean) / std, atol=0.02
-        )  # float16: half a unit at -20 is 0.008, divided by a deviation of about 1
+        )
         assert not inputs["the_input"][row, len(truth[index]) :].any()
         text = lines[index]["text"]
         assert inputs["label_length"][row] == len(text)

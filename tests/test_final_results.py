@@ -197,6 +197,7 @@ def test_the_card_gives_rates_of_groups_and_where_the_weights_come_from(folder):
         "utterances of", "---", "all", "up to 16 s", "women (1)", "men (1)", "speaker 1", "speaker 2",
     }  # fmt: skip
     cells = [cell.strip().split(" ")[0] for cell in table["women (1)"].split("|")[2:-1]]
+    # 12 seconds; 4 of 20 characters, 4 of 10 words; fused 2 and 2
     assert cells == [
         "2",
         "0.00",
@@ -204,7 +205,7 @@ def test_the_card_gives_rates_of_groups_and_where_the_weights_come_from(folder):
         "40.0",
         "10.0",
         "20.0",
-    ]  # 12 seconds; 4 of 20 characters, 4 of 10 words; fused 2 and 2
+    ]
     assert table["all"].split("|")[4].strip().startswith("27.5 [")
     assert "of 4 utterances 0 % come out without a wrong word" in card and "25 % are right" in card
 

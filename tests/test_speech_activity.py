@@ -153,9 +153,8 @@ def test_guessed_boundaries_lie_where_the_sound_changes(monkeypatch):
 def test_the_mean_frequency_is_weighted_by_power():
     samples = 0.5 * np.sin(2 * np.pi * 500 * TIME) + 0.25 * np.sin(2 * np.pi * 3000 * TIME)
     _, numbers = marked_spectrogram(samples, ["both"], [0.0, 1.0])
-    assert numbers.marks[0].centroid == pytest.approx(
-        (4 * 500 + 3000) / 5
-    )  # half the amplitude, a quarter of the power
+    # half the amplitude, a quarter of the power
+    assert numbers.marks[0].centroid == pytest.approx((4 * 500 + 3000) / 5)
 
 
 def test_given_boundaries_are_drawn_and_each_part_measured():

@@ -24,9 +24,8 @@ class ToneClassifier:
 
     def probabilities(self, waveforms):
         self.sizes.append(len(waveforms))
-        words = np.minimum(
-            1, np.abs(np.einsum("ws,sk->wk", waveforms, WAVES)) / (0.5 * 0.25 * 3200)
-        )  # 1: the whole tone is in the window
+        # 1: the whole tone is in the window
+        words = np.minimum(1, np.abs(np.einsum("ws,sk->wk", waveforms, WAVES)) / (0.5 * 0.25 * 3200))
         return np.stack([1 - words.sum(axis=1), *words.T, np.zeros(len(words))], axis=1).astype(np.float32)
 
 
@@ -82,9 +81,8 @@ def test_a_stretch_that_reaches_the_end_counts():
 def test_smoothing_averages_around_a_window_and_counts_zeros_beyond_the_recording():
     rows = column(0, 0, 0.9, 0.6, 0.6, 0, 0, 0, 0.9, 0)
     settings = SpotSettings(threshold=0.5, smoothing=3, refractory=0)
-    (event,) = find_events(
-        rows, ("go",), settings
-    )  # scores 0.3 at 1, 0.5 at 2, 0.7 at 3, 0.4 at 4; the single 0.9 has 0.3
+    # scores 0.3 at 1, 0.5 at 2, 0.7 at 3, 0.4 at 4; the single 0.9 has 0.3
+    (event,) = find_events(rows, ("go",), settings)
     assert event.score == pytest.approx(0.7)
     assert event.time == pytest.approx((0.2 * 0.5 + 0.3 * 0.7) / 1.2)
     assert find_events(column(0.9), ("go",), settings) == []  # 0.3: one window is not enough at the edge either

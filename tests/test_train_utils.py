@@ -247,9 +247,8 @@ def test_transcripts_longer_than_the_output_are_left_out_and_named(corpus, capsy
     train_tiny(epochs=1, verbose=1)
     printed = capsys.readouterr().out
     assert "Left out of train, since CTC cannot align them:" in printed
-    assert (
-        "train-0.flac: the transcript needs 79 output frames, the model gives 49" in printed
-    )  # a blank between equal letters
+    # a blank between equal letters
+    assert "train-0.flac: the transcript needs 79 output frames, the model gives 49" in printed
     assert tiny_record()["epochs"] == 1 and "9 training and 4 validation utterances" in printed
 
 

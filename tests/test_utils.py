@@ -133,9 +133,8 @@ def test_mfccs_follow_the_textbook_steps(noise):
     mels = np.linspace(0, 2595 * math.log10(1 + 8000 / 700), 28)
     edges = np.floor(513 * 700 * (10 ** (mels / 2595) - 1) / 16_000)
     bins = np.arange(257)
-    filters = np.array(
-        [np.interp(bins, edges[i : i + 3], [0, 1, 0], left=0, right=0) for i in range(26)]
-    )  # triangles, 0 outside
+    # triangles, 0 outside
+    filters = np.array([np.interp(bins, edges[i : i + 3], [0, 1, 0], left=0, right=0) for i in range(26)])
     cepstra = scipy.fft.dct(np.log(power @ filters.T), type=2, norm="ortho")[:, :13]
     cepstra *= 1 + 11 * np.sin(np.pi * np.arange(13) / 22)
     cepstra[:, 0] = np.log(power.sum(axis=1))
