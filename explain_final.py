@@ -249,17 +249,18 @@ def ablation_figure(folder: str | Path, labels: Sequence[str] | None = None) -> 
     rows = final_rows(folder)
     names = list(labels or (f"{row.label} ({row.passes} pass{'es' * (row.passes > 1)})" for row in rows))
     lines = [textwrap.fill(name, LABEL_WIDTH, break_on_hyphens=False) for name in names]
-    height = sum(0.25 + 0.2 * (1 + text.count("\n")) for text in lines) + 1
-    figure, ax = plt.subplots(figsize=(10, height), layout="constrained")
+    heights = np.array([0.25 + 0.18 * (1 + text.count("\n")) for text in lines])  # inches
+    places = np.cumsum(heights) - heights / 2
+    figure, ax = plt.subplots(figsize=(10, heights.sum() + 0.8), layout="constrained")
     told = []
-    for place, (row, name) in enumerate(zip(rows, names, strict=True)):
+    for place, row, name in zip(places, rows, names, strict=True):
         values = 100 * np.array(row.values("cer"))
-        ax.barh(place, values.mean(), color=seaborn.color_palette("colorblind")[0], alpha=0.6)
+        ax.barh(place, values.mean(), height=0.3, color=seaborn.color_palette("colorblind")[0], alpha=0.6)
         ax.plot(values, np.full(len(values), place), "o", color="0.2", markersize=4)
         ax.annotate(f"{values.mean():.1f}", (values.max(), place), (8, 0), textcoords="offset points", va="center")
         told.append(f"{name} {values.mean():.1f} %")
-    ax.set_yticks(range(len(rows)), lines)
-    ax.invert_yaxis()
+    ax.set_yticks(places, lines)
+    ax.set_ylim(heights.sum(), 0)
     highest = 100 * max(max(row.values("cer")) for row in rows)
-    ax.set(xlabel="character error rate, greedy (%)", xlim=(0, 1.12 * highest))  # with room for the numbers
+    ax.set(xlabel="character error rate, greedy (%)", xlim=(0, 1.16 * highest))  # with room for the numbers
     return figure, f"Character error rates: {'; '.join(told)}."
