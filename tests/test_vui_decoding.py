@@ -296,6 +296,17 @@ def test_models_that_know_phonemes_are_read_by_both(phonetic, tiny_corpus, clip,
     assert load_recogniser().knows_phonemes
 
 
+def test_a_model_of_characters_reads_letters_alone_where_phonemes_are_known_too(phonetic, project, tiny_corpus, clip):
+    (project / "book.txt").write_text("One two three four. Five six seven.")
+    assert vui.main(["lm", "train", "book.txt", "--order", "6", "--characters", "--out", "letters.npz"]) == 0
+    command = ["--model", str(phonetic / "recogniser.h5"), "--lm", "letters.npz"]
+    assert vui.main(["transcribe", clip, *command]) == 0
+    assert vui.main(["evaluate", str(tiny_corpus / MANIFESTS["test"]), *command, "--record"]) == 0
+    found = read_record(phonetic / "recogniser.json")["character_evaluation"]
+    assert "phonemes" not in found["language_model"]
+    assert set(found["utterances"]) == {"seconds", "greedy", "with language model"}
+
+
 def test_greedy_and_a_language_model_exclude_each_other(released, clip, capsys):
     for more in (["--lm", "lm.npz"], ["--hot-words", "basket"]):
         assert vui.main(["transcribe", clip, "--greedy", *more]) == 1
