@@ -1,5 +1,6 @@
 """The README's result blocks follow the records, and records of uncommitted code are found."""
 
+import json
 import shutil
 import subprocess
 
@@ -109,6 +110,14 @@ def test_a_record_from_uncommitted_code_is_found(root, changes):
     write_run(root / "results" / "real", "model_2", [150.0, 100.0], **changes)
     update(root)
     assert check_project(root) == ["real/model_2.json comes from uncommitted code; train it again."]
+
+
+@pytest.mark.parametrize("part", ["evaluation", "character_evaluation"])
+def test_an_evaluation_by_uncommitted_code_is_found(root, part):
+    path = root / "results" / "real" / "model_2.json"
+    measured = {"clean": False, "commit": "0123", "command": "python vui.py evaluate DIR/valid_corpus.json --record"}
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {part: measured}), encoding="utf-8")
+    assert "real/model_2.json comes from uncommitted code; evaluate it again." in check_project(root)
 
 
 def test_histories_without_any_record_are_an_error_with_the_fix(root):
