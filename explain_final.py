@@ -1,4 +1,5 @@
-"""Figures of the final model: what it hears in training, how far it sees, what company does to it, what each part brought."""
+"""Figures of the final model: what it hears in training, how far it sees, what it guesses on the way, what company does to it,
+what each part brought."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -8,11 +9,14 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from acoustic import INTERMEDIATE, heads_of
 from augment import Augmentation, speed_perturb
 from corpora import Utterance
-from decoding import class_labels
+from decoding import class_labels, greedy_decode
+from error_rates import edit_counts
 from figures import curve_style
 from final_results import final_rows
 from phonemes import PHONEMES
@@ -223,17 +227,57 @@ def sounds_figure(recogniser: Recogniser, path: str | Path, truth: str) -> tuple
     names = {"phonemes": [*PHONEMES, "blank"], "letters": class_labels(posteriors.letters.shape[1])}
     figure, axes = plt.subplots(2, 1, figsize=(10, 8), sharex=True, layout="constrained")
     for ax, kind in zip(axes, readings, strict=True):
-        rows = getattr(posteriors, kind)[:, :-1]  # without the blank
-        shown = np.flatnonzero(rows.max(axis=0) >= min(LEAST_SHOWN, rows.max()))
-        ax.imshow(rows[:, shown].T, aspect="auto", cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
-        labels = ["␣" if names[kind][row] == " " else names[kind][row] for row in shown]
-        ax.set_yticks(range(len(shown)), labels, fontsize=7)
-        ax.set_title(f"{kind}, with the language model: {readings[kind]}", loc="left", fontsize=10)
-        ax.grid(visible=False)
+        title = f"{kind}, with the language model: {readings[kind]}"
+        _draw_classes(ax, getattr(posteriors, kind), names[kind], title)
     axes[-1].set_xlabel("output frame")
     figure.suptitle(f"both: {both}\ntrue: {truth}", x=0.01, ha="left", fontsize=10)
     told = "; ".join(f"from {kind} alone: {text}" for kind, text in readings.items())
     return figure, f"Probabilities of phonemes and letters. Read {told}; from both: {both}; said was: {truth}."
+
+
+def drafts_figure(recogniser: Recogniser, path: str | Path, truth: str) -> tuple[Figure, str]:
+    """Draw the letters that a network guesses on the way, and those it ends with, with what is read from each greedily.
+
+    Args:
+        recogniser: whose model guesses letters on the way (`heads` of `residual_birnn_model`).
+        path: a recording.
+        truth: what is said in it.
+
+    Returns:
+        (figure, alternative text).
+
+    Raises:
+        ValueError: for a model that guesses no letters before its end.
+    """
+    model, heads = recogniser.model, heads_of(recogniser.model, INTERMEDIATE)
+    if not heads:
+        raise ValueError(f"{model.name} guesses no letters on the way. Expected a model built with heads=(1,), say.")
+    guesses = [keras.layers.Activation("softmax", name=f"draft_{head.name}")(head.output) for head in heads]
+    drafts = keras.Model(model.inputs, [*guesses, model.outputs[0]])
+    features = recogniser.normalise(recogniser.settings.extract(read_audio(path)))
+    figure, axes = plt.subplots(
+        len(heads) + 1, 1, figsize=(10, 3.6 * (len(heads) + 1)), sharex=True, layout="constrained"
+    )
+    told = []
+    for ax, head, output in zip(axes, [*heads, None], drafts.predict_on_batch(features[None]), strict=True):
+        letters = np.asarray(output)[0]
+        text = greedy_decode(letters)
+        where = f"behind recurrent layer {head.name.removeprefix(INTERMEDIATE)}" if head else "at the end"
+        told.append(f"{where}: {text} (CER {100 * sum(edit_counts(truth, text)) / len(truth):.0f} %)")
+        _draw_classes(ax, letters, class_labels(letters.shape[1]), told[-1])
+    axes[-1].set_xlabel("output frame")
+    figure.suptitle(f"true: {truth}", x=0.01, ha="left", fontsize=10)
+    return figure, f"Probabilities of letters, and what is read from them, {'; '.join(told)}; said was: {truth}."
+
+
+def _draw_classes(ax: Axes, probabilities: np.ndarray, names: Sequence[str], title: str) -> None:
+    """Draw (num_output_frames, num_classes) as rows of the classes, those that are never probable and the blank left out."""
+    rows = probabilities[:, :-1]
+    shown = np.flatnonzero(rows.max(axis=0) >= min(LEAST_SHOWN, rows.max()))
+    ax.imshow(rows[:, shown].T, aspect="auto", cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_yticks(range(len(shown)), ["␣" if names[row] == " " else names[row] for row in shown], fontsize=7)
+    ax.set_title(title, loc="left", fontsize=10)
+    ax.grid(visible=False)
 
 
 def ablation_figure(folder: str | Path, labels: Sequence[str] | None = None) -> tuple[Figure, str]:

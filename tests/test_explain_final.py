@@ -6,6 +6,7 @@ import pytest
 import soundfile
 
 import explain_final
+from char_map import char_map
 from corpora import read_manifest
 from explain_final import (
     ablation_figure,
@@ -14,6 +15,7 @@ from explain_final import (
     company_figure,
     context_figure,
     convolution_context,
+    drafts_figure,
     sounds_figure,
     splicing_figure,
 )
@@ -128,3 +130,20 @@ def test_the_figure_of_sounds_shows_what_is_read_from_letters_phonemes_and_both(
     figure, alt = sounds_figure(letters_alone.with_decoder(decoder), clips[1], "a cat")
     assert [ax.get_title(loc="left").split(",")[0] for ax in figure.axes] == ["phonemes", "letters"]
     assert "from phonemes alone" in alt and "said was: a cat" in alt
+
+
+def test_the_figure_of_drafts_shows_letters_on_the_way_and_at_the_end(clips):
+    keras.utils.set_random_seed(0)
+    options = {"units": 4, "filters": 4, "recur_layers": 3, "print_summary": False}
+    with pytest.raises(ValueError, match="guesses no letters on the way"):
+        drafts_figure(recogniser(residual_birnn_model(**options), "logmel"), clips[1], "a cat")
+    model = residual_birnn_model(heads=(1,), phoneme_heads=(2,), **options)
+    head = model.get_layer("intermediate_1")  # it is made to be sure of one letter, and so is the end
+    head.set_weights([np.zeros_like(head.kernel), 20.0 * np.eye(29)[char_map["c"]]])
+    end = model.get_layer("time_distributed")
+    end.set_weights([np.zeros_like(end.kernel), 20.0 * np.eye(29)[char_map["a"]]])
+    figure, alt = drafts_figure(recogniser(model, "logmel"), clips[1], "a cat")
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles == ["behind recurrent layer 1: c (CER 80 %)", "at the end: a (CER 80 %)"]
+    assert [[label.get_text() for label in ax.get_yticklabels()] for ax in figure.axes] == [["c"], ["a"]]
+    assert all(title in alt for title in titles) and "said was: a cat" in alt
