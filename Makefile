@@ -12,7 +12,9 @@ PARALLEL := -n 2 --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # glibc then asks Linux for huge pages: fresh 30 MB arrays cost far fewer page faults (NOTES.md in benchmarks/ has the figures)
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
-# modules are compiled when they are first imported, not all of them before
+# modules are compiled when they are first imported, not all of them before; what was compiled is kept, also where the environment
+# says otherwise (many containers do), since compiling them anew takes each process some ten seconds
+export PYTHONDONTWRITEBYTECODE :=
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: report study test test-all lint format lab bench clean help

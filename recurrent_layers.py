@@ -10,6 +10,7 @@ GPU, where cuDNN is the fast way) they leave to Keras.
 """
 
 import functools
+import os
 from collections.abc import Callable
 
 import keras
@@ -87,7 +88,29 @@ def _compiled(function: Callable) -> Callable:
         return function
     import tensorflow as tf
 
+    _without_notice()
     return tf.function(function, jit_compile=True)
+
+
+@functools.cache
+def _without_notice() -> None:
+    """Compile a first small program while standard error leads nowhere.
+
+    TensorFlow announces its first program by XLA there, as a warning, whatever `TF_CPP_MIN_LOG_LEVEL` says (its issue 100442).
+    """
+    import tensorflow as tf
+
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":  # its messages are wanted
+        return
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        with tf.init_scope():  # now, also where a larger program is being traced
+            tf.function(lambda x: x + 1.0, jit_compile=True)(0.0)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @functools.cache
