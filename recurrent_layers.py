@@ -12,6 +12,7 @@ GPU, where cuDNN is the fast way) they leave to Keras.
 import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 from keras import layers, ops
@@ -104,7 +105,7 @@ def _without_notice() -> None:
         return
     kept = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nowhere:
+        with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
         with tf.init_scope():  # now, also where a larger program is being traced
             tf.function(lambda x: x + 1.0, jit_compile=True)(0.0)
