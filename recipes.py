@@ -25,7 +25,7 @@ SMALL_CORPUS: dict[str, Any] = {
 # rates after each. Novel sentences need the times of words, which `vui.py data words` adds to a corpus.
 FINAL: dict[str, Any] = {
     **SMALL_CORPUS,
-    "epochs": 24,
+    "epochs": 26,
     "warmup_epochs": 0.5,
     "ema": 0.999,
     "monitor": "val_cer",
