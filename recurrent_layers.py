@@ -103,7 +103,10 @@ def _without_notice() -> None:
 
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") == "0":  # its messages are wanted
         return
-    kept = os.dup(2)
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error to keep clean
+        return
     try:
         with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)

@@ -1,11 +1,17 @@
 """Recipes: what `vui.py train NAME` does unless told otherwise."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 import train_utils
 import vui
 from recipes import RECIPES
+from records import load_model
 from sample_models import ZOO, build
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -39,6 +45,21 @@ def test_recipes_belong_to_models_and_hold_options_that_there_are():
         options = vars(vui._parser(recipe).parse_args(["train", name]))
         assert set(recipe) <= set(vars(vui._parser().parse_args(["train", name])))
         assert {key: options[key] for key in recipe} == recipe
+
+
+def test_the_released_weights_are_those_of_the_final_recipe(capsys):
+    released = ROOT / "results" / "released"
+    used = json.loads((released / "recogniser.json").read_text(encoding="utf-8"))["configuration"]
+    recipe = RECIPES["final_model"]
+    same = ("epochs", "splice", "monitor", "schedule", "warmup_epochs", "max_duration")
+    assert {key: used[key] for key in same} == {key: recipe[key] for key in same}
+    assert used["speeds"] == list(recipe["speeds"]) and used["minibatch_size"] == recipe["batch_size"]
+    assert used["optimizer"]["config"]["ema_momentum"] == recipe["ema"]
+    weights, model = load_model(released / "recogniser.h5")[0], build("final_model", 80)
+    shapes = [[(layer.name, [w.shape for w in layer.weights]) for layer in net.layers] for net in (weights, model)]
+    assert shapes[0] == shapes[1]
+    for name in ("conv", "conv_dropout"):
+        assert weights.get_layer(name).get_config() == model.get_layer(name).get_config()
 
 
 @pytest.mark.parametrize(
