@@ -285,13 +285,14 @@ def ablation_figure(folder: str | Path, labels: Sequence[str] | None = None) -> 
 
     Args:
         folder: of the run records; see `final_results.final_rows`.
-        labels: what to call the rows; None: their command lines.
+        labels: what to call the rows; None: number and command line, as in the table.
 
     Returns:
         (figure, alternative text).
     """
     rows = final_rows(folder)
-    names = list(labels or (f"{row.label} ({row.passes} pass{'es' * (row.passes > 1)})" for row in rows))
+    numbered = (f"{k}: {row.label} ({row.passes} pass{'es' * (row.passes > 1)})" for k, row in enumerate(rows, start=1))
+    names = list(labels or numbered)
     lines = [textwrap.fill(name, LABEL_WIDTH, break_on_hyphens=False) for name in names]
     heights = np.array([0.25 + 0.18 * (1 + text.count("\n")) for text in lines])  # inches
     places = np.cumsum(heights) - heights / 2

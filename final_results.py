@@ -32,12 +32,13 @@ WITHOUT_EFFECT = {
 }
 CORPUS = re.compile(r"--corpus \S+")
 HEAD = (
-    "`vui.py train ...`",
+    "row: `vui.py train ...`",
     "parameters",
     "passes",
     "seeds",
     "loss",
     "CER %",
+    "change",
     "WER %",
     "CER % with LM",
     "WER % with LM",
@@ -47,7 +48,8 @@ HEAD = (
 )
 
 
-SELDOM = [column for column, name in enumerate(HEAD) if name.endswith("phonemes too")]  # shown where a row has them
+# shown where a row has them
+SELDOM = [column for column, name in enumerate(HEAD) if name == "change" or name.endswith("phonemes too")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +136,7 @@ def final_rows(folder: str | Path) -> list[Row]:
 
 
 def final_block(folder: str | Path) -> str:
-    """Return the Markdown of the ablation: conditions, a row for each command line, and which differences count.
+    """Return the Markdown of the ablation: conditions, a row for each command line, which differences count, what leads.
 
     Rows are compared with the one without options, the yardstick.
 
@@ -144,7 +146,9 @@ def final_block(folder: str | Path) -> str:
     rows = final_rows(folder)
     if not rows:
         raise FileNotFoundError(f"{folder} holds no finished run. Train one: python vui.py train residual_birnn --help")
-    return f"{_conditions(rows)}\n\n{_table(rows)}\n\n{' '.join([*_differences(rows), *_lead(rows), *_of_characters(rows)])}\n"
+    told = [f"- {text}" for text in (*_lead(rows), *_of_characters(rows))]
+    parts = (_conditions(rows), _table(rows), _rule(rows), "\n".join(told))
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _yardstick(rows: Sequence[Row], passes: int | None = None) -> Row | None:
@@ -167,12 +171,17 @@ def _conditions(rows: Sequence[Row]) -> str:
 
 def _table(rows: Sequence[Row]) -> str:
     lines = []
-    for row in rows:
-        cells = [f"`{row.label}`", f"{row.records[0]['parameters']:,}", f"{row.passes}", f"{len(row.records)}"]
+    for number, row in enumerate(rows, start=1):
+        cells = [
+            f"{number}: `{row.label}`",
+            f"{row.records[0]['parameters']:,}",
+            f"{row.passes}",
+            f"{len(row.records)}",
+        ]
         cells.append(_mean_text(row.values("val_loss")))
         kinds = [kind + how for how in DECODINGS for kind in UNITS]
-        cells += [_mean_text(100 * np.array(row.values(kind))) for kind in kinds]
-        lines.append([*cells, f"{row.minutes:.0f}"])
+        rates = [_mean_text(100 * np.array(row.values(kind))) for kind in kinds]
+        lines.append([*cells, rates[0], _change_text(rows, row), *rates[1:], f"{row.minutes:.0f}"])
     used = [column for column in range(len(HEAD)) if column not in SELDOM or any(line[column] for line in lines)]
     return markdown_rows([HEAD[k] for k in used], [[line[k] for k in used] for line in lines])
 
@@ -185,24 +194,35 @@ def _mean_text(values: Sequence[float]) -> str:
     return f"{np.mean(values):.1f}{deviation}"
 
 
-def _differences(rows: Sequence[Row]) -> list[str]:
-    """Return for each number of passes which rows differ from the first by more than twice the spread over its seeds."""
-    texts = []
-    for passes in sorted({row.passes for row in rows}):
-        first = _yardstick(rows, passes)
-        others = [row for row in rows if row.passes == passes and row is not first]
-        if first is None or not others or len(first.records) < 2:
-            continue
-        spread = 100 * float(np.std(first.values("cer"), ddof=1))
-        told = []
-        for row in others:
-            change = 100 * float(np.mean(row.values("cer")) - np.mean(first.values("cer")))
-            told.append(f"`{row.label}` {change:+.1f} ({'counts' if abs(change) > 2 * spread else 'does not count'})")
-        texts.append(
-            f"CER against `{first.label}` after {passes} passes, in points (a difference counts above {2 * spread:.1f}, "
-            f"twice the spread over seeds): {join(told)}."
-        )
-    return texts
+def _spread(rows: Sequence[Row], passes: int) -> float | None:
+    """Return the deviation of CER over seeds, in points: root mean square over the rows with several and so many passes."""
+    several = [row.values("cer") for row in rows if row.passes == passes and len(row.records) > 1]
+    return 100 * float(np.sqrt(np.mean([np.var(values, ddof=1) for values in several]))) if several else None
+
+
+def _change_text(rows: Sequence[Row], row: Row) -> str:
+    """Return by how many points a row's CER differs from the yardstick's after as many passes, in bold where that counts."""
+    first, spread = _yardstick(rows, row.passes), _spread(rows, row.passes)
+    if first is None or first is row:
+        return ""
+    change = 100 * float(np.mean(row.values("cer")) - np.mean(first.values("cer")))
+    return f"**{change:+.1f}**" if spread is not None and abs(change) > 2 * spread else f"{change:+.1f}"
+
+
+def _rule(rows: Sequence[Row]) -> str:
+    """Return how large a change of CER must be to count; nothing where no row has several seeds and a yardstick."""
+    spreads = {
+        passes: _spread(rows, passes) for passes in sorted({row.passes for row in rows}) if _yardstick(rows, passes)
+    }
+    known = [
+        f"{2 * spread:.1f} points after {passes} passes" for passes, spread in spreads.items() if spread is not None
+    ]
+    if not known:
+        return ""
+    return (
+        f"The change is that of CER against `{_yardstick(rows).label}` after as many passes; in bold where it counts, that is, "
+        f"exceeds twice the spread over seeds ({join(known)})."
+    )
 
 
 def _lead(rows: Sequence[Row]) -> list[str]:
@@ -219,9 +239,10 @@ def _lead(rows: Sequence[Row]) -> list[str]:
         told = [text for text, _ in filter(None, pairs)]
         if row is not yardstick and told:
             number = max(number for _, number in filter(None, pairs))
+            numbers = [rows.index(one) + 1 for one in (row, yardstick)]
             texts.append(
-                f"`{row.label}` ({row.passes} passes) against `{yardstick.label}` ({yardstick.passes} passes), both with their "
-                f"first seed, on the same {number} utterances: {', '.join(told)}."
+                f"Row {numbers[0]} against row {numbers[1]} (`{yardstick.label}`, {yardstick.passes} passes), "
+                f"both with their first seed, on the same {number} utterances: {', '.join(told)}."
             )
     return texts
 
@@ -241,8 +262,8 @@ def _of_characters(rows: Sequence[Row]) -> list[str]:
             rate = 100 * pair[1].rate(unit)[0]
             told.append(f"{name.upper()} {rate:.1f} % ({change:+.1f} points [{low:+.1f}, {high:+.1f}])")
         texts.append(
-            f"With a language model of characters (order {model['order']}) in the place of the one of words `{row.label}` "
-            f"({row.passes} passes) has {join(told)}."
+            f"With a language model of characters (order {model['order']}) in the place of the one of words row "
+            f"{rows.index(row) + 1} has {join(told)}."
         )
     return texts
 

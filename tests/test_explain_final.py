@@ -101,7 +101,7 @@ def test_the_ablation_has_a_bar_for_each_row_and_a_dot_for_each_seed(tmp_path, m
     monkeypatch.setattr(explain_final, "final_rows", lambda folder: rows)
     figure, alt = ablation_figure(tmp_path)
     assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [2, 1]
-    assert alt == "Character error rates: net (9 passes) 45.0 %; net --ema 0.999 (24 passes) 30.0 %."
+    assert alt == "Character error rates: 1: net (9 passes) 45.0 %; 2: net --ema 0.999 (24 passes) 30.0 %."
     assert ablation_figure(tmp_path, ["a", "b"])[1] == "Character error rates: a 45.0 %; b 30.0 %."
 
 

@@ -131,7 +131,8 @@ def test_rows_are_compared_with_the_one_without_options_even_if_another_had_fewe
     records.write_json(path, record)
     block = final_block(folder)
     assert final_rows(folder)[0].label == "net --speeds 1"
-    assert block.splitlines()[0] == before.splitlines()[0] and block.splitlines()[-1] == before.splitlines()[-1]
+    later = before.splitlines()[-1].replace("Row 5 against row 4", "Row 6 against row 5")
+    assert block.splitlines()[0] == before.splitlines()[0] and block.splitlines()[-1] == later
 
 
 def test_longer_utterances_are_left_out_where_rows_are_compared(folder):
@@ -144,12 +145,37 @@ def test_longer_utterances_are_left_out_where_rows_are_compared(folder):
 
 def test_the_block_shows_means_spreads_and_what_counts(folder):
     block = final_block(folder)
-    assert "| `net` | 3,000,000 | 9 | 3 | 101.0 ± 1.0 | 41.0 ± 1.0 | 80.0 ± 0.0 |  |  | 6 |" in block
-    assert "| `net --start-from a.h5` | 3,000,000 | 24 | 1 | 100.0 | 20.0 | 80.0 | 10.0 | 20.0 | 16 |" in block
-    assert "a difference counts above 2.0, twice the spread over seeds" in block
-    assert "`net --model-options dropout=0.3` +1.5 (does not count) and `net --start-from a.h5` -6.0 (counts)." in block
+    assert "| 1: `net` | 3,000,000 | 9 | 3 | 101.0 ± 1.0 | 41.0 ± 1.0 |  | 80.0 ± 0.0 |  |  | 6 |" in block
+    assert "| 2: `net --model-options dropout=0.3` | 3,000,000 | 9 | 1 | 100.0 | 42.5 | +1.5 |" in block
+    assert "| 3: `net --start-from a.h5` | 3,000,000 | 9 | 1 | 100.0 | 35.0 | **-6.0** |" in block
+    assert (
+        "against `net` after as many passes" in block
+        and "twice the spread over seeds (2.0 points after 9 passes)" in block
+    )
+    # no spread is known after 24 passes
+    assert (
+        "| 5: `net --start-from a.h5` | 3,000,000 | 24 | 1 | 100.0 | 20.0 | -10.0 | 80.0 | 10.0 | 20.0 | 16 |" in block
+    )
     # paired, on the three utterances up to 16 s: 9 errors of the yardstick, 6 of the best row, one less in each utterance
-    assert "on the same 3 utterances: CER -10.0 points [-10.0, -10.0]." in block
+    assert (
+        "Row 5 against row 4 (`net`, 24 passes), both with their first seed, on the same 3 utterances: CER -10.0"
+        in block
+    )
+
+
+def test_the_spread_is_that_of_all_rows_with_several_seeds(folder):
+    for seed, cer in enumerate((0.33, 0.37), start=1):
+        write_run(folder, f"better_{seed}", "--start-from a.h5", seed=seed, cer=cer, day=3)
+    # standard deviations 1 and 2 points
+    assert "(3.2 points after 9 passes)" in final_block(folder)
+    write_run(folder, "worse", "--ema 0.9", cer=0.441, day=7)
+    assert "| 4: `net --ema 0.9` | 3,000,000 | 9 | 1 | 100.0 | 44.1 | +3.1 |" in final_block(folder)
+
+
+def test_without_seeds_or_other_rows_there_is_no_change(tmp_path):
+    write_run(tmp_path / "results" / "alone", "first")
+    block = final_block(tmp_path / "results" / "alone")
+    assert "| CER % | WER % |" in block and "twice the spread" not in block
 
 
 def test_rows_that_were_read_by_phonemes_too_have_columns_of_their_own(folder):
@@ -158,8 +184,11 @@ def test_rows_that_were_read_by_phonemes_too_have_columns_of_their_own(folder):
     write_run(folder, "sounds", "--heads 2", (2, 2, 2, 5), fused=(2, 2, 2, 5), sounds=(0, 1, 1, 0), cer=0.25, day=6)
     block = final_block(folder)
     assert "| CER % with phonemes too | WER % with phonemes too |" in block
-    assert "| `net --heads 2` | 3,000,000 | 9 | 1 | 100.0 | 25.0 | 80.0 | 20.0 | 40.0 | 6.7 | 13.3 | 6 |" in block
-    assert "| 41.0 ± 1.0 | 80.0 ± 0.0 |  |  |  |  | 6 |" in block
+    assert (
+        "| 4: `net --heads 2` | 3,000,000 | 9 | 1 | 100.0 | 25.0 | **-16.0** | 80.0 | 20.0 | 40.0 | 6.7 | 13.3 | 6 |"
+        in block
+    )
+    assert "| 41.0 ± 1.0 |  | 80.0 ± 0.0 |  |  |  |  | 6 |" in block
     # 2 of 30 characters and of 15 words, where the yardstick has 6 with the language model alone
     assert "CER with LM and phonemes, which the latter lacks, -13.3 points" in block
     assert "WER with LM and phonemes, which the latter lacks, -26.7 points" in block
@@ -174,7 +203,7 @@ def test_what_a_model_of_characters_changes_is_told(folder):
     write_run(folder, "spelled", "--ema 0.9", fused=(1, 2, 2, 0), cer=0.25, day=6, character_evaluation=evaluation)
     # 2 of 30 characters and of 15 words up to 16 s, where words make 5; each utterance has one error less
     assert (
-        "of characters (order 7) in the place of the one of words `net --ema 0.9` (9 passes) has "
+        "of characters (order 7) in the place of the one of words row 4 has "
         "CER 6.7 % (-10.0 points [-10.0, -10.0]) and WER 13.3 % (-20.0 points [-20.0, -20.0])."
     ) in final_block(folder)
 
@@ -251,8 +280,8 @@ def test_the_best_row_with_a_language_model_is_compared_too(tmp_path):
     write_run(tmp_path, "words", "--ema 0.9", errors=(3, 3, 3, 3), fused=(1, 1, 1, 1), cer=0.3, day=3)
     block = final_block(tmp_path)
     assert (
-        "`net --splice 0.7` (9 passes) against `net` (9 passes), both with their first seed, on the same 3 utterances: CER "
+        "Row 2 against row 1 (`net`, 9 passes), both with their first seed, on the same 3 utterances: CER "
         "-30.0 points [-30.0, -30.0], WER with LM -20.0 points [-20.0, -20.0]." in block
     )
-    assert "`net --ema 0.9` (9 passes) against `net` (9 passes)" in block
+    assert "Row 3 against row 1 (`net`, 9 passes)" in block
     assert "CER -20.0 points [-20.0, -20.0], WER with LM -60.0 points [-60.0, -60.0]." in block
