@@ -195,9 +195,9 @@ def _mean_text(values: Sequence[float]) -> str:
 
 
 def _spread(rows: Sequence[Row], passes: int) -> float | None:
-    """Return the deviation of CER over seeds, in points: root mean square over the rows with several and so many passes."""
+    """Return the standard deviation of CER over seeds, in points: the largest of the rows with so many passes."""
     several = [row.values("cer") for row in rows if row.passes == passes and len(row.records) > 1]
-    return 100 * float(np.sqrt(np.mean([np.var(values, ddof=1) for values in several]))) if several else None
+    return 100 * max(float(np.std(values, ddof=1)) for values in several) if several else None
 
 
 def _change_text(rows: Sequence[Row], row: Row) -> str:
@@ -221,7 +221,7 @@ def _rule(rows: Sequence[Row]) -> str:
         return ""
     return (
         f"The change is that of CER against `{_yardstick(rows).label}` after as many passes; in bold where it counts, that is, "
-        f"exceeds twice the spread over seeds ({join(known)})."
+        f"exceeds twice the spread over seeds, that of the row where it is largest ({join(known)})."
     )
 
 
