@@ -14,15 +14,19 @@ from pathlib import Path
 
 import latex2mathml.converter
 import nbformat
+import zmq
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
+from traitlets.config import Config
 
 from utils import atomic_path
 
 DEFAULT_CELL_SECONDS = 3.0  # of a cell whose time is not known
 # On Linux training is about a quarter faster with huge pages; elsewhere the variable has no effect.
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+# Other users of a machine can listen to its loopback; ipykernel warns of that where nothing is encrypted.
+ENCRYPTED = Config({"KernelManager": {"transport_encryption": "auto" if zmq.has("curve") else "disabled"}})
 
 
 class TalkingClient(NotebookClient):
@@ -96,7 +100,7 @@ def run_notebook(path: str | Path, html: str | Path, environment: dict[str, str]
     if not path.is_file():
         raise FileNotFoundError(f"No notebook at {path}.")
     notebook = nbformat.read(path, as_version=4)
-    client = TalkingClient(notebook, timeout=None, kernel_name="python3", record_timing=True)
+    client = TalkingClient(notebook, timeout=None, kernel_name="python3", record_timing=True, config=ENCRYPTED)
     client.resources = {"metadata": {"path": str(path.resolve().parent)}}
     client.begin()
     started = time.perf_counter()

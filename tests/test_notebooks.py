@@ -37,6 +37,7 @@ def report(request, tmp_path_factory) -> Path:
     limit = 290 if scale == "tiny" else 3600
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert "warning" not in result.stderr.lower(), result.stderr[-3000:]
     return folder / "results" / f"{copy.stem}.html"
 
 
