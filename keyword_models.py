@@ -16,7 +16,9 @@ from keras import layers, ops
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 WAVCEPTION_DEPTHS = (1, 1, 2, 2, 3, 3, 4, 4, 4)  # of each stage; a stage has two modules and halves the length
-WAVCEPTION_MOMENTUM = 0.9  # of batch normalisation: few steps can be afforded, and moving averages have to keep up
+# of batch normalisation, as in PyTorch: after some hundred steps moving averages have kept up (Keras' 0.99: benchmarks/NOTES.md).
+# MatchboxNet is as good without.
+MOMENTUM = 0.9
 MATCHBOX_BLOCKS = (13, 15, 17)  # kernel widths of the residual blocks
 # (channels, blocks, stride in frequency); dilations 1 2 4 8
 BC_STAGES = (
@@ -135,7 +137,7 @@ def light_cnn(input_shape: Sequence[int] = (99, 81, 1), num_classes: int = 12) -
     three 2 x 2 pools, each with dropout of 0.2; two dense layers of 128, each followed by batch normalisation.
     """
     the_input = _input(input_shape, num_classes)
-    x = layers.BatchNormalization(name="input_bn")(the_input)
+    x = layers.BatchNormalization(momentum=MOMENTUM, name="input_bn")(the_input)
     for stage, (filters, kernel, count) in enumerate(((8, 2, 2), (16, 3, 2), (32, 3, 1)), start=1):
         for number in range(1, count + 1):
             x = layers.Conv2D(filters, kernel, activation="relu", name=f"conv{stage}_{number}")(x)
@@ -144,7 +146,7 @@ def light_cnn(input_shape: Sequence[int] = (99, 81, 1), num_classes: int = 12) -
     x = layers.Flatten(name="flatten")(x)
     for number in (1, 2):
         x = layers.Dense(128, activation="relu", name=f"dense{number}")(x)
-        x = layers.BatchNormalization(name=f"dense{number}_bn")(x)
+        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"dense{number}_bn")(x)
     return classifier(the_input, layers.Dense(num_classes, name="logits")(x), "light_cnn")
 
 
@@ -166,9 +168,9 @@ def wavception(
             x = layers.Cropping1D((0, 1), name=f"stage{stage}_even")(x)
         x = Pool("max", 2, 2, name=f"stage{stage}_pool")(x)
     x = layers.Flatten(name="flatten")(x)
-    x = layers.BatchNormalization(momentum=WAVCEPTION_MOMENTUM, name="flatten_bn")(x)
+    x = layers.BatchNormalization(momentum=MOMENTUM, name="flatten_bn")(x)
     x = layers.Dense(128, activation="relu", name="dense")(x)
-    x = layers.BatchNormalization(momentum=WAVCEPTION_MOMENTUM, name="dense_bn")(x)
+    x = layers.BatchNormalization(momentum=MOMENTUM, name="dense_bn")(x)
     return classifier(the_input, layers.Dense(num_classes, name="logits")(x), "wavception")
 
 
@@ -224,7 +226,7 @@ def bc_resnet(input_shape: Sequence[int] = (40, 98, 1), num_classes: int = 12, d
         )
     the_input = _input(input_shape, num_classes)
     x = layers.Conv2D(16, 5, strides=(2, 1), padding="same", use_bias=False, name="head")(the_input)
-    x = layers.Activation("relu", name="head_relu")(layers.BatchNormalization(name="head_bn")(x))
+    x = layers.Activation("relu", name="head_relu")(layers.BatchNormalization(momentum=MOMENTUM, name="head_bn")(x))
     for stage, (channels, blocks, stride) in enumerate(BC_STAGES):
         for number in range(blocks):
             name = f"stage{stage + 1}_{number + 1}"
@@ -233,7 +235,7 @@ def bc_resnet(input_shape: Sequence[int] = (40, 98, 1), num_classes: int = 12, d
     # over all of the 5 frequencies that are left
     x = layers.DepthwiseConv2D(5, use_bias=False, name="tail_depthwise")(x)
     x = layers.Conv2D(32, 1, use_bias=False, name="tail_pointwise")(x)
-    x = layers.Activation("relu", name="tail_relu")(layers.BatchNormalization(name="tail_bn")(x))
+    x = layers.Activation("relu", name="tail_relu")(layers.BatchNormalization(momentum=MOMENTUM, name="tail_bn")(x))
     x = layers.GlobalAveragePooling2D(name="mean")(x)
     return classifier(the_input, layers.Dense(num_classes, name="logits")(x), "bc_resnet")
 
@@ -270,7 +272,7 @@ def _inception(x, depth: int, name: str):
     """
 
     def normalized(x, part: str):
-        x = layers.BatchNormalization(momentum=WAVCEPTION_MOMENTUM, name=f"{name}_{part}_bn")(x)
+        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_{part}_bn")(x)
         return layers.Activation("relu", name=f"{name}_{part}_relu")(x)
 
     def conv(x, filters: int, kernel: int, part: str):
@@ -278,7 +280,7 @@ def _inception(x, depth: int, name: str):
         wide = layers.Conv1D(filters, kernel, padding="same", name=f"{name}_{part}")
         return normalized((one if kernel == 1 else wide)(x), part)
 
-    x = layers.BatchNormalization(momentum=WAVCEPTION_MOMENTUM, name=f"{name}_bn")(x)
+    x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_bn")(x)
     pointwise = layers.Dense(16 * depth + 64, name=f"{name}_pointwise")(x)
     rest, mean3, mean5 = ops.split(pointwise, (16 * depth + 32, 16 * depth + 48), axis=-1)
     k1, k3, k5 = ops.split(normalized(rest, "pointwise"), (16 * depth, 16 * depth + 16), axis=-1)
@@ -304,7 +306,9 @@ def _broadcast_block(x, channels: int, stride: int, dilation: int, dropout: floa
     shortcut, changes = x, x.shape[-1] != channels
     if changes:
         x = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_widen")(x)
-        x = layers.Activation("relu", name=f"{name}_widen_relu")(layers.BatchNormalization(name=f"{name}_widen_bn")(x))
+        x = layers.Activation("relu", name=f"{name}_widen_relu")(
+            layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_widen_bn")(x)
+        )
     x = layers.DepthwiseConv2D((3, 1), padding="same", use_bias=False, name=f"{name}_frequency")(x)
     # Keras has no stride along one axis in a depthwise convolution: pad as PyTorch does, and take every other
     if stride > 1:
@@ -314,7 +318,9 @@ def _broadcast_block(x, channels: int, stride: int, dilation: int, dropout: floa
     x = layers.DepthwiseConv2D(
         (1, 3), padding="same", dilation_rate=(1, dilation), use_bias=False, name=f"{name}_time"
     )(x)
-    x = layers.Activation("silu", name=f"{name}_silu")(layers.BatchNormalization(name=f"{name}_time_bn")(x))
+    x = layers.Activation("silu", name=f"{name}_silu")(
+        layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_time_bn")(x)
+    )
     x = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_mix")(x)
     x = layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(x) if dropout else x
     x = layers.Add(name=f"{name}_add")([two_d, x] if changes else [two_d, x, shortcut])
@@ -331,7 +337,7 @@ def _sub_spectral_norm(x, name: str):
     x = layers.Reshape((BC_SUB_BANDS, inside, num_frames, channels), name=f"{name}_bands")(x)
     x = layers.Permute((2, 3, 1, 4), name=f"{name}_bands_last")(x)
     x = layers.Reshape((inside, num_frames, BC_SUB_BANDS * channels), name=f"{name}_bands_joined")(x)
-    x = layers.BatchNormalization(name=f"{name}_bands_bn")(x)
+    x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_bands_bn")(x)
     x = layers.Reshape((inside, num_frames, BC_SUB_BANDS, channels), name=f"{name}_bands_split")(x)
     x = layers.Permute((3, 1, 2, 4), name=f"{name}_bands_first")(x)
     return layers.Reshape((num_features, num_frames, channels), name=f"{name}_bands_out")(x)
