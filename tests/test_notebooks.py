@@ -21,7 +21,7 @@ def _slow(name: str, scale: str, *marks):
 # the study's machinery has fast tests of its own (test_study.py)
 RUNS = [(path, "tiny") for path in NOTEBOOKS if path.stem != "model_study_notebook"]
 RUNS += [_slow("model_study_notebook", "tiny")]
-# half an hour and more; at tiny scale it runs on every backend
+# a quarter of an hour and more; at tiny scale it runs on every backend
 ONCE = pytest.mark.skipif(os.environ.get("KERAS_BACKEND") == "jax", reason="TensorFlow runs the whole notebook")
 RUNS += [_slow("speech_commands_notebook", "full", ONCE)]
 
