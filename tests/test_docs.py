@@ -88,3 +88,11 @@ def test_the_ten_line_model_of_the_readme_builds(monkeypatch):
     block = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
     exec(compile(block, "README.md", "exec"), {})
     assert trained[0].output_length(100) == trained[0].compute_output_shape((1, 100, 161))[1] == 25
+
+
+def test_the_readme_says_of_the_demo_what_the_notebook_found():
+    told = re.search(r"the notebook's model goes from ([\d.]+) to ([\d.]+) % WER", README)
+    text = (ROOT / "vui_notebook.ipynb").read_text(encoding="utf-8")
+    table = text[text.index("| sentences of the test set | number |") :]
+    row = re.search(r"\| all \| \d+ \|[^|]*\|[^|]*\| ([\d.]+) [^|]*\| ([\d.]+) ", table)
+    assert told.groups() == row.groups()
