@@ -210,10 +210,9 @@ def _change_text(rows: Sequence[Row], row: Row) -> str:
 
 
 def _rule(rows: Sequence[Row]) -> str:
-    """Return how large a change of CER must be to count; nothing where no row has several seeds and a yardstick."""
-    spreads = {
-        passes: _spread(rows, passes) for passes in sorted({row.passes for row in rows}) if _yardstick(rows, passes)
-    }
+    """Return how large a change of CER must be to count; nothing where no row is compared, or none has several seeds."""
+    compared = sorted({row.passes for row in rows if _change_text(rows, row)})
+    spreads = {passes: _spread(rows, passes) for passes in compared}
     known = [
         f"{2 * spread:.1f} points after {passes} passes" for passes, spread in spreads.items() if spread is not None
     ]

@@ -176,6 +176,8 @@ def test_without_seeds_or_other_rows_there_is_no_change(tmp_path):
     write_run(tmp_path / "results" / "alone", "first")
     block = final_block(tmp_path / "results" / "alone")
     assert "| CER % | WER % |" in block and "twice the spread" not in block
+    write_run(tmp_path / "results" / "alone", "again", seed=1, cer=0.45)
+    assert "twice the spread" not in final_block(tmp_path / "results" / "alone")
 
 
 def test_rows_that_were_read_by_phonemes_too_have_columns_of_their_own(folder):

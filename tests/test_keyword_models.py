@@ -145,3 +145,17 @@ def test_means_in_a_wavception_are_as_if_taken_before_the_convolution():
     kernel, bias = (np.array(weight)[..., 48:64] for weight in model.get_layer("stage1_2_pointwise").weights)
     expected = (means @ kernel + bias) / np.sqrt(1 + last.epsilon)  # what an untrained batch normalisation does
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["light_cnn", "bc_resnet"])
+def test_moving_averages_have_caught_up_after_a_hundred_steps(name):
+    model = ZOO[name]((40, 40, 1), 3)
+    for layer in model.layers:
+        if "dropout" in layer.name:
+            layer.rate = 0.0
+    clips = np.random.default_rng(0).normal(2, 3, (8, 40, 40, 1)).astype("float32")
+    for _ in range(100):
+        heard = model(clips, training=True)
+    assert keras.ops.convert_to_numpy(model(clips, training=False)) == pytest.approx(
+        keras.ops.convert_to_numpy(heard), abs=1e-2
+    )
