@@ -144,9 +144,9 @@ def _optimizer(options: argparse.Namespace):
         raise ValueError(f"--learning-rate must be positive. Received: {options.learning_rate}")
     if options.optimizer == "adamw":
         return keras.optimizers.AdamW(options.learning_rate or 1e-3, weight_decay=1e-4)
-    if options.learning_rate is None:
-        return None
-    return keras.optimizers.SGD(options.learning_rate, momentum=0.9, nesterov=True, clipnorm=5)
+    from runs import default_optimizer
+
+    return default_optimizer(options.learning_rate)
 
 
 def study(options: argparse.Namespace) -> int:

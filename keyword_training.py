@@ -128,7 +128,7 @@ def train_keywords(
     run.verbose, run.checkpoint_steps, run.notes = verbose, checkpoint_steps, dict(notes or {})
     for text in generator.skipped:
         run.say(f"Skipped {text}")
-    resume = resume and can_resume(run)
+    resume = resume and can_resume(run, configuration)
     if verbose:
         announce(run)
     started = time.perf_counter()

@@ -35,6 +35,19 @@ from utils import atomic_path, project_root
 RESULTS = Path("results")
 METADATA_KEY = "vui_metadata"
 WEIGHT_SUFFIXES = (".weights.h5", ".h5", ".keras")
+# where our layers stood in version 0.1, whose fingerprints hashed it
+OLD_MODULES = {
+    "vui>AcousticModel": "acoustic",
+    "vui>CTCLoss": "ctc",
+    "vui>GRU": "recurrent_layers",
+    "vui>SimpleRNN": "recurrent_layers",
+    "vui>PaddingMask": "length_aware",
+    "vui>UtteranceNormalization": "length_aware",
+    "vui>Thinned": "length_aware",
+    "vui>ReverseUtterance": "length_aware",
+    "vui>MaskedBatchNormalization": "length_aware",
+    "vui>Pool": "keyword_models",
+}
 PACKAGES = ("keras", "tensorflow", "jax", "numpy", "scipy")
 
 
@@ -257,7 +270,39 @@ def _check_suffix(path: Path) -> None:
 
 
 def fingerprint(data: Any) -> str:
-    """Return a hash of plain data that ignores the counters in automatic layer names (`dense_3`)."""
+    """Return a hash of plain data; counters in automatic layer names (`dense_3`) and the modules of our layers do not count.
+
+    A layer of this project is known by its registered name (`vui>GRU`), so a file may move without a run being made again.
+    """
+    return _hash(_with_modules(data, {}))
+
+
+def has_fingerprint(found: dict, configuration: dict) -> bool:
+    """Say whether a record or checkpoint belongs to this configuration, by the hash of today or by that of version 0.1.
+
+    Args:
+        found: holds 'fingerprint'.
+        configuration: plain data, with the model's architecture.
+    """
+    return found.get("fingerprint") in (fingerprint(configuration), _hash(_with_modules(configuration, OLD_MODULES)))
+
+
+def _with_modules(data: Any, modules: dict[str, str]) -> Any:
+    """Return plain data in which each of our layers stands with the module given here, or without one."""
+    if isinstance(data, (list, tuple)):
+        return [_with_modules(item, modules) for item in data]
+    if not isinstance(data, dict):
+        return data
+    plain = {key: _with_modules(value, modules) for key, value in data.items()}
+    name = plain.get("registered_name")
+    if isinstance(name, str) and name.startswith("vui>"):
+        plain.pop("module", None)
+        if name in modules:
+            plain["module"] = modules[name]
+    return plain
+
+
+def _hash(data: Any) -> str:
     text = re.sub(r"_\d+(?=[\"/])", "", json.dumps(data, sort_keys=True, default=str))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -359,8 +404,12 @@ def _plain(data: Any) -> Any:
 
 
 def _command() -> str:
-    """Return the command line that this process runs, or say that it was a notebook or another script."""
-    if Path(sys.argv[0]).name == "vui.py":
+    """Return the command line that this process runs, or say that it was a notebook or another script.
+
+    The command line is known by its main module, so `python vui.py`, `python -m vui` and the console script are one.
+    """
+    entry = Path(sys.argv[0])
+    if entry.stem == "vui" or (entry.name == "__main__.py" and entry.parent.name in ("vuilab", "cli")):
         backend = os.environ.get("KERAS_BACKEND")
         prefix = f"KERAS_BACKEND={backend} " if backend else ""
         return prefix + shlex.join(["python", "vui.py", *sys.argv[1:]])

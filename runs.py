@@ -18,6 +18,7 @@ from devices import is_chief
 from utils import require_writable
 
 SCHEDULES = ("constant", "cosine")
+LEARNING_RATE = 0.02  # of the references; `default_optimizer` has the rest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +118,18 @@ class Run:
             print(text, flush=True)
 
 
+def default_optimizer(learning_rate: float | None = None) -> keras.optimizers.Optimizer:
+    """Return a fresh optimiser as the references had it: SGD with Nesterov momentum, clipped by the norm of all gradients.
+
+    The references' Keras 2 called this `clipnorm`. In Keras 3 `clipnorm` clips each weight by itself, which stalls deep
+    convolutional models; the counterpart is `global_clipnorm`.
+
+    Args:
+        learning_rate: None: 0.02.
+    """
+    return keras.optimizers.SGD(learning_rate or LEARNING_RATE, momentum=0.9, nesterov=True, global_clipnorm=5)
+
+
 def fresh_optimizer(optimizer: keras.optimizers.Optimizer, ema: float | None) -> keras.optimizers.Optimizer:
     """Return a copy of an optimiser, since one instance serves one model only; with `ema` it averages the weights.
 
@@ -168,7 +181,7 @@ def finished_run(
         return None
     try:
         record = records.read_record(record_path)
-        if record.get("fingerprint") != records.fingerprint(configuration) or record.get("status") == "interrupted":
+        if not records.has_fingerprint(record, configuration) or record.get("status") == "interrupted":
             return None
         history = records.load_history(history_path)
         records.load_weights(model, weights_path)
@@ -184,12 +197,12 @@ def finished_run(
     return history
 
 
-def can_resume(run: Run) -> bool:
+def can_resume(run: Run, configuration: dict) -> bool:
     """Say whether there is a checkpoint to go on from; refuse one of another run."""
     if not run.checkpoint_path.is_file():
         run.say(f"There is no checkpoint {run.checkpoint_path}; {run.name} begins with its first epoch.")
         return False
-    if peek(run.checkpoint_path)["fingerprint"] != run.progress.fingerprint:
+    if not records.has_fingerprint(peek(run.checkpoint_path), configuration):
         raise ValueError(
             f"The checkpoint {run.checkpoint_path} belongs to a run with other settings, model or data, so it cannot go on as "
             f"{run.name}. Call train_model with the arguments of that run, or without resume=True to begin anew."

@@ -22,6 +22,7 @@ from checkpoint import checkpoint_path
 from data_generator import AudioGenerator
 from figures import curve_style
 from model_builder import RNNModel
+from runs import default_optimizer
 from study_claims import Setting
 from train_utils import train_model as train_in_files
 
@@ -115,6 +116,7 @@ def train_model(
         The full name, which `plot_comparison` knows.
     """
     generator = generator or get_generator(spectrogram, raw)
+    optimizer = optimizer or default_optimizer()
     name = builder.name(generator.settings.kind)
     stopping = [] if loss_limit is None else [LossLimit(loss_limit)]
     key = records.fingerprint(
@@ -124,7 +126,7 @@ def train_model(
             "data": [generator.partitions[part].manifest_hash for part in ("train", "validation")],
             "minibatch_size": generator.minibatch_size,
             "max_duration": generator.max_duration,
-            "optimizer": None if optimizer is None else keras.optimizers.serialize(optimizer),
+            "optimizer": keras.optimizers.serialize(optimizer),
             "epochs": epochs,
             "loss_limit": loss_limit,
             "patience": patience,

@@ -30,12 +30,10 @@ class Setting:
         return self.model.name(self.features)
 
     def optimizer(self):
-        """Return a fresh optimiser with this learning rate; None means the default."""
-        if self.learning_rate is None:
-            return None
-        import keras
+        """Return a fresh optimiser with this learning rate."""
+        from runs import default_optimizer
 
-        return keras.optimizers.SGD(self.learning_rate, momentum=0.9, nesterov=True, clipnorm=5)
+        return default_optimizer(self.learning_rate)
 
     def scaled(self, width: int) -> "Setting":
         """Return the same network with `width` units and filters in the place of 200, others in proportion."""

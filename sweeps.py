@@ -108,23 +108,19 @@ def sweep(
 def run_trial(config: dict[str, Any]) -> dict[str, Any]:
     """Train one network of a sweep, in a process that Ray started; goes on from its checkpoint when there is one."""
     trial = config["trial"]
-    import keras
-
     from corpora import set_active_corpus
     from model_builder import RNNModel
+    from runs import default_optimizer
     from study import get_generator, train_model
 
     set_active_corpus(trial["corpus"])
     model, features = RNNModel.parse(trial["name"])
-    optimizer = None
-    if trial["learning_rate"] is not None:
-        optimizer = keras.optimizers.SGD(trial["learning_rate"], momentum=0.9, nesterov=True, clipnorm=5)
     try:
         train_model(
             model,
             epochs=trial["epochs"],
             generator=get_generator(features == "spectrogram", features == "raw", trial["minibatch_size"]),
-            optimizer=optimizer,
+            optimizer=default_optimizer(trial["learning_rate"]),
             seed=trial["seed"],
             folder=trial["folder"],
             **trial["options"],

@@ -8,17 +8,15 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import queue
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import filelock
+import joblib
 import numpy as np
 import scipy.signal
 import soundfile
@@ -131,69 +129,24 @@ def _render(job: dict) -> dict:
 # ------------------------------------------------------------------------------------------ many utterances
 
 
-class _Worker:
-    """Another Python process that makes utterances; started from this file, so it needs no main guard anywhere."""
-
-    def __init__(self) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
-        command = [sys.executable, str(Path(__file__).resolve()), "--worker"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
-        self._process = subprocess.Popen(command, text=True, encoding="utf-8", **pipes)
-
-    def render(self, job: dict) -> dict:
-        """Return what `_render(job)` returns over there."""
-        answer = ""
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(job) + "\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        if not answer:
-            self._process.wait(timeout=10)
-            self._errors.seek(0)
-            message = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
-            raise RuntimeError(
-                f"A synthesis process ended (exit code {self._process.returncode}) at {job['text']!r}: "
-                f"{''.join(message) or 'no message'}. Try make_demo(..., workers=0), which uses no other process."
-            )
-        return json.loads(answer)
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            with contextlib.suppress(BrokenPipeError):  # what an ended process has not read is of no use
-                stream.close()
-
-
-def _worker_main() -> None:
-    """Answer one line of JSON for each line of JSON, until the input ends."""
-    for line in sys.stdin:
-        print(json.dumps(_render(json.loads(line))), flush=True)
-
-
 def render_all(jobs: list[dict], workers: int) -> Iterator[dict]:
-    """Yield the result of each job in order, from `workers` processes (0: in this one)."""
+    """Yield the result of each job in order, from `workers` new processes (0: in this one).
+
+    Raises:
+        RuntimeError: when a process ends before its work is done.
+    """
     if workers == 0:
         yield from map(_render, jobs)
         return
-    with contextlib.ExitStack() as stack:
-        idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        for _ in range(workers):
-            worker = _Worker()
-            stack.callback(worker.close)
-            idle.put(worker)
-
-        def render(job: dict) -> dict:
-            worker = idle.get()
-            try:
-                return worker.render(job)
-            finally:
-                idle.put(worker)
-
-        pool = stack.enter_context(ThreadPoolExecutor(workers))
-        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        yield from pool.map(render, jobs)
+    # loky starts fresh processes, which need no main guard and inherit neither threads nor a deep-learning backend
+    pool = joblib.Parallel(workers, backend="loky", return_as="generator")
+    try:
+        yield from pool(joblib.delayed(_render)(job) for job in jobs)
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            f"A process that speaks the corpus ended ({str(error).strip().splitlines()[0]}). Try make_demo(..., workers=0), "
+            "which uses no other process."
+        ) from error
 
 
 # ---------------------------------------------------------------------------------------------- the corpus
@@ -374,10 +327,3 @@ def _make(folder: Path, settings: dict, plan: list[dict], workers: int, progress
         for leftover in folder.parent.glob(f"{prefix}*"):
             shutil.rmtree(leftover, ignore_errors=True)
     return marker
-
-
-if __name__ == "__main__":
-    if "--worker" in sys.argv[1:]:
-        _worker_main()
-    else:
-        make_demo()

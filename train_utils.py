@@ -28,6 +28,7 @@ from runs import (
     Progress,
     Run,
     can_resume,
+    default_optimizer,
     early_stopping,
     finish,
     finished_run,
@@ -97,8 +98,8 @@ def train_model(
         minibatch_size: utterances per step.
         spectrogram: True for spectrograms, False for MFCCs.
         mfcc_dim: number of MFCCs.
-        optimizer: any Keras optimiser; None: SGD with learning rate 0.02, Nesterov momentum 0.9 and `clipnorm=5`. A
-            fresh copy is used, so the same instance may train several models.
+        optimizer: any Keras optimiser; None: SGD with learning rate 0.02, Nesterov momentum 0.9 and `global_clipnorm=5`.
+            A fresh copy is used, so the same instance may train several models.
         epochs: passes over the training data.
         verbose: 0 silent, 1 a line per epoch.
         sort_by_duration: shortest utterances first in the first epoch.
@@ -162,7 +163,7 @@ def train_model(
         _require_width(input_to_softmax, generator.settings)
     generator.progress, generator.phonemes = verbose > 0, needs_phonemes(input_to_softmax)
     if optimizer is None:
-        optimizer = keras.optimizers.SGD(learning_rate=0.02, momentum=0.9, nesterov=True, clipnorm=5)
+        optimizer = default_optimizer()
     optimizer = fresh_optimizer(optimizer, ema)
     configuration = _configuration(generator, input_to_softmax, optimizer, options)
     if start_from is not None:
@@ -177,7 +178,7 @@ def train_model(
         input_to_softmax, optimizer, generator, options, history_path, weights_path, records.fingerprint(configuration)
     )
     run.verbose, run.checkpoint_steps, run.notes = verbose, checkpoint_steps, dict(notes or {})
-    resume = resume and not plan and can_resume(run)
+    resume = resume and not plan and can_resume(run, configuration)
     _prepare_data(run)
     if verbose or plan:
         announce(run, plan)

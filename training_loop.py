@@ -158,7 +158,7 @@ def _train_epoch(run: Run, callbacks: list[keras.callbacks.Callback], every: ker
             names = [Path(run.generator.train_audio_paths[index]).stem for index in indices[:5]]
             run.say(
                 f"The loss is {loss} at epoch {progress.epoch + 1}, step {progress.step} of {len(plan)} ({run.unit} "
-                f"{', '.join(names)}, ...). Training stops here. A smaller learning rate or gradient clipping (clipnorm) "
+                f"{', '.join(names)}, ...). Training stops here. A smaller learning rate or gradient clipping (global_clipnorm) "
                 "usually helps."
             )
             return

@@ -29,8 +29,7 @@ NOTES = (
     "",
     "Frames of speech per second in training (padding not counted), float32, the same batches for everyone. SGD with "
     "Nesterov momentum; the norm of all gradients together is clipped (`global_clipnorm=5`, "
-    "`torch.nn.utils.clip_grad_norm_`), because PyTorch has no counterpart of Keras' `clipnorm`, which the project trains with "
-    "and which clips each variable by itself.",
+    "`torch.nn.utils.clip_grad_norm_`), as in the project's default optimiser.",
     "",
 )
 

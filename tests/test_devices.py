@@ -31,7 +31,7 @@ rng = np.random.default_rng(0)
 for weight in model.trainable_weights:
     weight.assign(0.5 * rng.standard_normal(weight.shape))
 trainer = ctc.add_ctc_loss(model)
-optimizer = devices.prepare_optimizer(keras.optimizers.SGD(0.02, momentum=0.9, nesterov=True, clipnorm=5))
+optimizer = devices.prepare_optimizer(keras.optimizers.SGD(0.02, momentum=0.9, nesterov=True, global_clipnorm=5))
 trainer.compile(optimizer=optimizer, loss=ctc.mean_loss, jit_compile=keras.backend.backend() == "jax")
 for _ in range(20):
     inputs = {

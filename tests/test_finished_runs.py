@@ -127,7 +127,7 @@ def test_model_with_nan_weights_stops_at_once_and_names_the_batch(corpus, capsys
     assert len(history["loss"]) == 1 and np.isnan(history["loss"][0]) and np.isnan(history["val_loss"][0])
     printed = capsys.readouterr().out
     assert "The loss is nan at epoch 1, step 1 of 3 (utterances train-" in printed
-    assert "A smaller learning rate or gradient clipping (clipnorm) usually helps" in printed
+    assert "A smaller learning rate or gradient clipping (global_clipnorm) usually helps" in printed
     record = tiny_record()
     assert record["status"] == "diverged" and record["scores"]["val_loss"] is None and record["best_epoch"] == 0
     assert Path("results/tiny.h5").is_file()

@@ -1,5 +1,6 @@
 """Histories, weights and records: what is written comes back, what is hostile or damaged is refused and not executed."""
 
+import hashlib
 import io
 import json
 import os
@@ -366,3 +367,47 @@ def test_fingerprint_ignores_counters_of_automatic_names_and_nothing_else():
     second["layers"][0]["units"] = 201
     assert records.fingerprint(first) != records.fingerprint(second)
     assert records.fingerprint({"a": 1, "b": 2}) == records.fingerprint({"b": 2, "a": 1})
+
+
+def test_fingerprint_does_not_depend_on_the_module_of_our_layers():
+    layers = [{"registered_name": "vui>GRU", "module": module, "config": {"units": 3}} for module in ("a", "b.c")]
+    assert records.fingerprint({"layers": layers[:1]}) == records.fingerprint({"layers": layers[1:]})
+    layers[1]["config"]["units"] = 4
+    assert records.fingerprint({"layers": layers[:1]}) != records.fingerprint({"layers": layers[1:]})
+    keras_own = [{"registered_name": None, "module": module} for module in ("keras.layers", "mine")]
+    assert records.fingerprint(keras_own[0]) != records.fingerprint(keras_own[1])
+
+
+def test_fingerprints_of_version_0_1_are_still_recognised():
+    layers = [
+        {"registered_name": "vui>GRU", "module": module, "config": {"units": 3}} for module in ("moved.here", "x")
+    ]
+    old = '{"layers": {"config": {"units": 3}, "module": "recurrent_layers", "registered_name": "vui>GRU"}}'
+    found = {"fingerprint": hashlib.sha256(old.encode()).hexdigest()[:16]}
+    assert all(records.has_fingerprint(found, {"layers": layer}) for layer in layers)
+    layers[0]["config"]["units"] = 4
+    assert not records.has_fingerprint(found, {"layers": layers[0]})
+    assert not records.has_fingerprint({}, {"layers": layers[1]})
+
+
+COMMITTED = Path(__file__).resolve().parents[1] / "results"
+
+
+@pytest.mark.parametrize("path", sorted(COMMITTED.rglob("*.h5")), ids=lambda path: path.name)
+def test_committed_weights_load_and_their_architecture_has_the_hash_of_version_0_1(path):
+    model, metadata = records.load_model(path)
+    assert model.count_params() > 10_000 and len(metadata["mean"]) == len(metadata["std"])
+    stored = metadata["architecture"]
+    assert records.has_fingerprint(
+        {"fingerprint": records._hash(stored)}, stored
+    )  # the table of old modules is complete
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in COMMITTED.rglob("*.json")}), ids=lambda path: path.name
+)
+def test_committed_records_and_histories_are_read(folder):
+    found = [records.read_record(path) for path in folder.glob("*.json")]
+    assert all(record["fingerprint"] and record["commit"] for record in found if "status" in record)
+    for history in folder.glob("*.pickle"):
+        assert len(records.load_history(history)["loss"]) >= 1

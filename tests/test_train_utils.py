@@ -155,7 +155,7 @@ def test_default_optimiser_is_that_of_the_contract(corpus):
     train_tiny(epochs=1)
     config = tiny_record()["configuration"]["optimizer"]["config"]
     assert config["learning_rate"] == pytest.approx(0.02) and config["momentum"] == 0.9
-    assert config["nesterov"] is True and config["clipnorm"] == 5
+    assert config["nesterov"] is True and config["global_clipnorm"] == 5 and config["clipnorm"] is None
 
 
 def test_silent_run_prints_nothing(corpus, capsys):
