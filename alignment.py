@@ -15,9 +15,11 @@ import numpy as np
 from keras import layers
 
 from acoustic import layers_that_change_length
-from char_map import ALPHABET
 from ctc_paths import NEVER
-from utils import MFCC_WINDOW, SAMPLE_RATE, FeatureSettings, text_to_int_sequence
+from vuilab.alphabet import ALPHABET
+from vuilab.audio import SAMPLE_RATE
+from vuilab.features import MFCC_WINDOW, FeatureSettings
+from vuilab.text import text_to_int_sequence
 
 SPACE = ALPHABET.index(" ")
 LONGEST_TAIL = 0.06  # seconds that a word goes on at most after the last frame of its last character

@@ -19,11 +19,11 @@ from collections.abc import Mapping, Sequence
 import numba
 import numpy as np
 
-from char_map import ALPHABET
 from ctc_paths import NEVER, log_add, text_log_probs
 from lexicon import Lexicon, in_letters
 from ngram_model import NGramModel, score_word
-from utils import int_sequence_to_text, text_to_int_sequence
+from vuilab.alphabet import ALPHABET
+from vuilab.text import int_sequence_to_text, text_to_int_sequence
 
 SPACE = ALPHABET.index(" ")
 RESCORED = 16  # texts whose probability is summed over all paths at the end

@@ -7,7 +7,7 @@ import numpy as np
 
 from data_generator import AudioGenerator
 from feature_cache import FeatureCache
-from utils import FeatureSettings
+from vuilab.features import FeatureSettings
 
 __all__ = ["AudioGeneratorCached"]
 

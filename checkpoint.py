@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from utils import atomic_path
+from vuilab.files import atomic_path
 
 VERSION = 1
 SUFFIX = ".checkpoint.npz"

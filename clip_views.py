@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures import plot_image, plot_raw_audio
 from spectra import SILENT, amplitude_spectrum, check_clip, level
-from utils import LOG_FLOOR, MFCC_WINDOW, SAMPLE_RATE, mfcc, spectrogram
+from vuilab.audio import SAMPLE_RATE
+from vuilab.features import LOG_FLOOR, MFCC_WINDOW, mfcc, spectrogram
+from vuilab.figures import plot_image, plot_raw_audio
 
 STEP = 0.01  # seconds between frames
 AMPLITUDE_FLOOR = -140.0  # dB relative to 1, the lowest shown of a sine's amplitude
@@ -23,7 +24,7 @@ DYNAMIC_RANGE = 80.0  # decibels shown of a mel spectrogram
 class LogSpectrogram:
     """The spectrogram of a clip."""
 
-    values: np.ndarray  # (num_frames, num_features): natural logarithm of the power density, as utils.spectrogram
+    values: np.ndarray  # (num_frames, num_features): natural logarithm of the power density, as features.spectrogram
     frequencies: np.ndarray  # (num_features,) in Hz
     times: np.ndarray  # (num_frames,): the middle of each frame in seconds
     below_1_khz: float  # share of the power below 1 kHz, 0..1; NaN for digital silence

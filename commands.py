@@ -59,13 +59,13 @@ def train(options: argparse.Namespace) -> int:
         from corpora import set_active_corpus
 
         set_active_corpus(options.corpus)
-    from utils import FeatureSettings
+    from vuilab.features import FeatureSettings
 
     build, notes = _look_up_model(options)
     import keras
 
-    from augment import Augmentation
     from train_utils import configure_gpu, train_model
+    from vuilab.augment import Augmentation
 
     print(configure_gpu(devices=options.devices))
     keras.config.set_dtype_policy(options.precision)

@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 import records
 from error_rates import percent_with_interval
-from figures import curve_style
+from vuilab.figures import curve_style
 
 WORD = re.compile(
     r"(?<!\S)(?:(?:relu|BN|DO\(\S+\))(?: (?=relu|BN|DO\())?)+(?!\S)|(?:[^\s(]|\((?:[^()]|\([^()]*\))*\))+"

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from utils import atomic_path, invalid_characters
+from vuilab.files import atomic_path
+from vuilab.text import invalid_characters
 
 MANIFESTS = {"train": "train_corpus.json", "validation": "valid_corpus.json", "test": "test_corpus.json"}
 DEFAULT_CORPUS = "LibriSpeech/demo"  # relative to the current folder

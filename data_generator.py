@@ -19,15 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-from augment import Augmentation
 from buckets import MAX_BUCKETS, bucket_boundaries, plan_batches
 from corpora import MANIFESTS, resolve_manifest
 from feature_cache import FeatureCache, load_features
-from figures import plot_mfcc_feature, plot_raw_audio, plot_spectrogram_feature
 from partition import Partition, read_partition
 from phonemes import phoneme_targets
 from splicing import Splicer
-from utils import FeatureSettings, int_sequence_to_text, read_audio
+from vuilab.audio import read_audio
+from vuilab.augment import Augmentation
+from vuilab.features import FeatureSettings
+from vuilab.figures import plot_mfcc_feature, plot_raw_audio, plot_spectrogram_feature
+from vuilab.text import int_sequence_to_text
 
 __all__ = [
     "AudioGenerator",

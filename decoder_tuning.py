@@ -14,7 +14,7 @@ from beam_search import BeamDecoder, BeamSettings
 from error_rates import count_matrix
 from ngram_model import NGramModel
 from sound_search import Candidates, SoundWeights
-from utils import progress_bar
+from vuilab.files import progress_bar
 
 ALPHAS = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0, 2.5)
 BETAS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from char_map import index_map
-from utils import int_sequence_to_text
+from vuilab.alphabet import index_map
+from vuilab.text import int_sequence_to_text
 
 
 class Posteriors(NamedTuple):

@@ -21,7 +21,7 @@ import requests
 
 from fetching import DownloadError, disk_error, download
 from indexing import IndexReport, scan_tree, write_splits
-from utils import progress_bar
+from vuilab.files import progress_bar
 
 OPENSLR_URL = "https://www.openslr.org/resources"
 LIBRISPEECH_URL = f"{OPENSLR_URL}/12"

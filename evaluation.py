@@ -10,7 +10,8 @@ from corpora import MANIFESTS
 from data_generator import AudioGenerator
 from decoding import Posteriors, greedy_decode
 from error_rates import edit_counts, marked
-from utils import SAMPLE_RATE, FeatureSettings, read_audio
+from vuilab.audio import SAMPLE_RATE, read_audio
+from vuilab.features import FeatureSettings
 
 if TYPE_CHECKING:
     import keras

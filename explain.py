@@ -15,8 +15,8 @@ from data_generator import AudioGenerator
 from decoding import class_labels, greedy_decode
 from error_rates import Score, confusions, edit_counts, marked, percent_with_interval, score
 from evaluation import generator_for, predict_texts
-from figures import plot_alignment
 from transcription import Recogniser, load_recogniser
+from vuilab.figures import plot_alignment
 
 
 def explain_model_0(probabilities: np.ndarray, ceiling: float) -> str:

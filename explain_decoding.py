@@ -14,10 +14,10 @@ from decoder_tuning import ALPHAS, BETAS, choose, tune
 from decoding import greedy_decode
 from error_rates import Score, edit_counts, marked, paired_difference, percent_with_interval, score
 from evaluation import generator_for, predict_probabilities
-from figures import plot_words
 from ngram_model import NGramModel
 from ngram_training import train_ngram
 from transcription import Recogniser, load_recogniser
+from vuilab.figures import plot_words
 
 ORDER = 3  # of the model made from the training sentences
 

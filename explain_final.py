@@ -13,16 +13,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from acoustic import INTERMEDIATE, heads_of
-from augment import Augmentation, speed_perturb
 from corpora import Utterance
 from decoding import class_labels, greedy_decode
 from error_rates import edit_counts
-from figures import curve_style
 from final_results import final_rows
 from phonemes import PHONEMES
 from splicing import Splicer
 from transcription import Recogniser
-from utils import FeatureSettings, read_audio
+from vuilab.audio import read_audio
+from vuilab.augment import Augmentation, speed_perturb
+from vuilab.features import FeatureSettings
+from vuilab.figures import curve_style
 
 LABEL_WIDTH = 60  # characters of a line beside the bars of the ablation
 LONGEST_SHOWN = 6.0  # seconds of a sentence made of stretches

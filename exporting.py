@@ -22,9 +22,10 @@ from keras import layers
 import model_formats
 import records
 from acoustic import output_length
-from char_map import ALPHABET
 from transcription import Recogniser
-from utils import LOG_FLOOR, MFCC_WINDOW, SAMPLE_RATE
+from vuilab.alphabet import ALPHABET
+from vuilab.audio import SAMPLE_RATE
+from vuilab.features import LOG_FLOOR, MFCC_WINDOW
 
 VERSION = 1  # of the JSON file
 SUFFIXES = {"savedmodel": ".savedmodel", "litert": ".tflite", "onnx": ".onnx"}

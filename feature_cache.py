@@ -20,9 +20,11 @@ from typing import BinaryIO
 import filelock
 import numpy as np
 
-from augment import speed_perturb
 from corpora import Utterance
-from utils import FeatureSettings, progress_bar, read_audio
+from vuilab.audio import read_audio
+from vuilab.augment import speed_perturb
+from vuilab.features import FeatureSettings
+from vuilab.files import progress_bar
 
 CACHE_VERSION = 1
 CACHE_DTYPE = np.float16

@@ -15,7 +15,7 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from utils import progress_bar
+from vuilab.files import progress_bar
 
 CHUNK_BYTES = 2**18
 

@@ -20,7 +20,8 @@ import soundfile
 
 from corpora import MANIFESTS, Utterance, speaker_from_path, summarize, text_problem, write_lines
 from flac import complete_flac_seconds
-from utils import MFCC_WINDOW, atomic_path, progress_bar
+from vuilab.features import MFCC_WINDOW
+from vuilab.files import atomic_path, progress_bar
 
 AUDIO_SUFFIXES = ("flac", "wav", "mp3", "ogg")
 SPLIT_SEED = 0  # chooses the validation speakers when none are named

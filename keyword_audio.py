@@ -16,9 +16,10 @@ from pathlib import Path
 import filelock
 import numpy as np
 
-from augment import NOISES
 from speech_commands import CLIP_SAMPLES, SHARES, ZERO, Clip, Dataset, index_folder
-from utils import atomic_path, progress_bar, read_audio
+from vuilab.audio import read_audio
+from vuilab.augment import NOISES
+from vuilab.files import atomic_path, progress_bar
 
 CACHE_VERSION = 1
 FULL_SCALE = 32767

@@ -138,14 +138,14 @@ def released_or(model: Path | None) -> Path:
     Raises:
         FileNotFoundError: when none were asked for and none are released.
     """
-    from utils import project_root
+    from vuilab.files import repository
 
     if model is not None:
         return model
-    found = sorted((project_root() / RELEASED).glob("keywords*.h5"))
+    found = sorted((repository() / RELEASED).glob("keywords*.h5"))
     if not found:
         raise FileNotFoundError(
-            f"There are no released weights keywords*.h5 in {project_root() / RELEASED}. Train a classifier with "
+            f"There are no released weights keywords*.h5 in {repository() / RELEASED}. Train a classifier with "
             "`python vui.py keywords train DIR` and name it with --model."
         )
     return found[-1]

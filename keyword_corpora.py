@@ -16,13 +16,14 @@ import filelock
 import numpy as np
 import soundfile
 
-from augment import NOISES
 from downloads import VERIFIED, downloads_folder, extracted
 from fetching import DownloadError, download
 from speech_commands import BACKGROUND, CLIP_SAMPLES, COMMANDS, CorpusIndex, index_folder, is_development, which_set
 from synthesis import MARKER, read_marker, record
-from utils import SAMPLE_RATE, progress_bar
 from voices import Voice, make_speakers, speak_counted
+from vuilab.audio import SAMPLE_RATE
+from vuilab.augment import NOISES
+from vuilab.files import progress_bar
 
 ROOT = Path("data")
 BASE_URL = "http://download.tensorflow.org/data"

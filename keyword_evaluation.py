@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.stats
 
-from augment import NOISES, mix_at_snr
 from keyword_audio import LabelledAudio, load_part
 from keyword_features import KeywordFeatures
 from speech_commands import CLIP_SAMPLES, Clip, Dataset
+from vuilab.augment import NOISES, mix_at_snr
 
 if TYPE_CHECKING:
     import keras

@@ -18,7 +18,7 @@ from exporting import TOLERANCE, metadata_path
 from keyword_audio import LabelledAudio, load_part
 from keyword_evaluation import BATCH, Classifier, KeywordScore, predict, require_labels, score_predictions
 from speech_commands import CLIP_SAMPLES, Dataset
-from utils import SAMPLE_RATE
+from vuilab.audio import SAMPLE_RATE
 
 VERSION = 1  # of the JSON file
 NUM_EXAMPLES = 300  # training clips that give the ranges of the activations

@@ -17,7 +17,8 @@ import scipy.fft
 import scipy.signal
 
 from speech_commands import CLIP_SAMPLES
-from utils import LOG_FLOOR, SAMPLE_RATE
+from vuilab.audio import SAMPLE_RATE
+from vuilab.features import LOG_FLOOR
 
 KINDS = ("mfcc_image", "spectrogram", "raw", "raw8k", "mfcc", "logmel")
 ENERGY_FLOOR = 1e-8  # added to mel energies before the logarithm: about what the last of 16 bits holds

@@ -9,11 +9,11 @@ import scipy.signal
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from augment import NOISES
-from figures import curve_style, plot_image
 from keyword_evaluation import KeywordScore, Proportion
 from keyword_features import KeywordFeatures
-from utils import SAMPLE_RATE
+from vuilab.audio import SAMPLE_RATE
+from vuilab.augment import NOISES
+from vuilab.figures import curve_style, plot_image
 
 
 def plot_confusion(score: KeywordScore, title: str = "") -> tuple[Figure, np.ndarray]:

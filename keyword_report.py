@@ -15,7 +15,7 @@ import records
 from error_rates import percent_with_interval
 from keyword_evaluation import KeywordScore, Proportion, score_of
 from speech_commands import PARTS, Dataset
-from utils import escape_markdown
+from vuilab.text import escape_markdown
 
 Ranked = TypeVar("Ranked")
 OVERFITS = 1.1  # so many times its minimum the development loss must be at the end before the text speaks of it

@@ -10,7 +10,7 @@ from error_rates import percent_with_interval
 from keyword_evaluation import KeywordScore, Proportion, score_of
 from keyword_report import join, markdown_rows, noise_table, overlapping
 from records import read_records
-from utils import escape_markdown
+from vuilab.text import escape_markdown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 import corpora
 from speech_commands import CLIP_SAMPLES, SPEECH, UNKNOWN, Clip, Dataset, is_development
-from utils import SAMPLE_RATE
+from vuilab.audio import SAMPLE_RATE
 
 SHORTEST = 1.1  # seconds of an utterance that stretches are cut from
 

@@ -13,7 +13,7 @@ import numpy as np
 from arpa import arpa_lines, read_arpa
 from ngram_model import SPECIAL, NGramModel
 from ngram_training import train_ngram
-from utils import atomic_path
+from vuilab.files import atomic_path
 
 __all__ = ["NGramModel", "load_model", "save_model", "train_ngram"]
 

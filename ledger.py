@@ -21,7 +21,7 @@ from records import read_records
 from study import best_losses
 from study_claims import conclusions
 from study_questions import QUESTIONS
-from utils import project_root
+from vuilab.files import repository
 
 BLOCK = re.compile(
     r"(<!-- (?P<kind>results|study|decoding|keywords|final|recogniser|spotter): (?P<folder>\S+) -->\n)"
@@ -140,7 +140,7 @@ def decoding_block(folder: str | Path) -> str:
 
 def update_readme(root: Path | None = None) -> bool:
     """Write the result blocks of the README and of the model card anew; return whether anything changed."""
-    root, changed = root or project_root(), False
+    root, changed = root or repository(), False
     for document in _documents(root):
         before = document.read_text(encoding="utf-8")
         after = BLOCK.sub(lambda m: m[1] + _body(m, root) + m[5], before)
@@ -156,7 +156,7 @@ def _documents(root: Path) -> list[Path]:
 
 def check_project(root: Path | None = None) -> list[str]:
     """Return what is wrong: blocks that differ from their records, records without a clean commit."""
-    root = root or project_root()
+    root = root or repository()
     problems = []
     for document in _documents(root):
         name = document.relative_to(root).as_posix()

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 import numba
 import numpy as np
 
-from char_map import ALPHABET
 from ctc_paths import NEVER
 from ngram_model import END, NGramModel, characters_of
-from utils import text_to_int_sequence
+from vuilab.alphabet import ALPHABET
+from vuilab.text import text_to_int_sequence
 
 
 class Lexicon:

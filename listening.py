@@ -21,7 +21,7 @@ from frame_model import FrameModel
 from long_recordings import LONGEST, Piece, PieceCutter
 from streaming import StreamingRecogniser
 from transcription import Recogniser
-from utils import SAMPLE_RATE
+from vuilab.audio import SAMPLE_RATE
 
 PARTIAL = 0.5  # seconds of sound after which a growing piece is decoded again
 

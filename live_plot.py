@@ -7,7 +7,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from figures import curve_style, show_again
+from vuilab.figures import curve_style, show_again
 
 
 class LivePlot(keras.callbacks.Callback):

@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from utils import SAMPLE_RATE
+from vuilab.audio import SAMPLE_RATE
 
 FRAME = 480  # samples, 30 ms: what the detector takes
 PAUSE = 0.4  # seconds without speech that end a piece

@@ -26,7 +26,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from utils import SAMPLE_RATE, project_root
+from vuilab.audio import SAMPLE_RATE
+from vuilab.files import repository
 
 MAX_SECONDS = 60.0
 RATES = (8_000, 192_000)  # Hz that a sound card may have
@@ -183,7 +184,7 @@ class _Server(ThreadingHTTPServer):
 
     def page(self) -> bytes:
         """Return the page."""
-        text = (project_root() / "microphone.html").read_text(encoding="utf-8")
+        text = (repository() / "microphone.html").read_text(encoding="utf-8")
         values = {"{nonce}": self.nonce, "{max_seconds}": f"{self.recorder.max_seconds:g}"}
         for name, value in values.items():
             text = text.replace(name, value)

@@ -18,7 +18,7 @@ import keras
 from keras import layers
 
 from acoustic import AcousticModel, acoustic_model, recurrent
-from char_map import NUM_CLASSES
+from vuilab.alphabet import NUM_CLASSES
 
 BORDER_MODES = ("valid", "same", "causal")
 FEATURE_TOKENS = {"spectrogram": "Spec", "mfcc": "MFCC", "logmel": "LogMel", "raw": "Raw"}

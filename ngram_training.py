@@ -24,7 +24,7 @@ from ngram_model import (
     characters_of,
     hash_sentences,
 )
-from utils import invalid_characters
+from vuilab.text import invalid_characters
 
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)  # where the text is too small to estimate them
 BEGIN_ID, END_ID = SPECIAL.index(BEGIN), SPECIAL.index(END)

@@ -10,7 +10,7 @@ import numpy as np
 from corpora import Utterance, read_manifest
 from feature_cache import FeatureCache
 from splicing import Splicer
-from utils import text_to_int_sequence
+from vuilab.text import text_to_int_sequence
 
 
 @dataclasses.dataclass

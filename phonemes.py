@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from utils import int_sequence_to_text
 from voices import espeak_library
+from vuilab.text import int_sequence_to_text
 
 ACCENT = "en-us"
 WORD_BOUNDARY = " "

@@ -14,9 +14,10 @@ import numpy as np
 import scipy.stats
 from matplotlib.figure import Figure
 
-from figures import MARKERS, curve_style
 from spectra import check_clips, level, long_term_spectrum
-from utils import escape_markdown, project_root
+from vuilab.figures import MARKERS, curve_style
+from vuilab.files import repository
+from vuilab.text import escape_markdown
 
 FALSE_ALARMS = 0.001  # share of clips that would count as outliers if each component were normally distributed
 
@@ -211,7 +212,7 @@ def turning_plot(cloud: PointCloud) -> str:
     text = json.dumps(data, separators=(",", ":"))
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("'", "&#39;")):
         text = text.replace(character, entity)  # double quotes may stay: the attribute stands in single ones
-    script = (project_root() / "point_cloud.js").read_text(encoding="utf-8")
+    script = (repository() / "point_cloud.js").read_text(encoding="utf-8")
     summary = f"{len(cloud.names)} clips as points in three dimensions, {len(cloud.outliers)} outliers."
     return (
         f"<div class='point-cloud' data-cloud='{text}' data-summary='{html.escape(summary)}'>"

@@ -30,7 +30,7 @@ import numpy as np
 
 import acoustic  # noqa: F401  (registers the model class that weights files name)
 import length_aware  # noqa: F401  (registers layers)
-from utils import atomic_path, project_root
+from vuilab.files import atomic_path, repository
 
 RESULTS = Path("results")
 METADATA_KEY = "vui_metadata"
@@ -419,7 +419,7 @@ def _command() -> str:
 def _git(*arguments: str) -> str | None:
     try:
         result = subprocess.run(
-            ["git", *arguments], cwd=project_root(), capture_output=True, text=True, timeout=20, check=True
+            ["git", *arguments], cwd=repository(), capture_output=True, text=True, timeout=20, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -20,7 +20,7 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
-from utils import atomic_path
+from vuilab.files import atomic_path
 
 DEFAULT_CELL_SECONDS = 3.0  # of a cell whose time is not known
 # On Linux training is about a quarter faster with huge pages; elsewhere the variable has no effect.

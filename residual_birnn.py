@@ -10,10 +10,10 @@ import keras
 from keras import layers
 
 from acoustic import INTERMEDIATE, PHONEMES, AcousticModel, acoustic_model
-from char_map import NUM_CLASSES
 from conformer import conformer_block
 from length_aware import MaskedBatchNormalization, PaddingMask, UtteranceNormalization, both_directions, padded_conv
 from phonemes import NUM_PHONEME_CLASSES
+from vuilab.alphabet import NUM_CLASSES
 
 
 def residual_birnn_model(

@@ -15,7 +15,7 @@ import numpy as np
 import records
 from checkpoint import checkpoint_path, peek
 from devices import is_chief
-from utils import require_writable
+from vuilab.files import require_writable
 
 SCHEDULES = ("constant", "cosine")
 LEARNING_RATE = 0.02  # of the references; `default_optimizer` has the rest

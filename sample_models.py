@@ -13,8 +13,8 @@ import numpy as np
 from keras import layers
 
 from acoustic import AcousticModel, acoustic_model, cnn_output_length, output_length, recurrent
-from char_map import NUM_CLASSES
 from residual_birnn import residual_birnn_model
+from vuilab.alphabet import NUM_CLASSES
 from wavenet import wavenet_model
 
 __all__ = [

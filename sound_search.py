@@ -23,7 +23,7 @@ from decoding import Posteriors
 from lexicon import Lexicon, vocabulary
 from ngram_model import END, NGramModel, score_word
 from phonemes import PHONEMES, WORD_BOUNDARY, classes_of, classes_of_words
-from utils import int_sequence_to_text, text_to_int_sequence
+from vuilab.text import int_sequence_to_text, text_to_int_sequence
 
 BOUNDARY = PHONEMES.index(WORD_BOUNDARY)
 # weight of the language model and bonus per word

@@ -14,7 +14,7 @@ import numpy as np
 import soxr
 
 from long_recordings import blocks
-from utils import SAMPLE_RATE
+from vuilab.audio import SAMPLE_RATE
 
 CHUNK = 0.1  # seconds of sound that are handed on at a time
 MUTED = 3.0  # seconds of zeros from a microphone after which the user is told

@@ -12,9 +12,10 @@ import scipy.spatial.distance
 import scipy.stats
 from matplotlib.figure import Figure
 
-from figures import curve_style, plot_image
 from spectra import BINS, DECIBELS, check_clip, check_clips, level, long_term_spectrum
-from utils import SAMPLE_RATE, spectrogram
+from vuilab.audio import SAMPLE_RATE
+from vuilab.features import spectrogram
+from vuilab.figures import curve_style, plot_image
 
 
 @dataclasses.dataclass(frozen=True)

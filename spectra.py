@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from utils import LOG_FLOOR, SAMPLE_RATE, spectrogram
+from vuilab.audio import SAMPLE_RATE
+from vuilab.features import LOG_FLOOR, spectrogram
 
 SHORTEST = 0.1  # seconds; a clip below that has too few frames to say anything about
 DECIBELS = 10 / np.log(10)  # dB in one unit of a natural logarithm of power
-BINS = np.linspace(0, SAMPLE_RATE / 2, 161)  # Hz: the frequencies of utils.spectrogram at 16 kHz
+BINS = np.linspace(0, SAMPLE_RATE / 2, 161)  # Hz: the frequencies of features.spectrogram at 16 kHz
 SILENT = -100.0  # dB relative to 1: quieter is digital silence or a fault
 
 
@@ -27,7 +28,7 @@ def check_clip(samples: np.ndarray, sample_rate: int = SAMPLE_RATE, what: str = 
     if not np.issubdtype(samples.dtype, np.floating):
         raise ValueError(
             f"{what} must hold floats in -1..1. Received: dtype {samples.dtype}. Divide 16-bit samples by 32768, "
-            "or read the file with utils.read_audio."
+            "or read the file with audio.read_audio."
         )
     if samples.ndim != 1 or len(samples) < SHORTEST * sample_rate:
         raise ValueError(

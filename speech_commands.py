@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from augment import NOISES
-from utils import SAMPLE_RATE, atomic_path
+from vuilab.audio import SAMPLE_RATE
+from vuilab.augment import NOISES
+from vuilab.files import atomic_path
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 SILENCE, UNKNOWN = "silence", "unknown"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from corpora import Utterance
-from utils import text_to_int_sequence
+from vuilab.text import text_to_int_sequence
 
 MOST_WORDS = 6  # of one stretch; each number from 1 on is equally likely
 TRIES = 4  # stretches in a row that do not fit before the sentence ends

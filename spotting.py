@@ -15,7 +15,7 @@ import numpy as np
 
 from long_recordings import blocks
 from speech_commands import CLIP_SAMPLES, SILENCE, UNKNOWN
-from utils import SAMPLE_RATE
+from vuilab.audio import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from keyword_evaluation import Classifier

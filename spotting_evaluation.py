@@ -21,7 +21,8 @@ from keyword_evaluation import Proportion
 from long_recordings import blocks
 from speech_commands import CLIP_SAMPLES, SILENCE, UNKNOWN
 from spotting import BLOCK, Event, SpotSettings, WindowScores, find_events
-from utils import SAMPLE_RATE, progress_bar
+from vuilab.audio import SAMPLE_RATE
+from vuilab.files import progress_bar
 
 if TYPE_CHECKING:
     from keyword_evaluation import Classifier

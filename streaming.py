@@ -10,7 +10,9 @@ import numpy as np
 from acoustic import output_length
 from frame_model import FrameModel, SlidingWindow
 from transcription import Recogniser
-from utils import PREEMPHASIS, SAMPLE_RATE, FeatureSettings, int_sequence_to_text, mfcc
+from vuilab.audio import SAMPLE_RATE
+from vuilab.features import PREEMPHASIS, FeatureSettings, mfcc
+from vuilab.text import int_sequence_to_text
 
 ALTERNATIVE = (
     "Transcribe whole recordings with it, or stream with one that only looks back, such as model_1 or model_3."

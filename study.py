@@ -20,11 +20,11 @@ import records
 from cached_generator import AudioGeneratorCached
 from checkpoint import checkpoint_path
 from data_generator import AudioGenerator
-from figures import curve_style
 from model_builder import RNNModel
 from runs import default_optimizer
 from study_claims import Setting
 from train_utils import train_model as train_in_files
+from vuilab.figures import curve_style
 
 __all__ = [
     "LossLimit",

@@ -17,7 +17,7 @@ from typing import Any
 from corpora import active_corpus
 from study import STUDY
 from study_claims import Setting
-from utils import project_root
+from vuilab.files import repository
 
 TRIAL_MEMORY = 3e9  # bytes; what the networks of the study take at most, on a processor
 
@@ -148,7 +148,7 @@ def _trial_environment(cpus: float) -> dict[str, str]:
     """Return what a trial's process needs: the modules, the backend, and no more threads than it has cores."""
     threads = str(max(1, int(cpus)))
     environment = {
-        "PYTHONPATH": os.pathsep.join([str(project_root()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+        "PYTHONPATH": os.pathsep.join([str(repository()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         "RAY_USAGE_STATS_ENABLED": "0",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "TF_NUM_INTRAOP_THREADS": threads,

@@ -23,8 +23,9 @@ import soundfile
 
 import corpora
 from sentences import split_sentences
-from utils import SAMPLE_RATE, progress_bar, project_root
 from voices import Voice, make_speakers, speak_counted
+from vuilab.audio import SAMPLE_RATE
+from vuilab.files import progress_bar, repository
 
 DEMO_VERSION = 1  # raise it when the same plan (sentences, voices, seeds) would give other audio
 MARKER = "DEMO.json"  # tells a demo folder from a user's own corpus
@@ -289,7 +290,7 @@ def make_demo(
     counts = tuple(default if n is None else n for n, default in zip(given, SCALES[scale], strict=True))
     if min(counts) < 1 or workers < 0:
         raise ValueError(f"Expected at least 1 utterance in each split and workers >= 0. Received: {counts}, {workers}")
-    folder = Path(out) if out is not None else project_root() / "LibriSpeech" / "demo"
+    folder = Path(out) if out is not None else repository() / "LibriSpeech" / "demo"
     folder = folder.resolve()
     jobs = _plan(seed, counts)
     plan = hashlib.sha256(json.dumps(jobs, sort_keys=True).encode()).hexdigest()[:16]

@@ -18,8 +18,9 @@ import numpy as np
 import corpora
 from synthesis import render_all
 from text_normalization import read_sentences
-from utils import invalid_characters, progress_bar
 from voices import ACCENTS, VARIANTS, Voice
+from vuilab.files import progress_bar
+from vuilab.text import invalid_characters
 
 VERSION = 1  # raise it when the same settings would give other audio
 MARKER = "SYNTHETIC.json"  # tells a folder made here from others

@@ -14,8 +14,6 @@ from pathlib import Path
 import keras
 
 import records
-from augment import Augmentation
-from char_map import ALPHABET
 from comparison import plot_comparison
 from corpora import MANIFESTS, summarize
 from ctc import add_ctc_loss, mean_loss, needs_phonemes
@@ -38,7 +36,9 @@ from runs import (
     require_weights_suffix,
 )
 from training_loop import announce, describe_transcripts, model_output_length, score_transcripts, train
-from utils import FeatureSettings
+from vuilab.alphabet import ALPHABET
+from vuilab.augment import Augmentation
+from vuilab.features import FeatureSettings
 
 LARGE_CACHE = 1e8  # bytes; what takes less needs no word
 

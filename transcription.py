@@ -20,7 +20,9 @@ from evaluation import feature_settings_for
 from length_aware import is_length_aware
 from long_recordings import LONGEST, Piece, is_long, pieces, speech_pieces
 from sound_search import SoundDecoder, SoundWeights
-from utils import SAMPLE_RATE, FeatureSettings, progress_bar, project_root, read_audio
+from vuilab.audio import SAMPLE_RATE, read_audio
+from vuilab.features import FeatureSettings
+from vuilab.files import progress_bar, repository
 
 RELEASED = "released"  # folder of the released weights under results/
 STD_FLOOR = 1e-3
@@ -194,7 +196,7 @@ def released_weights() -> Path:
     Raises:
         FileNotFoundError: when the project holds none yet.
     """
-    found = sorted((project_root() / records.RESULTS / RELEASED).glob("recogniser*.h5"))
+    found = sorted((repository() / records.RESULTS / RELEASED).glob("recogniser*.h5"))
     if not found:
         raise FileNotFoundError(
             "There are no released weights yet. Train a model and name its weights, for example:\n"

@@ -18,7 +18,8 @@ from fractions import Fraction
 import numpy as np
 import scipy.signal
 
-from utils import SAMPLE_RATE, invalid_characters
+from vuilab.audio import SAMPLE_RATE
+from vuilab.text import invalid_characters
 
 # Left out of every split: whispers, robots and effects, and near-copies of a variant that is used (Gene2, steph2,
 # steph3, Mr serious, iven, klatt4, klatt6, michel, benjamin), so that no voice crosses over under another name; and

@@ -8,7 +8,7 @@ import keras
 from keras import layers
 
 from acoustic import AcousticModel, acoustic_model
-from char_map import NUM_CLASSES
+from vuilab.alphabet import NUM_CLASSES
 
 KERNEL_SIZE = 7  # frames
 DILATIONS = (1, 2, 4, 8, 16)  # of the blocks of a group

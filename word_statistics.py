@@ -13,9 +13,11 @@ import scipy.spatial.distance
 import seaborn
 from matplotlib.figure import Figure
 
-from figures import curve_style, plot_image
 from spectra import BINS, DECIBELS, amplitude_spectrum, check_clip, check_clips, fit_length
-from utils import LOG_FLOOR, SAMPLE_RATE, escape_markdown, spectrogram
+from vuilab.audio import SAMPLE_RATE
+from vuilab.features import LOG_FLOOR, spectrogram
+from vuilab.figures import curve_style, plot_image
+from vuilab.text import escape_markdown
 
 PANELS = 4  # words in a row of a figure
 

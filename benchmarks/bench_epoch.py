@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks import harness
 from benchmarks.harness import say
 from corpora import MANIFESTS, read_manifest, summarize, write_manifest
-from utils import project_root
+from vuilab.files import repository
 
 CONTESTANTS = {"tensorflow": "this project, TensorFlow", "jax": "this project, JAX", "stock": "stock Keras"}
 NOTES = (
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["model_2", "model_1"])
     parser.add_argument("--contestants", nargs="+", default=list(CONTESTANTS), choices=CONTESTANTS)
     parser.add_argument(
-        "--corpus", type=Path, default=project_root() / "LibriSpeech" / "demo", help="folder with manifests"
+        "--corpus", type=Path, default=repository() / "LibriSpeech" / "demo", help="folder with manifests"
     )
     parser.add_argument("--epochs", type=int, default=2, help="at least 2, for a later epoch")
     parser.add_argument("--batch", type=int, default=20)

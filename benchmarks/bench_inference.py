@@ -26,7 +26,8 @@ from corpora import MANIFESTS, read_manifest, summarize, write_manifest
 from data_generator import AudioGenerator
 from decoding import greedy_decode
 from feature_cache import load_features
-from utils import FeatureSettings, project_root
+from vuilab.features import FeatureSettings
+from vuilab.files import repository
 
 FRAMES_PER_SECOND = 100
 BACKEND_NAMES = {"tensorflow": "TensorFlow", "jax": "JAX"}
@@ -143,7 +144,7 @@ def main() -> None:
     """Measure all three and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--corpus", type=Path, default=project_root() / "LibriSpeech" / "demo", help="folder with manifests"
+        "--corpus", type=Path, default=repository() / "LibriSpeech" / "demo", help="folder with manifests"
     )
     parser.add_argument("--limit", type=int, default=None, help="utterances for the features; default: all of training")
     parser.add_argument("--kinds", nargs="+", default=["spectrogram", "mfcc"], help="of features")

@@ -26,7 +26,7 @@ from benchmarks.harness import say
 from corpora import MANIFESTS, read_manifest, summarize
 from data_generator import AudioGenerator
 from indexing import index_tree
-from utils import SAMPLE_RATE
+from vuilab.audio import SAMPLE_RATE
 
 DISTINCT_SECONDS = 3600  # of audio; more of it is hard links
 SHORTEST, LONGEST = 8.0, 16.0  # seconds of a clip

@@ -28,7 +28,8 @@ def measure(name: str, kind: str, seconds: float, chunk_ms: float) -> dict:
     import sample_models
     from streaming import StreamingRecogniser
     from transcription import Recogniser
-    from utils import SAMPLE_RATE, FeatureSettings
+    from vuilab.audio import SAMPLE_RATE
+    from vuilab.features import FeatureSettings
 
     keras.utils.set_random_seed(0)
     settings = FeatureSettings(kind)

@@ -21,9 +21,9 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from utils import atomic_path, project_root
+from vuilab.files import atomic_path, repository
 
-RESULTS = project_root() / "benchmarks" / "results"
+RESULTS = repository() / "benchmarks" / "results"
 MALLOC = (
     "glibc.malloc.hugetlb=1"  # asks for huge pages; without them large fresh arrays cost page faults in every library
 )
@@ -58,7 +58,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self.log,
             text=True,
-            cwd=project_root(),
+            cwd=repository(),
             env=worker_environment(backend),
         )
 
@@ -189,7 +189,7 @@ def environment() -> dict:
     script = "import json, records; print('\\n' + json.dumps(records.environment()))"
     found = subprocess.run(
         [sys.executable, "-c", script],
-        cwd=project_root(),
+        cwd=repository(),
         env=worker_environment(),
         capture_output=True,
         text=True,
@@ -234,7 +234,7 @@ def save(options: argparse.Namespace, name: str, data: dict, report: str) -> Pat
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that every benchmark has."""
-    parser.add_argument("--out", default=str(RESULTS.relative_to(project_root())), help="folder for the results")
+    parser.add_argument("--out", default=str(RESULTS.relative_to(repository())), help="folder for the results")
     parser.add_argument(
         "--quick", action="store_true", help="tiny sizes, to try the script out; the numbers say nothing"
     )

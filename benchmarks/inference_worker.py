@@ -10,7 +10,8 @@ import time
 import numpy as np
 
 from benchmarks import harness
-from utils import SAMPLE_RATE, FeatureSettings
+from vuilab.audio import SAMPLE_RATE
+from vuilab.features import FeatureSettings
 
 
 def run(options: argparse.Namespace) -> dict:

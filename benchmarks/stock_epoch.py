@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from benchmarks.peers_keras import stock_model, stock_optimizer
 from benchmarks.workloads import MODELS
-from char_map import ALPHABET
+from vuilab.alphabet import ALPHABET
 
 WINDOW, STEP = 320, 160  # samples
 EPSILON = 1e-10
@@ -119,7 +119,7 @@ def to_wav(source: Path, target: Path) -> str:
     """Write an audio file as 16-bit WAV at 16 kHz, as the example expects it, and return its path."""
     import soundfile
 
-    from utils import SAMPLE_RATE, read_audio
+    from vuilab.audio import SAMPLE_RATE, read_audio
 
     soundfile.write(target, read_audio(source), SAMPLE_RATE, subtype="PCM_16")
     return str(target)

@@ -75,7 +75,7 @@ def spoken_words(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def noises(tmp_path_factory) -> Path:
     """Clips of three colours of noise by thirty speakers each, in the layout of Speech Commands; treat it as read-only."""
-    from augment import NOISES
+    from vuilab.augment import NOISES
 
     folder = tmp_path_factory.mktemp("noises")
     for number, word in enumerate(("brown", "violet", "white")):

@@ -18,10 +18,10 @@ from alignment import (
     boundary_errors,
     frame_clock,
 )
-from char_map import BLANK, char_map
 from decoding import collapse
 from sample_models import acoustic_model
-from utils import FeatureSettings
+from vuilab.alphabet import BLANK, char_map
+from vuilab.features import FeatureSettings
 
 CLOCK = FrameClock(step=0.02, offset=0.01)
 

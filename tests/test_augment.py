@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from augment import (
+from vuilab.augment import (
     NOISES,
     Augmentation,
     coloured_noise,

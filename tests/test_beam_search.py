@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from beam_search import BeamDecoder, BeamSettings, Hypothesis
-from char_map import BLANK, char_map
 from decoding import collapse, greedy_decode
 from ngram_model import NGramModel
 from ngram_training import train_ngram
+from vuilab.alphabet import BLANK, char_map
 
 EVERYTHING = BeamSettings(beam_width=4000).unpruned()
 

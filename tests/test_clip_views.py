@@ -5,8 +5,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-import utils
 from clip_views import fft_magnitude, log_spectrogram, mel_spectrogram, mfcc_deltas, resampling
+from vuilab import features
 
 TIME = np.arange(16_000) / 16_000
 SILENCE = np.zeros(16_000, np.float32)
@@ -25,7 +25,7 @@ def tone(frequency: float, amplitude: float = 0.5) -> np.ndarray:
 def test_the_log_spectrogram_is_that_of_the_features_with_frequencies_and_times():
     samples = tone(2000)
     figure, numbers = log_spectrogram(samples, title="a tone")
-    np.testing.assert_array_equal(numbers.values, utils.spectrogram(samples))
+    np.testing.assert_array_equal(numbers.values, features.spectrogram(samples))
     assert (numbers.frequencies[numbers.values.argmax(axis=1)] == 2000).all()
     np.testing.assert_allclose(numbers.times[[0, -1]], [0.01, 0.99])  # the middle of the first and last window
     assert numbers.level == pytest.approx(20 * np.log10(0.5) - 3.0103, abs=1e-3)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from char_map import ALPHABET, NUM_CLASSES
 from confidence import area_under_roc, calibration_error, confidence_quality, right_words
+from vuilab.alphabet import ALPHABET, NUM_CLASSES
 
 
 def spoken(text, sure):

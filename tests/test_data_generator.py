@@ -8,12 +8,12 @@ import scipy.signal
 import soundfile
 
 import data_generator
-from augment import Augmentation
-from char_map import ALPHABET
 from corpora import Utterance, write_manifest
 from data_generator import AudioGenerator, vis_train_features
 from feature_cache import FeatureCache
-from utils import FeatureSettings
+from vuilab.alphabet import ALPHABET
+from vuilab.augment import Augmentation
+from vuilab.features import FeatureSettings
 
 
 def library_lengths(num_utterances, seed=0):

@@ -14,7 +14,6 @@ import python_speech_features
 import soundfile
 
 import records
-from char_map import ALPHABET
 from data_generator import AudioGenerator
 from error_rates import (
     ErrorCounts,
@@ -35,7 +34,9 @@ from evaluation import (
     print_predictions,
 )
 from sample_models import cnn_rnn_model, simple_rnn_model
-from utils import FeatureSettings, read_audio
+from vuilab.alphabet import ALPHABET
+from vuilab.audio import read_audio
+from vuilab.features import FeatureSettings
 
 
 def distance(first, second):

@@ -8,7 +8,7 @@ import pytest
 
 from corpora import Utterance
 from explain_decoding import DecodingReport, boundary_reading, compare_decoding, word_figure
-from figures import plot_words
+from vuilab.figures import plot_words
 
 TRUE = ["the cat sat down", "a dog ran off", "the bird flew up", "we saw a zebra"] * 5
 NEW = [False, False, False, True] * 5  # whether a word is new

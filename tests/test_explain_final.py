@@ -6,7 +6,6 @@ import pytest
 import soundfile
 
 import explain_final
-from char_map import char_map
 from corpora import read_manifest
 from explain_final import (
     ablation_figure,
@@ -22,7 +21,8 @@ from explain_final import (
 from residual_birnn import residual_birnn_model
 from sample_models import bidirectional_rnn_model
 from transcription import Recogniser
-from utils import FeatureSettings
+from vuilab.alphabet import char_map
+from vuilab.features import FeatureSettings
 
 
 def recogniser(model: keras.Model, kind: str) -> Recogniser:

@@ -22,7 +22,7 @@ from decoding import greedy_decode
 from exporting import default_path, export, metadata_path, verify
 from model_formats import FORMATS, open_file
 from transcription import Recogniser
-from utils import FEATURE_KINDS, FeatureSettings
+from vuilab.features import FEATURE_KINDS, FeatureSettings
 
 KINDS = {
     "convolution": lambda: plain_convolution(),

@@ -18,10 +18,11 @@ import pytest
 import soundfile
 
 import feature_cache
-from augment import speed_perturb
 from corpora import MANIFESTS, Utterance, read_manifest, write_manifest
 from feature_cache import cache_folder, load_features
-from utils import FeatureSettings, read_audio, spectrogram_from_file
+from vuilab.audio import read_audio
+from vuilab.augment import speed_perturb
+from vuilab.features import FeatureSettings, spectrogram_from_file
 
 SPECTROGRAM = FeatureSettings()
 MFCC = FeatureSettings("mfcc")

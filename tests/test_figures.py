@@ -8,8 +8,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-import figures
-from figures import (
+from vuilab import figures
+from vuilab.figures import (
     curve_style,
     plot_alignment,
     plot_image,

@@ -7,9 +7,9 @@ import pytest
 import soundfile
 
 import keyword_audio
-from augment import NOISES
 from keyword_audio import background_noise, fit_length, load_part
 from speech_commands import BACKGROUND, choose_clips, index_folder
+from vuilab.augment import NOISES
 
 SECOND = 16_000
 

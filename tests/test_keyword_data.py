@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from augment import speed_perturb
 from keyword_data import ClipAugmentation, ClipGenerator
 from keyword_features import KeywordFeatures
 from speech_commands import choose_clips, index_folder
+from vuilab.augment import speed_perturb
 
 NOTHING = {
     "shift": 0,

@@ -13,7 +13,6 @@ import scipy.special
 
 import keyword_figures
 import records
-from augment import NOISES
 from keyword_audio import LabelledAudio, load_part
 from keyword_evaluation import (
     Classifier,
@@ -29,6 +28,7 @@ from keyword_evaluation import (
 from keyword_features import KeywordFeatures
 from keyword_models import perceptron, wavception
 from speech_commands import Clip, choose_clips, index_folder
+from vuilab.augment import NOISES
 
 
 def one_hot(classes, num_classes=3, top=0.8):

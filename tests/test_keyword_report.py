@@ -8,7 +8,6 @@ import pytest
 import soundfile
 
 import records
-from augment import NOISES
 from keyword_evaluation import KeywordScore, Proportion, score_of, score_predictions
 from keyword_models import classifier
 from keyword_report import (
@@ -28,6 +27,7 @@ from keyword_report import (
 )
 from keyword_training import train_keywords
 from speech_commands import Clip, Dataset, choose_clips, index_folder
+from vuilab.augment import NOISES
 
 
 def score(num_right, num_clips=100, labels=("bed", "cat")):

@@ -9,7 +9,7 @@ from corpora import Utterance, write_manifest
 from keyword_audio import load_part
 from keyword_speech import with_speech
 from speech_commands import PARTS, SPEECH, choose_clips, index_folder
-from utils import read_audio
+from vuilab.audio import read_audio
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from listening import Heard, Listener, LiveLine, listen
 from long_recordings import pieces
 from sample_models import bidirectional_rnn_model, rnn_model
 from transcription import Recogniser
-from utils import FeatureSettings, read_audio
+from vuilab.audio import read_audio
+from vuilab.features import FeatureSettings
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import DisplayHandle
 
-import figures
 from live_plot import LivePlot
+from vuilab import figures
 
 
 @pytest.fixture

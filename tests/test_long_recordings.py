@@ -9,7 +9,7 @@ import soundfile
 
 from corpora import MANIFESTS, read_manifest
 from long_recordings import LONGEST, PieceCutter, blocks, is_long, pieces
-from utils import read_audio
+from vuilab.audio import read_audio
 
 
 @pytest.fixture(scope="module")

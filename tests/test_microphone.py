@@ -13,7 +13,7 @@ import soundfile
 
 import microphone
 from microphone import VoiceRecorder, read_wav
-from utils import project_root
+from vuilab.files import repository
 
 
 def _wav(samples: np.ndarray, rate: int = 16_000, **options) -> bytes:
@@ -156,7 +156,7 @@ def test_a_notebook_run_by_a_program_starts_no_server(tmp_path):
     from nbclient import NotebookClient
 
     cells = [
-        f"import sys; sys.path.insert(0, {str(project_root())!r})\nfrom microphone import VoiceRecorder",
+        f"import sys; sys.path.insert(0, {str(repository())!r})\nfrom microphone import VoiceRecorder",
         "recorder = VoiceRecorder(len)\nrecorder",
         "print(recorder.server)",
     ]

@@ -7,7 +7,7 @@ import pytest
 from ctc import add_ctc_loss, ctc_loss, needs_phonemes
 from phonemes import NUM_PHONEME_CLASSES, PHONEMES, WORD_BOUNDARY, phoneme_targets, pronounce
 from residual_birnn import residual_birnn_model
-from utils import text_to_int_sequence
+from vuilab.text import text_to_int_sequence
 
 # General American in the Longman Pronunciation Dictionary (Wells, 3rd edition), stress and length left out
 DICTIONARY = {
@@ -118,7 +118,7 @@ def test_two_heads_behind_one_layer_are_refused():
 def test_training_fills_in_the_phonemes_and_the_weights_do_without(tiny_corpus, tmp_path):
     import records
     from train_utils import train_model
-    from utils import FeatureSettings
+    from vuilab.features import FeatureSettings
 
     model = residual_birnn_model(80, 8, 11, 2, 3, (1,), 8, 2, phoneme_heads=(1,), print_summary=False)
     before = model.get_layer("phonemes_1").get_weights()[0].copy()

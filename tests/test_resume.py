@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 import records
-from augment import Augmentation
 from checkpoint import checkpoint_path, load_checkpoint, peek, save_checkpoint
 from sample_models import cnn_birnn_model
 from train_utils import train_model
+from vuilab.augment import Augmentation
 
 ROOT = Path(__file__).resolve().parents[1]
 CURVES = ("loss", "val_loss", "val_cer", "val_wer", "learning_rate")

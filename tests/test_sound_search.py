@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from beam_search import BeamSettings
-from char_map import BLANK
 from decoder_tuning import tune_sounds
 from decoding import Posteriors
 from ngram_training import train_ngram
 from phonemes import NUM_PHONEME_CLASSES, classes_of
 from sound_search import BOUNDARY, Candidates, SoundDecoder, SoundWeights
-from utils import text_to_int_sequence
+from vuilab.alphabet import BLANK
+from vuilab.text import text_to_int_sequence
 
 SENTENCES = [
     "i have two cats",

@@ -10,7 +10,8 @@ import pytest
 from corpora import MANIFESTS, Utterance, read_manifest
 from data_generator import AudioGenerator
 from splicing import MOST_WORDS, Splicer
-from utils import FeatureSettings, int_sequence_to_text
+from vuilab.features import FeatureSettings
+from vuilab.text import int_sequence_to_text
 
 RATE = 100  # frames per second
 TEXTS = (
@@ -226,7 +227,7 @@ def test_word_times_do_not_replace_the_corpus_they_are_for(tiny_corpus, aligner)
 @pytest.fixture(scope="module")
 def spoken(tiny_corpus):
     """Times of words as the synthesiser tells them, and the loudness of the recordings."""
-    from utils import read_audio
+    from vuilab.audio import read_audio
 
     times, loudness, settings = [], [], FeatureSettings("logmel")
     for split in ("train", "validation"):

@@ -10,7 +10,7 @@ from frame_model import FrameModel
 from sample_models import ZOO, cnn_rnn_model, deep_rnn_model, rnn_model, simple_rnn_model
 from streaming import StreamingFeatures, StreamingRecogniser
 from transcription import Recogniser
-from utils import FeatureSettings, mfcc
+from vuilab.features import FeatureSettings, mfcc
 
 MODELS = {  # those of the zoo, narrower
     "model_0": lambda width: simple_rnn_model(width),

@@ -154,7 +154,7 @@ def test_raw_audio_is_the_waveform_one_feature_wide():
     generator = study.get_generator(raw=True)
     inputs, _ = generator.assemble("validation", generator.plan("validation")[0])
     utterance = generator.partitions["validation"].utterances[generator.plan("validation")[0][0]]
-    from utils import read_audio
+    from vuilab.audio import read_audio
 
     samples = read_audio(utterance.path)
     row = inputs["the_input"][0, : len(samples), 0] * generator.feats_std + generator.feats_mean

@@ -4,8 +4,8 @@ import gzip
 
 import pytest
 
-from char_map import ALPHABET
 from text_normalization import normalize, read_sentences, sentences_of
+from vuilab.alphabet import ALPHABET
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import transcription
 from corpora import MANIFESTS, read_manifest
 from sample_models import acoustic_model
 from transcription import load_recogniser, released_weights
-from utils import read_audio
+from vuilab.audio import read_audio
 
 
 def _listening_model(width: int, frame_step: int = 1, scale: float = 10.0) -> keras.Model:
@@ -44,7 +44,7 @@ def clip(tmp_path):
 def test_features_statistics_and_classes_come_from_the_weights_file(weights, clip):
     import python_speech_features
 
-    from char_map import index_map
+    from vuilab.alphabet import index_map
 
     recogniser = load_recogniser(weights)
     assert recogniser.settings.kind == "mfcc" and recogniser.settings.num_features == 13
@@ -127,7 +127,7 @@ def test_silence_gives_a_text_and_no_nan(weights):
 
 
 def test_without_released_weights_the_error_names_train(monkeypatch, tmp_path):
-    monkeypatch.setattr(transcription, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(transcription, "repository", lambda: tmp_path)
     with pytest.raises(
         FileNotFoundError, match=r"(?s)no released weights yet\. Train a model.*python vui\.py train"
     ) as caught:
@@ -136,7 +136,7 @@ def test_without_released_weights_the_error_names_train(monkeypatch, tmp_path):
 
 
 def test_released_weights_are_found_without_being_named(monkeypatch, tmp_path, weights):
-    monkeypatch.setattr(transcription, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(transcription, "repository", lambda: tmp_path)
     folder = tmp_path / "results" / "released"
     folder.mkdir(parents=True)
     shutil.copy(weights, folder / "recogniser_1.h5")

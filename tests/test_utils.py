@@ -11,21 +11,11 @@ import scipy.fft
 import scipy.signal
 import soundfile
 
-import utils
-from utils import (
-    FeatureSettings,
-    atomic_path,
-    escape_markdown,
-    int_sequence_to_text,
-    invalid_characters,
-    logmel,
-    mfcc,
-    read_audio,
-    require_writable,
-    spectrogram,
-    spectrogram_from_file,
-    text_to_int_sequence,
-)
+from vuilab import files
+from vuilab.audio import read_audio
+from vuilab.features import FeatureSettings, logmel, mfcc, spectrogram, spectrogram_from_file
+from vuilab.files import atomic_path, require_writable
+from vuilab.text import escape_markdown, int_sequence_to_text, invalid_characters, text_to_int_sequence
 
 
 @pytest.fixture
@@ -441,7 +431,7 @@ def test_require_writable_names_a_folder_that_cannot_be_made(tmp_path):
 
 
 def test_a_progress_bar_passes_everything_on_and_can_be_silent(capsys):
-    assert list(utils.progress_bar(range(3), "counting")) == [0, 1, 2]
+    assert list(files.progress_bar(range(3), "counting")) == [0, 1, 2]
     assert "counting: 100%" in capsys.readouterr().err
-    assert list(utils.progress_bar(range(3), "counting", enabled=False)) == [0, 1, 2]
+    assert list(files.progress_bar(range(3), "counting", enabled=False)) == [0, 1, 2]
     assert capsys.readouterr().err == ""

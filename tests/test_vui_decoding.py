@@ -200,7 +200,7 @@ def released(language_model, tiny_corpus, trained, project, monkeypatch, capsys)
     for suffix in (".h5", ".json"):
         shutil.copy(trained / "results" / f"tiny{suffix}", folder / f"recogniser{suffix}")
     shutil.copy(language_model, folder / "small.npz")
-    monkeypatch.setattr(transcription, "project_root", lambda: project)
+    monkeypatch.setattr(transcription, "repository", lambda: project)
     monkeypatch.setattr(decoder_tuning.tune, "__defaults__", (None, (0.7,), (3.0,), False))
     command = [
         "evaluate",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-import utils
+from vuilab import features
 from word_statistics import class_counts, durations, mean_spectra, violin_frequency
 
 RATE = 16_000
@@ -90,7 +90,7 @@ def test_mean_spectra_are_the_means_and_have_the_peaks_of_the_tones():
     assert numbers.words == ("low", "high") and numbers.num_clips == (2, 1)
     np.testing.assert_allclose(numbers.frequencies[numbers.fft.argmax(axis=1)], [500, 3000])
     np.testing.assert_allclose(numbers.fft.max(axis=1), [0.3, 0.3], rtol=1e-5)
-    expected = (utils.spectrogram(clips["low"][0]) + utils.spectrogram(clips["low"][1])) / 2
+    expected = (features.spectrogram(clips["low"][0]) + features.spectrogram(clips["low"][1])) / 2
     np.testing.assert_allclose(numbers.spectrograms[0], expected, atol=1e-5)
     titles = [ax.get_title() for ax in figure.axes]
     assert "low (2)" in titles and "high (1)" in titles
@@ -99,7 +99,7 @@ def test_mean_spectra_are_the_means_and_have_the_peaks_of_the_tones():
 def test_a_short_clip_counts_in_a_mean_spectrogram_only_where_it_has_frames():
     long, short = noise(1)[0], noise(1, 1)[0][:8000]
     _, numbers = mean_spectra({"a": [long, short]})
-    first, second = utils.spectrogram(long), utils.spectrogram(short)
+    first, second = features.spectrogram(long), features.spectrogram(short)
     np.testing.assert_allclose(numbers.spectrograms[0, :49], (first[:49] + second) / 2, atol=1e-4)
     np.testing.assert_allclose(numbers.spectrograms[0, 49:], first[49:], atol=1e-5)
     _, numbers = mean_spectra({"a": [short]})  # no clip has the second half
@@ -128,7 +128,7 @@ def test_quartiles_at_a_frequency_are_those_of_numpy_over_the_frames_of_all_clip
     figure, numbers = violin_frequency(clips, 1010)
     assert numbers.frequency == 1000
     for word, waves in clips.items():
-        frames = np.concatenate([utils.spectrogram(wave)[:, 20] for wave in waves]) * 10 / np.log(10)
+        frames = np.concatenate([features.spectrogram(wave)[:, 20] for wave in waves]) * 10 / np.log(10)
         np.testing.assert_allclose(numbers.values[word], frames, rtol=1e-5)
         np.testing.assert_allclose(numbers.quartiles[word], np.percentile(frames, [25, 50, 75]), rtol=1e-5)
     assert len(numbers.values["a"]) == 198 and len(numbers.values["b"]) == 148

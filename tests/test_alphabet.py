@@ -1,6 +1,6 @@
 """The alphabet, against the table in the specification: apostrophe, space, a-z, and the blank last."""
 
-from char_map import BLANK, NUM_CLASSES, char_map, index_map
+from vuilab.alphabet import BLANK, NUM_CLASSES, char_map, index_map
 
 
 def test_the_classes_are_apostrophe_space_and_the_letters_in_order():

@@ -15,7 +15,7 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from utils import SAMPLE_RATE
+from vuilab.audio import SAMPLE_RATE
 
 if TYPE_CHECKING:  # IPython is loaded only where something is shown
     from IPython.display import DisplayHandle

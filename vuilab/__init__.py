@@ -1,0 +1,1 @@
+"""A laboratory for neural speech recognition: the folders are the pipeline, lowest floor first (see docs/architecture.md)."""

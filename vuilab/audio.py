@@ -1,0 +1,55 @@
+"""Audio files: any format, rate and number of channels becomes mono at 16 kHz."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+SAMPLE_RATE = 16_000  # Hz; every file is brought to this rate when it is read
+UNKNOWN_LENGTH = 2**48  # libsndfile gives the largest integer as the length of a file that does not know its own
+
+
+def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Read an audio file (FLAC, WAV, MP3, OGG: whatever libsndfile reads) as mono at one rate.
+
+    Args:
+        path: the file.
+        sample_rate: the rate in Hz to resample to (soxr, high quality) when the file has another one.
+
+    Returns:
+        float32 array (num_samples,) in -1..1, channels averaged.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is no audio, is damaged, or holds no samples.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No audio file at {path}. Check the path, or index the corpus again.")
+    try:
+        expected = soundfile.info(path).frames
+        if expected > UNKNOWN_LENGTH:
+            raise ValueError(
+                f"The header of {path} does not say how long it is, as in files written into a pipe. Write it again: "
+                "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.flac"
+            )
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        raise ValueError(
+            f"Cannot read {path} as audio ({str(error).strip()}). Expected a complete FLAC, WAV, MP3 or OGG file;"
+            " fetch it again, or convert it with: ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.flac"
+        ) from error
+    if len(samples) == 0:
+        raise ValueError(f"{path} holds no samples. Remove it from the corpus, or record it again.")
+    if path.suffix.lower() == ".flac" and len(samples) < expected:
+        raise ValueError(
+            f"{path} is cut off: its header promises {expected} samples and {len(samples)} can be decoded. Fetch it again."
+        )
+    mono = samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        raise ValueError(f"{path} holds samples that are not finite numbers. Export it again as 16-bit audio.")
+    if rate != sample_rate:
+        import librosa
+
+        mono = librosa.resample(mono, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
+    return np.ascontiguousarray(mono, dtype=np.float32)

@@ -1,0 +1,195 @@
+"""Features of a waveform: log spectrogram, MFCCs, log-mel bands, or the samples themselves."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+import scipy.signal
+
+from vuilab.audio import SAMPLE_RATE, read_audio
+
+LOG_FLOOR = 1e-14  # added to the power density before the logarithm, so that digital silence stays finite
+MFCC_WINDOW = 0.025  # seconds, the default of python_speech_features
+PREEMPHASIS = 0.97  # likewise
+FEATURE_KINDS = ("spectrogram", "mfcc", "logmel", "raw")
+
+
+def spectrogram(
+    samples: np.ndarray,
+    step: float = 10,
+    window: float = 20,
+    max_freq: float = 8000,
+    sample_rate: int = SAMPLE_RATE,
+) -> np.ndarray:
+    """Log power density of Hann-windowed frames.
+
+    The natural logarithm of `scipy.signal.spectrogram(..., detrend=False, scaling="density")` plus 1e-14,
+    with time first and the bins above `max_freq` dropped. No padding: the frames are those that fit.
+
+    Args:
+        samples: waveform (num_samples,).
+        step: distance of two frames in milliseconds.
+        window: length of a frame in milliseconds.
+        max_freq: highest frequency kept, in Hz, at most half the sample rate.
+        sample_rate: in Hz.
+
+    Returns:
+        float32 array (num_frames, num_features); 161 features for the defaults.
+
+    Raises:
+        ValueError: when the waveform is shorter than one window, or `max_freq` is out of range.
+    """
+    if not 0 < max_freq <= sample_rate / 2:
+        raise ValueError(f"max_freq must be in 0..{sample_rate / 2:.0f} Hz. Received: max_freq={max_freq}")
+    frame_length, frame_step = _samples(window, sample_rate), _samples(step, sample_rate)
+    _require_length(samples, frame_length)
+    frequencies, _, density = scipy.signal.spectrogram(
+        samples,
+        fs=sample_rate,
+        window=scipy.signal.get_window("hann", frame_length),
+        noverlap=frame_length - frame_step,
+        detrend=False,
+        scaling="density",
+    )
+    kept = density[frequencies <= max_freq + 1e-6]
+    return np.log(kept.T.astype(np.float64) + LOG_FLOOR).astype(np.float32)
+
+
+def mfcc(
+    samples: np.ndarray,
+    step: float = 10,
+    mfcc_dim: int = 13,
+    sample_rate: int = SAMPLE_RATE,
+    preemphasis: float = PREEMPHASIS,
+) -> np.ndarray:
+    """Mel-frequency cepstral coefficients as python_speech_features computes them (25 ms window).
+
+    Args:
+        samples: waveform (num_samples,) in -1..1.
+        step: distance of two frames in milliseconds.
+        mfcc_dim: number of coefficients, 1..26.
+        sample_rate: in Hz.
+        preemphasis: share of the previous sample that is taken off each one; 0 for samples that have been through this.
+
+    Returns:
+        float32 array (num_frames, mfcc_dim). Its frame count can differ by one from the spectrogram's.
+
+    Raises:
+        ValueError: when `mfcc_dim` is out of range or the waveform is shorter than one window.
+    """
+    import python_speech_features
+
+    if not 1 <= mfcc_dim <= 26:
+        raise ValueError(f"mfcc_dim must be in 1..26 (there are 26 mel filters). Received: mfcc_dim={mfcc_dim}")
+    _require_length(samples, round(MFCC_WINDOW * sample_rate))
+    coefficients = python_speech_features.mfcc(
+        samples, sample_rate, winlen=MFCC_WINDOW, winstep=step / 1000, numcep=mfcc_dim, preemph=preemphasis
+    )
+    return coefficients.astype(np.float32)
+
+
+def logmel(
+    samples: np.ndarray,
+    step: float = 10,
+    window: float = 20,
+    max_freq: float = 8000,
+    num_mels: int = 80,
+    sample_rate: int = SAMPLE_RATE,
+) -> np.ndarray:
+    """Log energies in mel bands: the power density of `spectrogram`, summed by librosa's mel filters.
+
+    Returns:
+        float32 array (num_frames, num_mels).
+
+    Raises:
+        ValueError: as `spectrogram` does.
+    """
+    density = np.exp(spectrogram(samples, step, window, max_freq, sample_rate).astype(np.float64))
+    filters = _mel_filters(num_mels, _samples(window, sample_rate), max_freq, sample_rate)
+    return np.log(density @ filters[:, : density.shape[1]].T + LOG_FLOOR).astype(np.float32)
+
+
+def spectrogram_from_file(path: str | Path, step: float = 10, window: float = 20, max_freq: float = 8000) -> np.ndarray:
+    """Read an audio file and return its log spectrogram (num_frames, 161); see `spectrogram`."""
+    return spectrogram(read_audio(path), step, window, max_freq)
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSettings:
+    """What is computed from a waveform; equal settings give equal features.
+
+    Raises:
+        ValueError: at construction, for an unknown kind or times that are not positive.
+    """
+
+    kind: str = "spectrogram"  # 'spectrogram', 'mfcc', 'logmel' or 'raw': the samples themselves, one feature wide
+    step: float = 10  # milliseconds between frames
+    window: float = 20  # milliseconds per frame (MFCCs always use 25)
+    max_freq: float = 8000  # Hz
+    mfcc_dim: int = 13  # coefficients, for 'mfcc'
+    num_mels: int = 80  # bands, for 'logmel'
+
+    def __post_init__(self) -> None:
+        if self.kind not in FEATURE_KINDS:
+            raise ValueError(f"kind must be one of {FEATURE_KINDS}. Received: kind={self.kind!r}")
+        if self.step <= 0 or self.window <= 0:
+            raise ValueError(f"step and window are positive milliseconds. Received: {self.step}, {self.window}")
+
+    @property
+    def num_features(self) -> int:
+        """Width of a feature frame."""
+        bins = int(self.max_freq * _samples(self.window, SAMPLE_RATE) / SAMPLE_RATE + 1e-6) + 1
+        return {"spectrogram": bins, "mfcc": self.mfcc_dim, "logmel": self.num_mels, "raw": 1}[self.kind]
+
+    @property
+    def frames_per_second(self) -> float:
+        """Frames of a second of speech; of raw audio the samples."""
+        return SAMPLE_RATE if self.kind == "raw" else 1000 / self.step
+
+    @property
+    def framing(self) -> tuple[int, int]:
+        """Length and distance of the frames, in samples."""
+        if self.kind == "raw":
+            return 1, 1
+        window = 1000 * MFCC_WINDOW if self.kind == "mfcc" else self.window
+        return _samples(window, SAMPLE_RATE), _samples(self.step, SAMPLE_RATE)
+
+    def extract(self, samples: np.ndarray) -> np.ndarray:
+        """Compute the features of a 16 kHz waveform: float32 (num_frames, num_features)."""
+        if self.kind == "raw":
+            return np.asarray(samples, np.float32)[:, None]
+        if self.kind == "mfcc":
+            return mfcc(samples, self.step, self.mfcc_dim)
+        if self.kind == "logmel":
+            return logmel(samples, self.step, self.window, self.max_freq, self.num_mels)
+        return spectrogram(samples, self.step, self.window, self.max_freq)
+
+    def relevant(self) -> dict:
+        """Return only the settings that this kind depends on (the others do not make a new cache)."""
+        fields = {
+            "spectrogram": ("kind", "step", "window", "max_freq"),
+            "mfcc": ("kind", "step", "mfcc_dim"),
+            "logmel": ("kind", "step", "window", "max_freq", "num_mels"),
+            "raw": ("kind",),
+        }[self.kind]
+        return {field: getattr(self, field) for field in fields}
+
+
+def _samples(milliseconds: float, sample_rate: int) -> int:
+    return round(milliseconds * sample_rate / 1000)
+
+
+def _require_length(samples: np.ndarray, frame_length: int) -> None:
+    if np.ndim(samples) != 1 or len(samples) < frame_length:
+        raise ValueError(
+            f"A waveform of at least {frame_length} samples (one window) is needed, shape (num_samples,)."
+            f" Received: shape {np.shape(samples)}. Leave such a short clip out of the corpus."
+        )
+
+
+@functools.cache
+def _mel_filters(num_mels: int, frame_length: int, max_freq: float, sample_rate: int) -> np.ndarray:
+    import librosa
+
+    return librosa.filters.mel(sr=sample_rate, n_fft=frame_length, n_mels=num_mels, fmax=max_freq)

@@ -1,0 +1,100 @@
+"""Where things are on disk, and writing them all or nothing."""
+
+import contextlib
+import importlib.resources
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+def repository() -> Path:
+    """Return the folder of the clone, where notebooks, `results/` and `LibriSpeech/` stand.
+
+    Where the package is installed without a clone, this is the folder in which it was installed.
+    """
+    return Path(__file__).resolve().parents[1]
+
+
+def asset(name: str) -> str:
+    """Return the text of a file that is part of the package, such as 'exploration/point_cloud.js'."""
+    return importlib.resources.files("vuilab").joinpath(name).read_text(encoding="utf-8")
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that replaces it on success and vanishes on any error.
+
+    The temporary name keeps the suffix of `path`, since several writers choose their format by it.
+
+    Args:
+        path: the file to write. Its folder is created when it is missing.
+
+    Raises:
+        OSError: when the folder cannot be created or written; nothing is left behind.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    suffix = "".join(path.suffixes[-2:])
+    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner may read
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def progress_bar(
+    iterable: Iterable | None,
+    description: str,
+    total: int | None = None,
+    unit: str = "it",
+    enabled: bool = True,
+    delay: float = 0,
+) -> tqdm:
+    """Return a progress bar in plain ASCII: lively in a terminal, a line every few seconds in a log file.
+
+    Args:
+        iterable: what to go through; None to call `update` by hand.
+        description: what is going on.
+        total: number of steps, or None while it is unknown.
+        unit: what a step is; "B" counts bytes and shows them as kB, MB, GB.
+        enabled: False shows nothing.
+        delay: seconds before the bar appears, for work that is usually done by then.
+    """
+    return tqdm(
+        iterable,
+        description,
+        total,
+        unit=unit,
+        unit_scale=unit == "B",
+        disable=not enabled,
+        delay=delay,
+        ascii=True,
+        mininterval=0.5 if sys.stderr.isatty() else 5,
+    )
+
+
+def require_writable(folder: str | Path) -> None:
+    """Make a folder and prove that a file can be written there, before hours of work depend on it.
+
+    Raises:
+        OSError: when it cannot be made or written; the message names it.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"Cannot write into {folder} ({error.strerror}). Make it writable, or name another folder"
+        ) from error
