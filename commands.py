@@ -14,7 +14,7 @@ from pathlib import Path
 
 def data_demo(options: argparse.Namespace) -> int:
     """Synthesise the demo corpus."""
-    from synthesis import make_demo
+    from vuilab.corpus.demo import make_demo
 
     make_demo(options.out, seed=options.seed, scale=options.scale)
     return 0
@@ -22,7 +22,7 @@ def data_demo(options: argparse.Namespace) -> int:
 
 def data_synthetic(options: argparse.Namespace) -> int:
     """Speak sentences of books with synthetic voices."""
-    from synthetic_speech import make_synthetic
+    from vuilab.corpus.synthetic import make_synthetic
 
     print(make_synthetic(options.texts, options.out, options.hours, options.beside, options.seed))
     return 0
@@ -38,7 +38,7 @@ def data_words(options: argparse.Namespace) -> int:
 
 def data_librispeech(options: argparse.Namespace) -> int:
     """Fetch, verify and index LibriSpeech subsets."""
-    from downloads import fetch_librispeech
+    from vuilab.corpus.librispeech import fetch_librispeech
 
     for report in fetch_librispeech(options.subsets, options.root, options.base_url).values():
         print(report)
@@ -47,7 +47,7 @@ def data_librispeech(options: argparse.Namespace) -> int:
 
 def data_index(options: argparse.Namespace) -> int:
     """Write manifests for a tree in LibriSpeech's layout."""
-    from indexing import index_tree
+    from vuilab.corpus.index import index_tree
 
     print(index_tree(options.path, options.out, options.valid_speakers, options.test_speakers, options.test))
     return 0
@@ -56,7 +56,7 @@ def data_index(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     """Train a model of the zoo, or a network of the study by its run name."""
     if options.corpus is not None:
-        from corpora import set_active_corpus
+        from vuilab.corpus.manifest import set_active_corpus
 
         set_active_corpus(options.corpus)
     from vuilab.features import FeatureSettings
@@ -160,7 +160,7 @@ def study(options: argparse.Namespace) -> int:
         return 0
     chosen = [question(key) for key in options.questions]
     if options.corpus is not None:
-        from corpora import set_active_corpus
+        from vuilab.corpus.manifest import set_active_corpus
 
         set_active_corpus(options.corpus)
     from study import best_losses, train_settings

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from buckets import MAX_BUCKETS, bucket_boundaries, plan_batches
-from corpora import MANIFESTS, resolve_manifest
 from feature_cache import FeatureCache, load_features
 from partition import Partition, read_partition
-from phonemes import phoneme_targets
 from splicing import Splicer
 from vuilab.audio import read_audio
 from vuilab.augment import Augmentation
+from vuilab.corpus.manifest import MANIFESTS, resolve_manifest
+from vuilab.corpus.phonemes import phoneme_targets
 from vuilab.features import FeatureSettings
 from vuilab.figures import plot_mfcc_feature, plot_raw_audio, plot_spectrogram_feature
 from vuilab.text import int_sequence_to_text
@@ -111,7 +111,7 @@ class AudioGenerator:
         self.feats_mean = np.zeros(self.settings.num_features, np.float32)
         self.feats_std = np.ones(self.settings.num_features, np.float32)
         self.has_statistics = False  # measured or set
-        self.phonemes = False  # batches hold those too, for models that learn them; see `phonemes.py`
+        self.phonemes = False  # batches hold those too, for models that learn them; see `corpus/phonemes.py`
         self.progress = True  # show a bar while features are computed
         self.partitions: dict[str, Partition] = {}
         self.left_out: dict[str, int] = {}

@@ -154,8 +154,8 @@ def live_chunks(options: argparse.Namespace):
 
 def align(options: argparse.Namespace) -> int:
     """Print when each word of a text was spoken."""
-    from text_normalization import normalize
     from transcription import load_recogniser
+    from vuilab.corpus.books import normalize
 
     if not options.text.is_file():
         raise FileNotFoundError(
@@ -174,7 +174,7 @@ def _hot_words(options: argparse.Namespace) -> dict[str, float]:
 def lm_train(options: argparse.Namespace) -> int:
     """Make a language model from text files."""
     from language_model import save_model, train_ngram
-    from text_normalization import read_sentences
+    from vuilab.corpus.books import read_sentences
 
     sentences = [sentence for path in options.texts for sentence in read_sentences(path)]
     model = train_ngram(
@@ -189,11 +189,11 @@ def lm_train(options: argparse.Namespace) -> int:
 def lm_perplexity(options: argparse.Namespace) -> int:
     """Measure how well a language model predicts a text."""
     from language_model import load_model
-    from text_normalization import read_sentences
+    from vuilab.corpus.books import read_sentences
 
     model = load_model(options.model)
     if options.text.suffix == ".json":
-        from corpora import read_manifest
+        from vuilab.corpus.manifest import read_manifest
 
         sentences = [utterance.text for utterance in read_manifest(options.text)]
     else:

@@ -20,11 +20,11 @@ MAX_OVERLAP = 0.1  # of the evaluated sentences that a language model may have s
 def evaluate(options: argparse.Namespace) -> int:
     """Print error rates of a model on a manifest, greedy and, where one is given, with a language model."""
     from confidence import confidence_quality
-    from corpora import read_manifest, summarize
     from decoding import greedy_decode
     from error_rates import score
     from evaluation import generator_for, predict_posteriors
     from transcription import load_recogniser
+    from vuilab.corpus.manifest import read_manifest, summarize
 
     summarize(read_manifest(options.manifest))  # a missing or broken manifest is said before TensorFlow is loaded
     options = with_released_language_model(options)
@@ -88,7 +88,7 @@ def _plain(options: argparse.Namespace, results: dict, qualities: dict, more: di
 def _each_utterance(manifest: Path, utterances: list, texts: dict[str, list[str]]) -> dict:
     """Return the errors of each utterance, for comparisons with other models, and the speakers' sex where it is known."""
     from error_rates import count_errors
-    from indexing import load_speaker_table
+    from vuilab.corpus.index import load_speaker_table
 
     references, speakers = [u.text for u in utterances], [u.speaker for u in utterances]
     table = load_speaker_table(manifest.parent)

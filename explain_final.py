@@ -13,15 +13,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from acoustic import INTERMEDIATE, heads_of
-from corpora import Utterance
 from decoding import class_labels, greedy_decode
 from error_rates import edit_counts
 from final_results import final_rows
-from phonemes import PHONEMES
 from splicing import Splicer
 from transcription import Recogniser
 from vuilab.audio import read_audio
 from vuilab.augment import Augmentation, speed_perturb
+from vuilab.corpus.manifest import Utterance
+from vuilab.corpus.phonemes import PHONEMES
 from vuilab.features import FeatureSettings
 from vuilab.figures import curve_style
 

@@ -20,9 +20,9 @@ from typing import BinaryIO
 import filelock
 import numpy as np
 
-from corpora import Utterance
 from vuilab.audio import read_audio
 from vuilab.augment import speed_perturb
+from vuilab.corpus.manifest import Utterance
 from vuilab.features import FeatureSettings
 from vuilab.files import progress_bar
 

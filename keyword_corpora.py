@@ -16,13 +16,13 @@ import filelock
 import numpy as np
 import soundfile
 
-from downloads import VERIFIED, downloads_folder, extracted
-from fetching import DownloadError, download
 from speech_commands import BACKGROUND, CLIP_SAMPLES, COMMANDS, CorpusIndex, index_folder, is_development, which_set
-from synthesis import MARKER, read_marker, record
-from voices import Voice, make_speakers, speak_counted
 from vuilab.audio import SAMPLE_RATE
 from vuilab.augment import NOISES
+from vuilab.corpus.demo import MARKER, read_marker, record
+from vuilab.corpus.download import DownloadError, download
+from vuilab.corpus.librispeech import VERIFIED, downloads_folder, extracted
+from vuilab.corpus.voices import Voice, make_speakers, speak_counted
 from vuilab.files import progress_bar
 
 ROOT = Path("data")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from corpora import Utterance, read_manifest
 from feature_cache import FeatureCache
 from splicing import Splicer
+from vuilab.corpus.manifest import Utterance, read_manifest
 from vuilab.text import text_to_int_sequence
 
 

@@ -12,8 +12,8 @@ from keras import layers
 from acoustic import INTERMEDIATE, PHONEMES, AcousticModel, acoustic_model
 from conformer import conformer_block
 from length_aware import MaskedBatchNormalization, PaddingMask, UtteranceNormalization, both_directions, padded_conv
-from phonemes import NUM_PHONEME_CLASSES
 from vuilab.alphabet import NUM_CLASSES
+from vuilab.corpus.phonemes import NUM_PHONEME_CLASSES
 
 
 def residual_birnn_model(
@@ -51,7 +51,7 @@ def residual_birnn_model(
         output_dim: classes.
         heads: numbers of recurrent layers, from 1, behind which the text is guessed already: that guess is trained too and
             handed on to the next layer (self-conditioned CTC, Nozaki and Komatsu, arXiv:2104.02724).
-        phoneme_heads: the same, but what is guessed are the phonemes; see `phonemes.py`.
+        phoneme_heads: the same, but what is guessed are the phonemes; see `corpus/phonemes.py`.
         conformer_blocks: so many blocks of attention and convolutions before the recurrent layers, with `dilations=()` in the
             place of the residual convolutions; see `conformer.py`.
         cell: 'gru', 'lstm' or 'simple_rnn'.

@@ -22,7 +22,7 @@ from ctc_paths import NEVER, text_log_probs
 from decoding import Posteriors
 from lexicon import Lexicon, vocabulary
 from ngram_model import END, NGramModel, score_word
-from phonemes import PHONEMES, WORD_BOUNDARY, classes_of, classes_of_words
+from vuilab.corpus.phonemes import PHONEMES, WORD_BOUNDARY, classes_of, classes_of_words
 from vuilab.text import int_sequence_to_text, text_to_int_sequence
 
 BOUNDARY = PHONEMES.index(WORD_BOUNDARY)

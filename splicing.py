@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from corpora import Utterance
+from vuilab.corpus.manifest import Utterance
 from vuilab.text import text_to_int_sequence
 
 MOST_WORDS = 6  # of one stretch; each number from 1 on is equally likely

@@ -117,7 +117,7 @@ def _live(options: argparse.Namespace, settings) -> int:
 
 
 def _measure(options: argparse.Namespace, settings) -> int:
-    from corpora import read_manifest
+    from vuilab.corpus.manifest import read_manifest
 
     utterances = read_manifest(options.measure)  # what is wrong with the data is said before a backend is loaded
     from speech_commands import index_folder

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.stats
 
-from corpora import Utterance
 from keyword_audio import LabelledAudio
 from keyword_evaluation import Proportion
 from long_recordings import blocks
 from speech_commands import CLIP_SAMPLES, SILENCE, UNKNOWN
 from spotting import BLOCK, Event, SpotSettings, WindowScores, find_events
 from vuilab.audio import SAMPLE_RATE
+from vuilab.corpus.manifest import Utterance
 from vuilab.files import progress_bar
 
 if TYPE_CHECKING:

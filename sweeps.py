@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from corpora import active_corpus
 from study import STUDY
 from study_claims import Setting
+from vuilab.corpus.manifest import active_corpus
 from vuilab.files import repository
 
 TRIAL_MEMORY = 3e9  # bytes; what the networks of the study take at most, on a processor
@@ -108,10 +108,10 @@ def sweep(
 def run_trial(config: dict[str, Any]) -> dict[str, Any]:
     """Train one network of a sweep, in a process that Ray started; goes on from its checkpoint when there is one."""
     trial = config["trial"]
-    from corpora import set_active_corpus
     from model_builder import RNNModel
     from runs import default_optimizer
     from study import get_generator, train_model
+    from vuilab.corpus.manifest import set_active_corpus
 
     set_active_corpus(trial["corpus"])
     model, features = RNNModel.parse(trial["name"])

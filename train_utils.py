@@ -15,7 +15,6 @@ import keras
 
 import records
 from comparison import plot_comparison
-from corpora import MANIFESTS, summarize
 from ctc import add_ctc_loss, mean_loss, needs_phonemes
 from data_generator import AudioGenerator
 from devices import configure_gpu, prepare_optimizer
@@ -38,6 +37,7 @@ from runs import (
 from training_loop import announce, describe_transcripts, model_output_length, score_transcripts, train
 from vuilab.alphabet import ALPHABET
 from vuilab.augment import Augmentation
+from vuilab.corpus.manifest import MANIFESTS, summarize
 from vuilab.features import FeatureSettings
 
 LARGE_CACHE = 1e8  # bytes; what takes less needs no word

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import harness
 from benchmarks.harness import say
-from corpora import MANIFESTS, read_manifest, summarize, write_manifest
+from vuilab.corpus.manifest import MANIFESTS, read_manifest, summarize, write_manifest
 from vuilab.files import repository
 
 CONTESTANTS = {"tensorflow": "this project, TensorFlow", "jax": "this project, JAX", "stock": "stock Keras"}

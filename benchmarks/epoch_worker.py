@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks import harness
-from corpora import MANIFESTS, read_manifest
+from vuilab.corpus.manifest import MANIFESTS, read_manifest
 
 MAX_DURATION = 10.0  # seconds, the project's default
 

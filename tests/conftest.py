@@ -1,7 +1,6 @@
 """Fixtures that several test modules share."""
 
 import os
-import sys
 from pathlib import Path
 
 import matplotlib
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import soundfile
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # JAX compiles each new model; tests build the same ones again and again
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parents[1] / ".cache" / "jax-tests"))
@@ -55,7 +53,7 @@ def _seed():
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory) -> Path:
     """A demo corpus of 60 utterances, made once for all tests; treat it as read-only."""
-    from synthesis import make_demo
+    from vuilab.corpus.demo import make_demo
 
     folder = tmp_path_factory.mktemp("corpora") / "tiny"
     make_demo(folder, scale="tiny", workers=0, progress=False)
@@ -97,7 +95,7 @@ def project(tmp_path, monkeypatch, tiny_corpus) -> Path:
 @pytest.fixture
 def make_corpus(tmp_path):
     """A function that writes a small corpus of noise: make_corpus({"train": [("a b", 1.0), ...]}) -> folder."""
-    from corpora import MANIFESTS, Utterance, write_manifest
+    from vuilab.corpus.manifest import MANIFESTS, Utterance, write_manifest
 
     def make(splits: dict[str, list[tuple[str, float]]], name: str = "corpus") -> Path:
         folder = tmp_path / name
@@ -138,7 +136,7 @@ def use_corpus(make_corpus, tmp_path, monkeypatch):
         folder = make_corpus({"train": train, "validation": validation})
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("VUI_CORPUS", str(folder))
-        from corpora import set_active_corpus
+        from vuilab.corpus.manifest import set_active_corpus
 
         set_active_corpus(None)
         return folder
@@ -180,7 +178,7 @@ def trained(tmp_path_factory, tiny_corpus) -> Path:
     from tiny_training import TRAIN
 
     import vui
-    from corpora import set_active_corpus
+    from vuilab.corpus.manifest import set_active_corpus
 
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
@@ -197,6 +195,6 @@ def weights(trained) -> str:
 
 @pytest.fixture
 def clip(tiny_corpus) -> str:
-    from corpora import MANIFESTS, read_manifest
+    from vuilab.corpus.manifest import MANIFESTS, read_manifest
 
     return str(read_manifest(tiny_corpus / MANIFESTS["test"])[0].path)

@@ -9,12 +9,12 @@ import pytest
 
 import records
 from comparison import load_runs, markdown_table
-from corpora import MANIFESTS, read_manifest, set_active_corpus
 from error_rates import score
 from evaluation import generator_for, predict_texts
 from sample_models import cnn_rnn_model
 from train_utils import get_predictions, plot_comparison, train_model
 from transcription import load_recogniser
+from vuilab.corpus.manifest import MANIFESTS, read_manifest, set_active_corpus
 
 
 def test_keras_runs_on_the_backend_that_was_asked_for():

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from vuilab.files import repository
+
+ROOT = repository()
 GRADIENTS = """
 import sys
 import keras, numpy as np

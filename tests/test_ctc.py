@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,8 +13,9 @@ import pytest
 from ctc import add_ctc_loss, ctc_loss, logits_of, mean_loss
 from residual_birnn import residual_birnn_model
 from sample_models import cnn_rnn_model, rnn_model
+from vuilab.files import repository
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = repository()
 BLANK = 2  # of three classes, the last
 
 

@@ -8,11 +8,11 @@ import scipy.signal
 import soundfile
 
 import data_generator
-from corpora import Utterance, write_manifest
 from data_generator import AudioGenerator, vis_train_features
 from feature_cache import FeatureCache
 from vuilab.alphabet import ALPHABET
 from vuilab.augment import Augmentation
+from vuilab.corpus.manifest import Utterance, write_manifest
 from vuilab.features import FeatureSettings
 
 

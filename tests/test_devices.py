@@ -4,15 +4,15 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
 import devices
+from vuilab.files import repository
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = repository()
 RUN = """
 import sys
 import keras, numpy as np

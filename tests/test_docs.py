@@ -5,11 +5,12 @@ import doctest
 import importlib
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from vuilab.files import repository
+
+ROOT = repository()
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from comparison import RunResult
-from corpora import Utterance
 from error_rates import score
 from explain import EvaluationReport, best_run, explain_clipping, explain_model_0
 from sample_models import highest_probability_of_tanh_logits
+from vuilab.corpus.manifest import Utterance
 
 
 def test_model_0_is_measured_against_the_ceiling_of_tanh():

@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from corpora import Utterance
 from explain_decoding import DecodingReport, boundary_reading, compare_decoding, word_figure
+from vuilab.corpus.manifest import Utterance
 from vuilab.figures import plot_words
 
 TRUE = ["the cat sat down", "a dog ran off", "the bird flew up", "we saw a zebra"] * 5

@@ -6,7 +6,6 @@ import pytest
 import soundfile
 
 import explain_final
-from corpora import read_manifest
 from explain_final import (
     ablation_figure,
     augmentation_figure,
@@ -22,6 +21,7 @@ from residual_birnn import residual_birnn_model
 from sample_models import bidirectional_rnn_model
 from transcription import Recogniser
 from vuilab.alphabet import char_map
+from vuilab.corpus.manifest import read_manifest
 from vuilab.features import FeatureSettings
 
 

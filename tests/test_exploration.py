@@ -3,7 +3,6 @@
 import inspect
 import subprocess
 import sys
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,8 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import exploration
+from vuilab.files import repository
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = repository()
 
 
 @pytest.fixture(autouse=True)

@@ -18,10 +18,10 @@ import pytest
 import soundfile
 
 import feature_cache
-from corpora import MANIFESTS, Utterance, read_manifest, write_manifest
 from feature_cache import cache_folder, load_features
 from vuilab.audio import read_audio
 from vuilab.augment import speed_perturb
+from vuilab.corpus.manifest import MANIFESTS, Utterance, read_manifest, write_manifest
 from vuilab.features import FeatureSettings, spectrogram_from_file
 
 SPECTROGRAM = FeatureSettings()

@@ -8,8 +8,8 @@ import pytest
 from tiny_training import Counter, raising, tiny_model, tiny_record, train_tiny
 
 import records
-from corpora import MANIFESTS, read_manifest, write_manifest
 from sample_models import rnn_model
+from vuilab.corpus.manifest import MANIFESTS, read_manifest, write_manifest
 
 pytestmark = pytest.mark.usefixtures("without_compiling")
 KEYS = ["loss", "val_loss", "val_cer", "val_wer", "learning_rate", "seconds"]

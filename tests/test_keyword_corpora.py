@@ -11,9 +11,9 @@ import pytest
 import soundfile
 
 import keyword_corpora
-from fetching import DownloadError
 from keyword_corpora import fetch_speech_commands, make_word_demo
 from speech_commands import PARTS, choose_clips, index_folder
+from vuilab.corpus.download import DownloadError
 
 NAME = "speech_commands_v0.02"
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import matplotlib.pyplot as plt
@@ -29,6 +28,7 @@ from keyword_features import KeywordFeatures
 from keyword_models import perceptron, wavception
 from speech_commands import Clip, choose_clips, index_folder
 from vuilab.augment import NOISES
+from vuilab.files import repository
 
 
 def one_hot(classes, num_classes=3, top=0.8):
@@ -193,7 +193,7 @@ def test_a_network_with_layers_of_its_own_loads_where_nothing_else_was_imported(
     metadata = {"task": "keywords", "labels": ["a", "b"], "features": {"kind": "raw"}, "mean": [[0.0]], "std": [[1.0]]}
     records.save_weights(wavception((400, 1), 2, depths=(1,)), tmp_path / "m.h5", metadata)
     code = f"from keyword_evaluation import load_classifier; print(load_classifier({str(tmp_path / 'm.h5')!r}).labels)"
-    root = Path(__file__).resolve().parents[1]
+    root = repository()
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "('a', 'b')"

@@ -5,11 +5,11 @@ import pytest
 import soundfile
 
 import vui
-from corpora import Utterance, write_manifest
 from keyword_audio import load_part
 from keyword_speech import with_speech
 from speech_commands import PARTS, SPEECH, choose_clips, index_folder
 from vuilab.audio import read_audio
+from vuilab.corpus.manifest import Utterance, write_manifest
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -22,6 +21,7 @@ from length_aware import (
 )
 from residual_birnn import residual_birnn_model
 from sample_models import ZOO, bidirectional_rnn_model
+from vuilab.files import repository
 
 LENGTHS = (23, 8, 15, 16, 1)
 
@@ -289,8 +289,8 @@ def test_the_released_recogniser_does_not_mind_its_company():
 
 def test_the_released_recogniser_knows_when_words_are_spoken(tiny_corpus):
     """The demo tells when; its voices were not in the training, so the network is a little early, but never a word off."""
-    from corpora import MANIFESTS, read_manifest
     from transcription import load_recogniser
+    from vuilab.corpus.manifest import MANIFESTS, read_manifest
 
     recogniser, errors = load_recogniser(), []
     for item in read_manifest(tiny_corpus / MANIFESTS["test"])[:5]:
@@ -305,7 +305,7 @@ import numpy, records
 model, _ = records.load_model("results/released/recogniser.h5")
 print(model.name, model.predict_on_batch(numpy.zeros((1, 20, 80))).shape[-1])
 """
-    root = Path(__file__).resolve().parents[1]
+    root = repository()
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "residual_birnn_model 29"

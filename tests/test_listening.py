@@ -10,12 +10,12 @@ import soundfile
 
 from acoustic import acoustic_model
 from beam_search import Hypothesis
-from corpora import MANIFESTS, read_manifest
 from listening import Heard, Listener, LiveLine, listen
 from long_recordings import pieces
 from sample_models import bidirectional_rnn_model, rnn_model
 from transcription import Recogniser
 from vuilab.audio import read_audio
+from vuilab.corpus.manifest import MANIFESTS, read_manifest
 from vuilab.features import FeatureSettings
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpora import MANIFESTS, read_manifest
 from long_recordings import LONGEST, PieceCutter, blocks, is_long, pieces
 from vuilab.audio import read_audio
+from vuilab.corpus.manifest import MANIFESTS, read_manifest
 
 
 @pytest.fixture(scope="module")

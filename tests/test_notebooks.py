@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from vuilab.files import repository
+
+ROOT = repository()
 NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
 MAX_BYTES = 1.5e6
 

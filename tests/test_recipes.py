@@ -1,7 +1,6 @@
 """Recipes: what `vui.py train NAME` does unless told otherwise."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -10,8 +9,9 @@ import vui
 from recipes import RECIPES
 from records import load_model
 from sample_models import ZOO, build
+from vuilab.files import repository
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = repository()
 
 
 @pytest.fixture

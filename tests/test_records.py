@@ -16,6 +16,7 @@ import pytest
 
 import records
 from sample_models import cnn_rnn_model, deep_rnn_model, rnn_model, simple_rnn_model
+from vuilab.files import repository
 
 SUFFIXES = [".h5", ".weights.h5", ".keras"]
 METADATA = {"features": {"kind": "mfcc", "mfcc_dim": 5}, "mean": [0.5] * 5, "train_speakers": ["a"], "text": "é ␣"}
@@ -390,7 +391,7 @@ def test_fingerprints_of_version_0_1_are_still_recognised():
     assert not records.has_fingerprint({}, {"layers": layers[1]})
 
 
-COMMITTED = Path(__file__).resolve().parents[1] / "results"
+COMMITTED = repository() / "results"
 
 
 @pytest.mark.parametrize("path", sorted(COMMITTED.rglob("*.h5")), ids=lambda path: path.name)

@@ -20,8 +20,9 @@ from checkpoint import checkpoint_path, load_checkpoint, peek, save_checkpoint
 from sample_models import cnn_birnn_model
 from train_utils import train_model
 from vuilab.augment import Augmentation
+from vuilab.files import repository
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = repository()
 CURVES = ("loss", "val_loss", "val_cer", "val_wer", "learning_rate")
 
 

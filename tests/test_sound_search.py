@@ -7,9 +7,9 @@ from beam_search import BeamSettings
 from decoder_tuning import tune_sounds
 from decoding import Posteriors
 from ngram_training import train_ngram
-from phonemes import NUM_PHONEME_CLASSES, classes_of
 from sound_search import BOUNDARY, Candidates, SoundDecoder, SoundWeights
 from vuilab.alphabet import BLANK
+from vuilab.corpus.phonemes import NUM_PHONEME_CLASSES, classes_of
 from vuilab.text import text_to_int_sequence
 
 SENTENCES = [

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from speech_activity import marked_spectrogram, silence_removal, spans, speech_frames
-from voices import speak
+from vuilab.corpus.voices import speak
 
 RATE = 16_000
 TIME = np.arange(RATE) / RATE

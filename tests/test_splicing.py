@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from corpora import MANIFESTS, Utterance, read_manifest
 from data_generator import AudioGenerator
 from splicing import MOST_WORDS, Splicer
+from vuilab.corpus.manifest import MANIFESTS, Utterance, read_manifest
 from vuilab.features import FeatureSettings
 from vuilab.text import int_sequence_to_text
 
@@ -197,7 +197,7 @@ def test_word_times_are_added_to_training_and_suffice_for_splicing(tiny_corpus, 
 
     plain = tmp_path / "plain"  # the corpus without the times that the demo has
     plain.mkdir()
-    from corpora import write_manifest
+    from vuilab.corpus.manifest import write_manifest
 
     for name in MANIFESTS.values():
         items = read_manifest(tiny_corpus / name)

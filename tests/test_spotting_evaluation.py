@@ -9,7 +9,6 @@ import scipy.optimize
 import scipy.stats
 import soundfile
 
-from corpora import Utterance
 from keyword_audio import load_part
 from keyword_evaluation import Proportion, load_classifier
 from speech_commands import choose_clips, index_folder
@@ -30,6 +29,7 @@ from spotting_evaluation import (
     track,
     word_tracks,
 )
+from vuilab.corpus.manifest import Utterance
 
 RATE = 16_000
 PLAIN = SpotSettings(threshold=0.5, smoothing=1, refractory=0.0)

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +12,9 @@ import sweeps
 from model_builder import RNNModel
 from records import load_history
 from study_claims import Setting
+from vuilab.files import repository
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = repository()
 
 
 def test_without_ray_the_error_says_how_to_get_it(monkeypatch):

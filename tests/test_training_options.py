@@ -9,9 +9,9 @@ import pytest
 
 import records
 import train_utils
-from corpora import set_active_corpus
 from sample_models import acoustic_model
 from train_utils import train_model
+from vuilab.corpus.manifest import set_active_corpus
 
 TEXTS = ["a cat", "see it", "to be", "an oak", "i am", "we go", "no", "so it is"]
 

@@ -9,10 +9,10 @@ import soundfile
 
 import records
 import transcription
-from corpora import MANIFESTS, read_manifest
 from sample_models import acoustic_model
 from transcription import load_recogniser, released_weights
 from vuilab.audio import read_audio
+from vuilab.corpus.manifest import MANIFESTS, read_manifest
 
 
 def _listening_model(width: int, frame_step: int = 1, scale: float = 10.0) -> keras.Model:

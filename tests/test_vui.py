@@ -15,9 +15,10 @@ from tiny_training import TRAIN
 
 import commands
 import vui
-from corpora import MANIFESTS, read_manifest, set_active_corpus, write_manifest
+from vuilab.corpus.manifest import MANIFESTS, read_manifest, set_active_corpus, write_manifest
+from vuilab.files import repository
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = repository()
 COMMANDS = [
     "data",
     "train",

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 
 import vui
-from corpora import MANIFESTS, read_manifest, set_active_corpus
 from records import read_record
+from vuilab.corpus.manifest import MANIFESTS, read_manifest, set_active_corpus
 
 
 @pytest.fixture(autouse=True)

@@ -2,9 +2,9 @@ import re
 
 import pytest
 
-import sentences
-from corpora import MANIFESTS
-from synthesis import SCALES
+from vuilab.corpus import sentences
+from vuilab.corpus.demo import SCALES
+from vuilab.corpus.manifest import MANIFESTS
 
 
 def test_grammar_has_hundreds_of_words_written_in_the_alphabet():

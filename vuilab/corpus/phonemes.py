@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from voices import espeak_library
+from vuilab.corpus.voices import espeak_library
 from vuilab.text import int_sequence_to_text
 
 ACCENT = "en-us"

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from ctc import add_ctc_loss, ctc_loss, needs_phonemes
-from phonemes import NUM_PHONEME_CLASSES, PHONEMES, WORD_BOUNDARY, phoneme_targets, pronounce
 from residual_birnn import residual_birnn_model
+from vuilab.corpus.phonemes import NUM_PHONEME_CLASSES, PHONEMES, WORD_BOUNDARY, phoneme_targets, pronounce
 from vuilab.text import text_to_int_sequence
 
 # General American in the Longman Pronunciation Dictionary (Wells, 3rd edition), stress and length left out

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import soundfile
 
-import synthetic_speech
 import vui
-from corpora import MANIFESTS, read_manifest
-from synthetic_speech import make_synthetic, make_voices
-from voices import VARIANTS
+from vuilab.corpus import synthetic
+from vuilab.corpus.manifest import MANIFESTS, read_manifest
+from vuilab.corpus.synthetic import make_synthetic, make_voices
+from vuilab.corpus.voices import VARIANTS
 
 WORDS = [
     "morning",
@@ -29,7 +29,7 @@ BOOK = " ".join(f"The {first} saw the {second} again." for first in WORDS for se
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(synthetic_speech, "PIECE", 5)
+    monkeypatch.setattr(synthetic, "PIECE", 5)
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import gzip
 
 import pytest
 
-from text_normalization import normalize, read_sentences, sentences_of
 from vuilab.alphabet import ALPHABET
+from vuilab.corpus.books import normalize, read_sentences, sentences_of
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 import filelock
 import requests
 
-from fetching import DownloadError, disk_error, download
-from indexing import IndexReport, scan_tree, write_splits
+from vuilab.corpus.download import DownloadError, disk_error, download
+from vuilab.corpus.index import IndexReport, scan_tree, write_splits
 from vuilab.files import progress_bar
 
 OPENSLR_URL = "https://www.openslr.org/resources"

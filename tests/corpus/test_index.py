@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import soundfile
 
-import indexing
-from corpora import MANIFESTS, read_manifest
-from indexing import index_tree, load_speaker_table
+from vuilab.corpus import index as indexing
+from vuilab.corpus.index import index_tree, load_speaker_table
+from vuilab.corpus.manifest import MANIFESTS, read_manifest
 
 RATE = 16_000
 

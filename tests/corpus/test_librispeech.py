@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
-import downloads
-import fetching
-from corpora import read_manifest
-from downloads import extract_safely, fetch_librispeech
-from fetching import DownloadError
+from vuilab.corpus import download, librispeech
+from vuilab.corpus.download import DownloadError
+from vuilab.corpus.librispeech import extract_safely, fetch_librispeech
+from vuilab.corpus.manifest import read_manifest
 
 
 def names(folder):
@@ -99,7 +98,7 @@ def openslr(server, monkeypatch):
     """The loopback server dressed as OpenSLR; waiting between attempts is skipped."""
     for resource, subsets in {
         12: ("train-clean-100", "dev-clean", "dev-other", "test-clean"),
-        31: downloads.MINI,
+        31: librispeech.MINI,
     }.items():
         sums = ""
         for number, name in enumerate(subsets):
@@ -107,7 +106,7 @@ def openslr(server, monkeypatch):
             server.files[f"/{resource}/{name}.tar.gz"] = content
             sums += f"{md5}  {'./' if number else ''}{name}.tar.gz\n"
         server.files[f"/{resource}/md5sum.txt"] = sums.encode()
-    monkeypatch.setattr(fetching, "time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(download, "time", SimpleNamespace(sleep=lambda seconds: None))
     return server
 
 
@@ -210,11 +209,11 @@ def test_full_disk_while_extracting_keeps_the_archive_and_recovers(openslr, tmp_
 
 def test_too_little_space_is_refused_before_the_download(openslr, tmp_path, monkeypatch):
     size = len(openslr.files["/12/dev-clean.tar.gz"])
-    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path: SimpleNamespace(free=2 * size))
+    monkeypatch.setattr(librispeech.shutil, "disk_usage", lambda path: SimpleNamespace(free=2 * size))
     with pytest.raises(ValueError, match=r"Not enough space in .*: dev-clean needs .* GB are free"):
         get(openslr, tmp_path, "dev-clean")
     assert archive_requests(openslr) == []
-    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path: SimpleNamespace(free=int(2.1 * size)))
+    monkeypatch.setattr(librispeech.shutil, "disk_usage", lambda path: SimpleNamespace(free=int(2.1 * size)))
     get(openslr, tmp_path, "dev-clean")
 
 
@@ -247,7 +246,7 @@ def test_useless_list_of_checksums_is_refused(openslr, tmp_path, text, message):
 
 
 def test_second_download_into_the_same_folder_is_refused(openslr, tmp_path):
-    with downloads.downloads_folder(tmp_path), pytest.raises(DownloadError, match="Another download into"):
+    with librispeech.downloads_folder(tmp_path), pytest.raises(DownloadError, match="Another download into"):
         get(openslr, tmp_path, "dev-clean")
 
 

@@ -1,8 +1,8 @@
 """Corpora on disk: manifests and the active corpus.
 
 A corpus is a folder with the manifests `train_corpus.json`, `valid_corpus.json` and `test_corpus.json`: files
-of JSON lines `{"key": path, "duration": seconds, "text": transcript, "speaker": id}`. `indexing.py` makes them from
-recordings, `synthesis.py` for the demo.
+of JSON lines `{"key": path, "duration": seconds, "text": transcript, "speaker": id}`. `corpus/index.py` makes them from
+recordings, `corpus/demo.py` for the demo.
 """
 
 import json

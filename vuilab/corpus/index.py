@@ -18,8 +18,8 @@ from pathlib import Path
 
 import soundfile
 
-from corpora import MANIFESTS, Utterance, speaker_from_path, summarize, text_problem, write_lines
-from flac import complete_flac_seconds
+from vuilab.corpus.flac import complete_flac_seconds
+from vuilab.corpus.manifest import MANIFESTS, Utterance, speaker_from_path, summarize, text_problem, write_lines
 from vuilab.features import MFCC_WINDOW
 from vuilab.files import atomic_path, progress_bar
 

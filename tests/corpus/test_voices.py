@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-import voices
-from synthesis import SCALES
+from vuilab.corpus import voices
+from vuilab.corpus.demo import SCALES
 
 
 def rms(audio: np.ndarray) -> float:

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-import corpora
-import indexing
-import synthesis
-import voices
+from vuilab.corpus import demo, manifest, voices
+from vuilab.corpus import index as indexing
+from vuilab.files import repository
 
 TINY = {"scale": "tiny", "seed": 3, "progress": False}
 
@@ -21,7 +20,7 @@ TINY = {"scale": "tiny", "seed": 3, "progress": False}
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny") / "demo"
-    report = synthesis.make_demo(folder, workers=2, **TINY)
+    report = demo.make_demo(folder, workers=2, **TINY)
     return folder, report
 
 
@@ -30,8 +29,8 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def splits(folder: Path) -> dict[str, list[corpora.Utterance]]:
-    return {split: corpora.read_manifest(folder / name) for split, name in corpora.MANIFESTS.items()}
+def splits(folder: Path) -> dict[str, list[manifest.Utterance]]:
+    return {split: manifest.read_manifest(folder / name) for split, name in manifest.MANIFESTS.items()}
 
 
 def rms(audio: np.ndarray) -> float:
@@ -44,7 +43,7 @@ def rms(audio: np.ndarray) -> float:
 @pytest.mark.parametrize("seed", range(8))
 def test_recording_keeps_its_level_and_noise_within_the_stated_limits(seed):
     tone = np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
-    recorded = synthesis.record(tone, 4_000, np.random.default_rng(seed))
+    recorded = demo.record(tone, 4_000, np.random.default_rng(seed))
     peak = 20 * np.log10(np.abs(recorded).max())
     assert -18.01 <= peak <= -2.99
     silence, speech = rms(recorded[:4_000]), rms(recorded[4_000:20_000])
@@ -54,7 +53,7 @@ def test_recording_keeps_its_level_and_noise_within_the_stated_limits(seed):
 def test_noise_is_white_or_pink_at_unit_power():
     slopes = set()
     for seed in range(10):
-        noise = synthesis._noise(32_000, np.random.default_rng(seed))
+        noise = demo._noise(32_000, np.random.default_rng(seed))
         assert rms(noise) == pytest.approx(1.0)
         power = np.abs(np.fft.rfft(noise)) ** 2
         octaves = power[4_000:8_000].mean() / power[500:1_000].mean()  # three octaves apart
@@ -69,7 +68,7 @@ def test_tiny_corpus_has_librispeech_layout_and_16_khz_mono_flac(tiny):
     folder, report = tiny
     assert report.made
     paths = sorted(folder.rglob("*.flac"))
-    assert len(paths) == sum(synthesis.SCALES["tiny"])
+    assert len(paths) == sum(demo.SCALES["tiny"])
     for path in paths:
         speaker, chapter, number = path.stem.split("-")
         assert path.parent.name == chapter
@@ -138,29 +137,29 @@ def test_durations_and_word_times_fit_the_audio(tiny):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(tiny, tmp_path, workers):
     folder, _ = tiny
-    synthesis.make_demo(tmp_path / "demo", workers=workers, **TINY)
+    demo.make_demo(tmp_path / "demo", workers=workers, **TINY)
     assert digests(tmp_path / "demo") == digests(folder)
 
 
 def test_another_seed_gives_another_corpus(tiny, tmp_path):
     folder, _ = tiny
-    synthesis.make_demo(tmp_path / "demo", workers=0, **(TINY | {"seed": 4}))
+    demo.make_demo(tmp_path / "demo", workers=0, **(TINY | {"seed": 4}))
     assert {u.text for u in splits(tmp_path / "demo")["train"]} != {u.text for u in splits(folder)["train"]}
 
 
 def test_a_finished_demo_is_not_made_again_and_says_so(tiny, capsys, monkeypatch):
     folder, first = tiny
     before = digests(folder)
-    monkeypatch.setattr(synthesis, "render_all", lambda *_: pytest.fail("made again"))
-    report = synthesis.make_demo(folder, **(TINY | {"progress": True}))
+    monkeypatch.setattr(demo, "render_all", lambda *_: pytest.fail("made again"))
+    report = demo.make_demo(folder, **(TINY | {"progress": True}))
     assert "already there" in capsys.readouterr().out
     assert not report.made
     assert report.splits == first.splits
     assert digests(folder) == before
 
 
-def small(folder: Path, **settings) -> synthesis.DemoReport:
-    return synthesis.make_demo(folder, num_train=12, num_valid=1, num_test=1, workers=0, progress=False, **settings)
+def small(folder: Path, **settings) -> demo.DemoReport:
+    return demo.make_demo(folder, num_train=12, num_valid=1, num_test=1, workers=0, progress=False, **settings)
 
 
 def test_a_demo_with_other_settings_or_a_missing_file_is_replaced(tmp_path):
@@ -187,7 +186,7 @@ def test_a_folder_that_is_no_demo_is_left_alone(tmp_path):
     (folder / "train_corpus.json").write_text("mine\n")
     with pytest.raises(FileExistsError, match=r"mine is there already and is not a demo.*Choose another folder"):
         small(folder)
-    (folder / synthesis.MARKER).write_text("{}")  # a file of that name does not make it one
+    (folder / demo.MARKER).write_text("{}")  # a file of that name does not make it one
     with pytest.raises(FileExistsError, match="not a demo"):
         small(folder)
     assert (folder / "train_corpus.json").read_text() == "mine\n"
@@ -197,7 +196,7 @@ def test_a_failure_half_way_leaves_nothing_and_keeps_the_old_demo(tmp_path, monk
     folder = tmp_path / "demo"
     small(folder, seed=1)
     before = digests(folder)
-    render, calls = synthesis._render, []
+    render, calls = demo._render, []
 
     def break_down(job):
         calls.append(job)
@@ -205,7 +204,7 @@ def test_a_failure_half_way_leaves_nothing_and_keeps_the_old_demo(tmp_path, monk
             raise OSError(28, "No space left on device")
         return render(job)
 
-    monkeypatch.setattr(synthesis, "_render", break_down)
+    monkeypatch.setattr(demo, "_render", break_down)
     with pytest.raises(OSError, match="No space left"):
         small(folder, seed=2)
     assert digests(folder) == before
@@ -215,14 +214,14 @@ def test_a_failure_half_way_leaves_nothing_and_keeps_the_old_demo(tmp_path, monk
 def test_a_killed_run_is_taken_for_nothing_and_the_next_run_recovers(tmp_path):
     folder = tmp_path / "demo"
     code = (
-        "import os, synthesis; render = synthesis._render; calls = []\n"
+        "import os; from vuilab.corpus import demo; render = demo._render; calls = []\n"
         "def stop(job):\n"
         "    calls.append(job)\n"
         "    return render(job) if len(calls) < 6 else os._exit(9)\n"
-        "synthesis._render = stop\n"
-        f"synthesis.make_demo({str(folder)!r}, num_train=12, num_valid=1, num_test=1, workers=0, progress=False)\n"
+        "demo._render = stop\n"
+        f"demo.make_demo({str(folder)!r}, num_train=12, num_valid=1, num_test=1, workers=0, progress=False)\n"
     )
-    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(synthesis.__file__).parent, check=False)
+    killed = subprocess.run([sys.executable, "-c", code], cwd=repository(), check=False)
     assert killed.returncode == 9
     assert not folder.exists()
     assert any(path.name.startswith(".demo-making-") for path in tmp_path.iterdir())
@@ -234,25 +233,25 @@ def test_a_killed_run_is_taken_for_nothing_and_the_next_run_recovers(tmp_path):
 def test_a_script_without_a_main_guard_can_make_a_demo(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        f"import sys; sys.path.insert(0, {str(Path(synthesis.__file__).parent)!r})\n"
-        "import synthesis\n"
-        f"synthesis.make_demo({str(tmp_path / 'demo')!r}, num_train=12, num_valid=1, num_test=1, workers=2)\n"
+        f"import sys; sys.path.insert(0, {str(repository())!r})\n"
+        "from vuilab.corpus import demo\n"
+        f"demo.make_demo({str(tmp_path / 'demo')!r}, num_train=12, num_valid=1, num_test=1, workers=2)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.count("Demo corpus in") == 1
-    marker = json.loads((tmp_path / "demo" / synthesis.MARKER).read_text())
+    marker = json.loads((tmp_path / "demo" / demo.MARKER).read_text())
     assert marker["settings"]["counts"] == [12, 1, 1]
 
 
 def test_a_worker_that_dies_is_reported_with_the_way_round(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthesis, "_render", lambda job: os._exit(1))
+    monkeypatch.setattr(demo, "_render", lambda job: os._exit(1))
     with pytest.raises(RuntimeError, match=r"ended.*workers=0"):
-        synthesis.make_demo(tmp_path / "demo", scale="tiny", workers=2, progress=False)
+        demo.make_demo(tmp_path / "demo", scale="tiny", workers=2, progress=False)
     assert not (tmp_path / "demo").exists()
 
 
 def test_settings_are_checked_first(tmp_path):
     with pytest.raises(ValueError, match="Received: scale='huge'"):
-        synthesis.make_demo(tmp_path / "demo", scale="huge")
+        demo.make_demo(tmp_path / "demo", scale="huge")
     with pytest.raises(ValueError, match="at least 1 utterance in each split"):
-        synthesis.make_demo(tmp_path / "demo", num_test=0)
+        demo.make_demo(tmp_path / "demo", num_test=0)

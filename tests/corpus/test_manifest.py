@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-import corpora
-from corpora import Utterance, read_manifest, write_manifest
+from vuilab.corpus import manifest as corpora
+from vuilab.corpus.manifest import Utterance, read_manifest, write_manifest
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """Synthetic speech of any text, as much as wanted: to train on beside, or before, a small corpus of real speech.
 
 Sentences of books are spoken by every voice that espeak-ng brings, in several accents, as recordings with room and noise
-(`synthesis.record`). What it is worth on real speech is for measurements to say: the voices sound like nobody.
+(`demo.record`). What it is worth on real speech is for measurements to say: the voices sound like nobody.
 """
 
 import dataclasses
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-import corpora
-from synthesis import render_all
-from text_normalization import read_sentences
-from voices import ACCENTS, VARIANTS, Voice
+from vuilab.corpus import manifest
+from vuilab.corpus.books import read_sentences
+from vuilab.corpus.demo import render_all
+from vuilab.corpus.voices import ACCENTS, VARIANTS, Voice
 from vuilab.files import progress_bar
 from vuilab.text import invalid_characters
 
@@ -90,10 +90,10 @@ def make_synthetic(
     making.chmod(0o755)  # mkdtemp lets only its owner read
     try:
         spoken = _speak(sentences, making, hours, seed, workers, progress)
-        for split in corpora.MANIFESTS:
+        for split in manifest.MANIFESTS:
             items = [*(spoken if split == "train" else ()), *others.get(split, ())]
             if items:
-                corpora.write_manifest(making / corpora.MANIFESTS[split], items)
+                manifest.write_manifest(making / manifest.MANIFESTS[split], items)
         settings = {"version": VERSION, "seed": seed, "hours": hours, "texts": [_digest(path) for path in texts]}
         (making / MARKER).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         if folder.exists():
@@ -136,14 +136,14 @@ def make_voices(seed: int) -> list[Voice]:
     ]
 
 
-def _other_manifests(beside: str | Path | None) -> dict[str, list[corpora.Utterance]]:
+def _other_manifests(beside: str | Path | None) -> dict[str, list[manifest.Utterance]]:
     if beside is None:
         return {}
-    found = {split: Path(beside) / name for split, name in corpora.MANIFESTS.items()}
-    there = {split: corpora.read_manifest(path) for split, path in found.items() if path.is_file()}
+    found = {split: Path(beside) / name for split, name in manifest.MANIFESTS.items()}
+    there = {split: manifest.read_manifest(path) for split, path in found.items() if path.is_file()}
     if "train" not in there:
         raise FileNotFoundError(
-            f"No {corpora.MANIFESTS['train']} in {beside}. Make it: python vui.py data index --help"
+            f"No {manifest.MANIFESTS['train']} in {beside}. Make it: python vui.py data index --help"
         )
     return there
 
@@ -163,7 +163,7 @@ def _sentences(texts: Sequence[str | Path], seed: int, held_back: set[str]) -> l
 
 def _speak(
     sentences: Sequence[str], folder: Path, hours: float, seed: int, workers: int, progress: bool
-) -> list[corpora.Utterance]:
+) -> list[manifest.Utterance]:
     """Speak sentences until there are so many hours."""
     voices, spoken, seconds = make_voices(seed), [], 0.0
     bar = progress_bar(_pieces(sentences), "Synthetic speech", None, " x 200 sentences", progress)
@@ -171,7 +171,7 @@ def _speak(
         jobs = [_job(start + number, text, voices, folder, seed) for number, text in enumerate(piece)]
         for job, result in zip(jobs, render_all(jobs, workers), strict=True):
             spoken.append(
-                corpora.Utterance(Path(job["path"]), result["duration"], job["text"], job["voice"]["speaker"])
+                manifest.Utterance(Path(job["path"]), result["duration"], job["text"], job["voice"]["speaker"])
             )
             seconds += result["duration"]
         if seconds >= 3600 * hours:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from flac import complete_flac_seconds
+from vuilab.corpus.flac import complete_flac_seconds
 
 
 @pytest.mark.parametrize("num_samples", [1, 400, 4096, 4097, 16_000, 400_000, 4096 * 130])

@@ -4,8 +4,8 @@ import io
 import numpy as np
 import pytest
 
-import fetching
-from fetching import DownloadError, download
+from vuilab.corpus import download as fetching
+from vuilab.corpus.download import DownloadError, download
 
 BODY = np.random.default_rng(0).bytes(300_000)
 MD5 = hashlib.md5(BODY).hexdigest()

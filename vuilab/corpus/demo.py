@@ -1,7 +1,7 @@
 """The demo corpus: synthetic speakers in LibriSpeech layout, made offline in seconds, with true word times.
 
-`make_demo` makes the corpus from the sentences of `sentences.py` and the speakers of `voices.py`. Everything follows
-from the seed: the same seed gives the same bytes, whatever the number of worker processes.
+`make_demo` makes the corpus from the sentences of `sentences.py` and the speakers of `voices.py`. Everything follows from the
+seed: the same seed gives the same bytes, whatever the number of worker processes.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ import numpy as np
 import scipy.signal
 import soundfile
 
-import corpora
-from sentences import split_sentences
-from voices import Voice, make_speakers, speak_counted
 from vuilab.audio import SAMPLE_RATE
+from vuilab.corpus import manifest
+from vuilab.corpus.sentences import split_sentences
+from vuilab.corpus.voices import Voice, make_speakers, speak_counted
 from vuilab.files import progress_bar, repository
 
 DEMO_VERSION = 1  # raise it when the same plan (sentences, voices, seeds) would give other audio
@@ -180,7 +180,7 @@ def _plan(seed: int, counts: tuple[int, ...]) -> list[dict]:
 def _write_tables(folder: Path, jobs: list[dict], results: list[dict]) -> None:
     """Write the manifests, the transcripts beside the audio and SPEAKERS.TXT."""
     trained = {word for job in jobs if job["split"] == "train" for word in job["text"].split()}
-    utterances: dict[str, list[corpora.Utterance]] = {split: [] for split in corpora.MANIFESTS}
+    utterances: dict[str, list[manifest.Utterance]] = {split: [] for split in manifest.MANIFESTS}
     transcripts: dict[Path, list[str]] = {}
     minutes: dict[str, float] = {}
     voices: dict[str, Voice] = {}
@@ -190,14 +190,14 @@ def _write_tables(folder: Path, jobs: list[dict], results: list[dict]) -> None:
         if job["split"] == "test" and not trained.issuperset(job["text"].split()):
             extra["unseen_words"] = True
         utterances[job["split"]].append(
-            corpora.Utterance(path, result["duration"], job["text"], voice.speaker, extra=extra)
+            manifest.Utterance(path, result["duration"], job["text"], voice.speaker, extra=extra)
         )
         table = path.parent / f"{path.stem.rpartition('-')[0]}.trans.txt"
         transcripts.setdefault(table, []).append(f"{path.stem} {job['text'].upper()}\n")
         minutes[voice.speaker] = minutes.get(voice.speaker, 0.0) + result["duration"] / 60
         voices[voice.speaker] = voice
-    for split, name in corpora.MANIFESTS.items():
-        corpora.write_manifest(folder / name, utterances[split])
+    for split, name in manifest.MANIFESTS.items():
+        manifest.write_manifest(folder / name, utterances[split])
     for table, lines in transcripts.items():
         table.write_text("".join(sorted(lines)), encoding="utf-8")
     rows = [";ID   |SEX|SUBSET          |MINUTES|NAME\n"]
@@ -210,7 +210,7 @@ def _write_tables(folder: Path, jobs: list[dict], results: list[dict]) -> None:
 def _summary(jobs: list[dict], results: list[dict]) -> dict:
     """Return the numbers of `DemoReport` that describe the corpus."""
     splits = {}
-    for split in corpora.MANIFESTS:
+    for split in manifest.MANIFESTS:
         rows = [(j, r) for j, r in zip(jobs, results, strict=True) if j["split"] == split]
         splits[split] = {
             "speakers": len({job["voice"]["speaker"] for job, _ in rows}),
@@ -251,7 +251,7 @@ def read_marker(folder: Path) -> dict | None:
 
 def _is_complete(folder: Path, num_utterances: int) -> bool:
     """Return whether every file of a demo corpus is still there."""
-    tables = [folder / name for name in (*corpora.MANIFESTS.values(), "SPEAKERS.TXT")]
+    tables = [folder / name for name in (*manifest.MANIFESTS.values(), "SPEAKERS.TXT")]
     return all(table.is_file() for table in tables) and len(list(folder.rglob("*.flac"))) == num_utterances
 
 
