@@ -16,12 +16,12 @@ from acoustic import INTERMEDIATE, heads_of
 from decoding import class_labels, greedy_decode
 from error_rates import edit_counts
 from final_results import final_rows
-from splicing import Splicer
 from transcription import Recogniser
 from vuilab.audio import read_audio
 from vuilab.augment import Augmentation, speed_perturb
 from vuilab.corpus.manifest import Utterance
 from vuilab.corpus.phonemes import PHONEMES
+from vuilab.data.splicing import Splicer
 from vuilab.features import FeatureSettings
 from vuilab.figures import curve_style
 
@@ -65,7 +65,7 @@ def augmentation_figure(path: str | Path, speed: float = 1.1, seed: int = 0) -> 
 
 
 def splicing_figure(utterances: Sequence[Utterance], seed: int = 0) -> tuple[Figure, str]:
-    """Draw a novel sentence made of stretches that one speaker said; see `splicing.py`.
+    """Draw a novel sentence made of stretches that one speaker said; see `data/splicing.py`.
 
     Args:
         utterances: with the times of their words; one of at most 6 s and others of its speaker are taken.

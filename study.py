@@ -17,13 +17,13 @@ from matplotlib.ticker import MaxNLocator
 
 import comparison
 import records
-from cached_generator import AudioGeneratorCached
 from checkpoint import checkpoint_path
-from data_generator import AudioGenerator
 from model_builder import RNNModel
 from runs import default_optimizer
 from study_claims import Setting
 from train_utils import train_model as train_in_files
+from vuilab.data.cached import AudioGeneratorCached
+from vuilab.data.generator import AudioGenerator
 from vuilab.figures import curve_style
 
 __all__ = [

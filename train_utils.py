@@ -16,10 +16,8 @@ import keras
 import records
 from comparison import plot_comparison
 from ctc import add_ctc_loss, mean_loss, needs_phonemes
-from data_generator import AudioGenerator
 from devices import configure_gpu, prepare_optimizer
 from evaluation import get_predictions, print_predictions
-from feature_cache import cache_bytes, is_cached
 from runs import (
     Options,
     Progress,
@@ -38,6 +36,8 @@ from training_loop import announce, describe_transcripts, model_output_length, s
 from vuilab.alphabet import ALPHABET
 from vuilab.augment import Augmentation
 from vuilab.corpus.manifest import MANIFESTS, summarize
+from vuilab.data.feature_cache import cache_bytes, is_cached
+from vuilab.data.generator import AudioGenerator
 from vuilab.features import FeatureSettings
 
 LARGE_CACHE = 1e8  # bytes; what takes less needs no word
@@ -111,7 +111,7 @@ def train_model(
         speeds: every epoch has each training utterance once at each of these speeds, such as (0.9, 1.0, 1.1).
         batch_frames: so many frames per step at most, padding included, instead of `minibatch_size` utterances.
         splice: share of the training utterances in whose place stands a novel sentence of stretches that the same speaker said,
-            anew in each epoch; the manifest has to tell when each word is spoken (see `splicing.py`).
+            anew in each epoch; the manifest has to tell when each word is spoken (see `data/splicing.py`).
         ema: average the weights over the steps with this momentum, such as 0.999, and validate and keep the averages; the
             training goes on with the weights themselves. None: no averaging.
         start_from: weights of the same architecture to begin with, such as those of a larger corpus; what the optimiser

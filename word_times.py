@@ -47,7 +47,7 @@ def add_word_times(corpus: str | Path, out: str | Path, weights: str | Path | No
     """Align a corpus's training utterances with their transcripts, and write manifests that tell the words' times.
 
     Training lines get `"words": [[word, start, end], ...]` in seconds; those that cannot be aligned are left out, since
-    `splicing.py` needs all. The manifests for validation and test are copied.
+    `data/splicing.py` needs all. The manifests for validation and test are copied.
 
     Args:
         corpus: folder with manifests.

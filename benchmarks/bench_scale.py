@@ -23,10 +23,10 @@ import soundfile
 
 from benchmarks import harness
 from benchmarks.harness import say
-from data_generator import AudioGenerator
 from vuilab.audio import SAMPLE_RATE
 from vuilab.corpus.index import index_tree
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, summarize
+from vuilab.data.generator import AudioGenerator
 
 DISTINCT_SECONDS = 3600  # of audio; more of it is hard links
 SHORTEST, LONGEST = 8.0, 16.0  # seconds of a clip

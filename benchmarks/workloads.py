@@ -73,7 +73,7 @@ class Workload:
             )
 
     def batches(self, count: int = 2) -> list[dict[str, np.ndarray]]:
-        """Return so many batches, keyed as `data_generator.py` describes; the same for everyone who asks."""
+        """Return so many batches, keyed as `data/generator.py` describes; the same for everyone who asks."""
         return [self._batch(np.random.default_rng([self.seed, number])) for number in range(count)]
 
     def _batch(self, rng: np.random.Generator) -> dict[str, np.ndarray]:

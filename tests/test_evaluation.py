@@ -14,7 +14,6 @@ import python_speech_features
 import soundfile
 
 import records
-from data_generator import AudioGenerator
 from error_rates import (
     ErrorCounts,
     confusions,
@@ -36,6 +35,7 @@ from evaluation import (
 from sample_models import cnn_rnn_model, simple_rnn_model
 from vuilab.alphabet import ALPHABET
 from vuilab.audio import read_audio
+from vuilab.data.generator import AudioGenerator
 from vuilab.features import FeatureSettings
 
 

@@ -13,9 +13,9 @@ import records
 import train_utils
 import training_loop
 from ctc import add_ctc_loss
-from data_generator import AudioGenerator
 from train_utils import configure_gpu, train_model
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, write_manifest
+from vuilab.data.generator import AudioGenerator
 
 pytestmark = pytest.mark.usefixtures("without_compiling")
 KEYS = ["loss", "val_loss", "val_cer", "val_wer", "learning_rate", "seconds"]

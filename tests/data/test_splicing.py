@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_generator import AudioGenerator
-from splicing import MOST_WORDS, Splicer
+from vuilab.data.generator import AudioGenerator
+from vuilab.data.splicing import MOST_WORDS, Splicer
 from vuilab.corpus.manifest import MANIFESTS, Utterance, read_manifest
 from vuilab.features import FeatureSettings
 from vuilab.text import int_sequence_to_text

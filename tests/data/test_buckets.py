@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from buckets import bucket_boundaries, plan_batches
+from vuilab.data.buckets import bucket_boundaries, plan_batches
 
 
 def padded_frames(lengths, boundaries, batch_size=1):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from feature_cache import FeatureCache
-from splicing import Splicer
+from vuilab.data.feature_cache import FeatureCache
+from vuilab.data.splicing import Splicer
 from vuilab.corpus.manifest import Utterance, read_manifest
 from vuilab.text import text_to_int_sequence
 

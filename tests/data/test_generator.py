@@ -7,9 +7,9 @@ import pytest
 import scipy.signal
 import soundfile
 
-import data_generator
-from data_generator import AudioGenerator, vis_train_features
-from feature_cache import FeatureCache
+from vuilab.data import generator as data_generator
+from vuilab.data.generator import AudioGenerator, vis_train_features
+from vuilab.data.feature_cache import FeatureCache
 from vuilab.alphabet import ALPHABET
 from vuilab.augment import Augmentation
 from vuilab.corpus.manifest import Utterance, write_manifest
