@@ -14,11 +14,11 @@ import numba
 import numpy as np
 from keras import layers
 
-from acoustic import layers_that_change_length
 from ctc_paths import NEVER
 from vuilab.alphabet import ALPHABET
 from vuilab.audio import SAMPLE_RATE
 from vuilab.features import MFCC_WINDOW, FeatureSettings
+from vuilab.models.acoustic import layers_that_change_length
 from vuilab.text import text_to_int_sequence
 
 SPACE = ALPHABET.index(" ")

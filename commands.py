@@ -113,7 +113,7 @@ def _look_up_model(options: argparse.Namespace) -> tuple[Callable, dict | None]:
 
     if " " not in options.model:
         return functools.partial(build, options.model, **_model_options(options)), None
-    from model_builder import RNNModel
+    from vuilab.models.builder import RNNModel
 
     if options.model_options:
         raise ValueError("A network of the study has its options in its name: leave --model-options out.")

@@ -72,7 +72,7 @@ def predict_posteriors(
         partition: 'train', 'validation' or 'test'.
         phonemes: those too, where the model learnt them.
     """
-    from acoustic import with_phonemes
+    from vuilab.models.acoustic import with_phonemes
 
     both = with_phonemes(model) if phonemes else None
     found: list[Posteriors] = [Posteriors(np.empty((0, 0)))] * len(generator.num_frames(partition))

@@ -12,7 +12,6 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from acoustic import INTERMEDIATE, heads_of
 from decoding import class_labels, greedy_decode
 from error_rates import edit_counts
 from final_results import final_rows
@@ -24,6 +23,7 @@ from vuilab.corpus.phonemes import PHONEMES
 from vuilab.data.splicing import Splicer
 from vuilab.features import FeatureSettings
 from vuilab.figures import curve_style
+from vuilab.models.acoustic import INTERMEDIATE, heads_of
 
 LABEL_WIDTH = 60  # characters of a line beside the bars of the ablation
 LONGEST_SHOWN = 6.0  # seconds of a sentence made of stretches

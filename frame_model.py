@@ -17,7 +17,7 @@ import numpy as np
 import scipy.special
 from keras import layers, ops
 
-import recurrent_layers
+from vuilab.models import recurrent
 
 Step = Callable[..., np.ndarray]  # frames (num_frames, num_features) in, frames out
 
@@ -403,10 +403,10 @@ _MERGES = {
 }
 _RECURRENT = {
     layers.GRU: _GRU,
-    recurrent_layers.GRU: _GRU,
+    recurrent.GRU: _GRU,
     layers.LSTM: _LSTM,
     layers.SimpleRNN: _Recurrent,
-    recurrent_layers.SimpleRNN: _Recurrent,
+    recurrent.SimpleRNN: _Recurrent,
 }
 _NOTHING = (
     layers.Dropout,

@@ -15,13 +15,13 @@ from typing import TextIO
 
 import numpy as np
 
-from acoustic import output_length
 from decoding import Posteriors, greedy_decode
 from frame_model import FrameModel
 from long_recordings import LONGEST, Piece, PieceCutter
 from streaming import StreamingRecogniser
 from transcription import Recogniser
 from vuilab.audio import SAMPLE_RATE
+from vuilab.models.acoustic import output_length
 
 PARTIAL = 0.5  # seconds of sound after which a growing piece is decoded again
 

@@ -28,9 +28,11 @@ import h5py
 import keras
 import numpy as np
 
-import acoustic  # noqa: F401  (registers the model class that weights files name)
-import length_aware  # noqa: F401  (registers layers)
 from vuilab.files import atomic_path, repository
+from vuilab.models import (
+    acoustic,  # noqa: F401  (registers the model class that weights files name)
+    length_aware,  # noqa: F401  (registers layers)
+)
 
 RESULTS = Path("results")
 METADATA_KEY = "vui_metadata"

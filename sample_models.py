@@ -12,10 +12,10 @@ import keras
 import numpy as np
 from keras import layers
 
-from acoustic import AcousticModel, acoustic_model, cnn_output_length, output_length, recurrent
-from residual_birnn import residual_birnn_model
 from vuilab.alphabet import NUM_CLASSES
-from wavenet import wavenet_model
+from vuilab.models.acoustic import AcousticModel, acoustic_model, cnn_output_length, output_length, recurrent
+from vuilab.models.residual_birnn import residual_birnn_model
+from vuilab.models.wavenet import wavenet_model
 
 __all__ = [
     "ZOO",

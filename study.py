@@ -1,6 +1,6 @@
-"""The study in a session: train models of `model_builder.py` side by side, load them again, and compare them by name.
+"""The study in a session: train models of `models/builder.py` side by side, load them again, and compare them by name.
 
-A run is named after its network, in the notation of `model_builder.py`. Its files stand in `results/study/` under a short form of
+A run is named after its network, in the notation of `models/builder.py`. Its files stand in `results/study/` under a short form of
 that name and a number that depends on the settings and the data, so that two runs of one network (another seed, another
 learning rate) do not meet, and the same call finds its own run again: finished runs are loaded, interrupted ones go on.
 """
@@ -18,13 +18,13 @@ from matplotlib.ticker import MaxNLocator
 import comparison
 import records
 from checkpoint import checkpoint_path
-from model_builder import RNNModel
 from runs import default_optimizer
 from study_claims import Setting
 from train_utils import train_model as train_in_files
 from vuilab.data.cached import AudioGeneratorCached
 from vuilab.data.generator import AudioGenerator
 from vuilab.figures import curve_style
+from vuilab.models.builder import RNNModel
 
 __all__ = [
     "LossLimit",

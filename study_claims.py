@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from model_builder import RNNModel
+from vuilab.models.builder import RNNModel
 
 FULL_WIDTH = 200  # units and filters of the reference
 TINY_WIDTH = 24  # in a trial of the machinery

@@ -6,8 +6,8 @@ reference study, in our words; `study_claims.py` checks them against runs.
 
 import dataclasses
 
-from model_builder import BidirectionalMerge, CNNConfig, RNNModel, RNNType
 from study_claims import Claim, Question, Setting
+from vuilab.models.builder import BidirectionalMerge, CNNConfig, RNNModel, RNNType
 
 EVIDENCE_WIDTH = 128  # units and filters where several seeds are run on a small machine
 

@@ -15,7 +15,6 @@ import keras
 
 import records
 from comparison import plot_comparison
-from ctc import add_ctc_loss, mean_loss, needs_phonemes
 from devices import configure_gpu, prepare_optimizer
 from evaluation import get_predictions, print_predictions
 from runs import (
@@ -39,6 +38,7 @@ from vuilab.corpus.manifest import MANIFESTS, summarize
 from vuilab.data.feature_cache import cache_bytes, is_cached
 from vuilab.data.generator import AudioGenerator
 from vuilab.features import FeatureSettings
+from vuilab.models.ctc import add_ctc_loss, mean_loss, needs_phonemes
 
 LARGE_CACHE = 1e8  # bytes; what takes less needs no word
 

@@ -11,18 +11,18 @@ import numpy as np
 import soundfile
 
 import records
-from acoustic import output_length, with_phonemes
 from alignment import Alignment, FrameClock, align, frame_clock, shift
 from beam_search import BeamDecoder, BeamSettings
-from ctc import needs_phonemes
 from decoding import Posteriors, greedy_decode
 from evaluation import feature_settings_for
-from length_aware import is_length_aware
 from long_recordings import LONGEST, Piece, is_long, pieces, speech_pieces
 from sound_search import SoundDecoder, SoundWeights
 from vuilab.audio import SAMPLE_RATE, read_audio
 from vuilab.features import FeatureSettings
 from vuilab.files import progress_bar, repository
+from vuilab.models.acoustic import output_length, with_phonemes
+from vuilab.models.ctc import needs_phonemes
+from vuilab.models.length_aware import is_length_aware
 
 RELEASED = "released"  # folder of the released weights under results/
 STD_FLOOR = 1e-3

@@ -27,8 +27,8 @@ def plain_model():
     import keras
     from keras import layers
 
-    from acoustic import acoustic_model
-    from recurrent_layers import GRU
+    from vuilab.models.acoustic import acoustic_model
+    from vuilab.models.recurrent import GRU
 
     def conv(x, name, kernel_size, dilation=1, stride=1):
         x = layers.Conv1D(256, kernel_size, stride, "same", dilation_rate=dilation, activation="relu", name=name)(x)
@@ -49,9 +49,9 @@ def measure(batch: int, num_frames: int, rounds: int) -> dict:
     """Return the seconds of each step in training and in recognition: kind -> contestant -> seconds."""
     import keras
 
-    from ctc import add_ctc_loss, mean_loss
     from devices import train_step
-    from residual_birnn import residual_birnn_model
+    from vuilab.models.ctc import add_ctc_loss, mean_loss
+    from vuilab.models.residual_birnn import residual_birnn_model
 
     (inputs,) = Workload(batch, num_frames).batches(1)
     inputs["the_input"] = np.ascontiguousarray(inputs["the_input"][..., :NUM_BANDS])

@@ -17,12 +17,12 @@ from explain_final import (
     sounds_figure,
     splicing_figure,
 )
-from residual_birnn import residual_birnn_model
 from sample_models import bidirectional_rnn_model
 from transcription import Recogniser
 from vuilab.alphabet import char_map
 from vuilab.corpus.manifest import read_manifest
 from vuilab.features import FeatureSettings
+from vuilab.models.residual_birnn import residual_birnn_model
 
 
 def recogniser(model: keras.Model, kind: str) -> Recogniser:

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from acoustic import acoustic_model, output_length, recurrent
 from frame_model import FrameModel, SlidingWindow
-from model_builder import RNNModel
-from wavenet import wavenet_model
+from vuilab.models.acoustic import acoustic_model, output_length, recurrent
+from vuilab.models.builder import RNNModel
+from vuilab.models.wavenet import wavenet_model
 
 WIDTH = 5
 

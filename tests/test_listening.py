@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from acoustic import acoustic_model
 from beam_search import Hypothesis
 from listening import Heard, Listener, LiveLine, listen
 from long_recordings import pieces
@@ -17,6 +16,7 @@ from transcription import Recogniser
 from vuilab.audio import read_audio
 from vuilab.corpus.manifest import MANIFESTS, read_manifest
 from vuilab.features import FeatureSettings
+from vuilab.models.acoustic import acoustic_model
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +94,8 @@ def test_a_model_that_is_not_known_frame_by_frame_is_run_by_keras(talk):
 
 def test_phonemes_are_read_at_the_end_of_a_piece(talk):
     from ngram_training import train_ngram
-    from residual_birnn import residual_birnn_model
     from sound_search import SoundDecoder, SoundWeights
+    from vuilab.models.residual_birnn import residual_birnn_model
 
     keras.utils.set_random_seed(0)
     model = residual_birnn_model(units=4, filters=4, recur_layers=2, phoneme_heads=(1,), print_summary=False)

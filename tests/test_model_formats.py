@@ -9,8 +9,8 @@ from keras import layers, ops
 from tiny_export import exporting_here
 
 import model_formats
-import recurrent_layers
 from model_formats import in_float32, is_recurrent, open_file, portable, quantise, require, write
+from vuilab.models import recurrent
 
 RNG = np.random.default_rng(0)
 
@@ -25,10 +25,10 @@ def filled(model: keras.Model) -> keras.Model:
 def recurrent_model(bidirectional: bool = True) -> keras.Model:
     """Both fast cells, one inside a wrapper, the other inside a model used as a layer."""
     the_input = keras.Input((None, 5))
-    gru = recurrent_layers.GRU(4, return_sequences=True)
+    gru = recurrent.GRU(4, return_sequences=True)
     x = layers.Bidirectional(gru)(the_input) if bidirectional else gru(the_input)
     inner_input = keras.Input(x.shape[1:])
-    inner = keras.Model(inner_input, recurrent_layers.SimpleRNN(3, return_sequences=True)(inner_input))
+    inner = keras.Model(inner_input, recurrent.SimpleRNN(3, return_sequences=True)(inner_input))
     return filled(keras.Model(the_input, layers.Softmax()(inner(x))))
 
 
@@ -185,7 +185,7 @@ def test_eight_bit_integers_keep_the_classes_in_a_smaller_file(tmp_path):
 
 def test_recurrent_models_get_eight_bit_weights_and_keep_float_activations(tmp_path):
     the_input = keras.Input((20, 30))
-    x = recurrent_layers.GRU(40)(the_input)
+    x = recurrent.GRU(40)(the_input)
     keras.utils.set_random_seed(0)
     model = keras.Model(the_input, layers.Dense(3, activation="softmax")(x))
     with exporting_here():

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from model_builder import CNNConfig, RNNModel
 from study_claims import Claim, Question, Setting, conclusions, judge, spread
 from study_questions import QUESTIONS, question
+from vuilab.models.builder import CNNConfig, RNNModel
 
 BETTER = Claim("deep is better.", ("shallow",), "deep")
 ALIKE = Claim("all are alike.", ("a", "b", "c"))

@@ -145,7 +145,7 @@ def test_released_weights_are_found_without_being_named(monkeypatch, tmp_path, w
 
 
 def test_lengths_of_a_length_aware_model_are_rounded_up_without_changing_a_probability(tmp_path, monkeypatch):
-    from residual_birnn import residual_birnn_model
+    from vuilab.models.residual_birnn import residual_birnn_model
 
     keras.utils.set_random_seed(0)
     model = residual_birnn_model(units=4, filters=4, recur_layers=1, print_summary=False)

@@ -258,7 +258,7 @@ def phonetic(released, monkeypatch):
 
     import decoder_tuning
     import records
-    from residual_birnn import residual_birnn_model
+    from vuilab.models.residual_birnn import residual_birnn_model
 
     keras.utils.set_random_seed(0)
     model = residual_birnn_model(units=4, filters=4, recur_layers=2, phoneme_heads=(1,), print_summary=False)

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from ctc import add_ctc_loss, ctc_loss, needs_phonemes
-from residual_birnn import residual_birnn_model
 from vuilab.corpus.phonemes import NUM_PHONEME_CLASSES, PHONEMES, WORD_BOUNDARY, phoneme_targets, pronounce
+from vuilab.models.ctc import add_ctc_loss, ctc_loss, needs_phonemes
+from vuilab.models.residual_birnn import residual_birnn_model
 from vuilab.text import text_to_int_sequence
 
 # General American in the Longman Pronunciation Dictionary (Wells, 3rd edition), stress and length left out
@@ -142,7 +142,7 @@ def test_training_fills_in_the_phonemes_and_the_weights_do_without(tiny_corpus, 
 
 
 def test_a_model_is_read_for_letters_and_phonemes_at_once():
-    from acoustic import with_phonemes
+    from vuilab.models.acoustic import with_phonemes
 
     keras.utils.set_random_seed(0)
     model = residual_birnn_model(units=4, filters=4, recur_layers=2, phoneme_heads=(1,), print_summary=False)

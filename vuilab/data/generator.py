@@ -1,6 +1,6 @@
 """From a manifest to batches: cached features, normalisation, and utterances of similar length together.
 
-A batch is `(inputs, outputs)` as the training model of `ctc.py` wants it:
+A batch is `(inputs, outputs)` as the training model of `models/ctc.py` wants it:
 
 | key | shape | meaning |
 |---|---|---|

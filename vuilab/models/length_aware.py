@@ -11,7 +11,7 @@ padding. A model therefore still has the one input `the_input`.
 import keras
 from keras import layers, ops
 
-from acoustic import recurrent
+from vuilab.models.acoustic import recurrent
 
 SMALLEST_DEVIATION = 1e-3  # of a feature within an utterance
 

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from conformer import conformer_block
-from residual_birnn import residual_birnn_model
+from vuilab.models.conformer import conformer_block
+from vuilab.models.residual_birnn import residual_birnn_model
 
 
 @pytest.mark.contract

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import pytest
 
-from ctc import add_ctc_loss, ctc_loss, logits_of, mean_loss
-from residual_birnn import residual_birnn_model
 from sample_models import cnn_rnn_model, rnn_model
 from vuilab.files import repository
+from vuilab.models.ctc import add_ctc_loss, ctc_loss, logits_of, mean_loss
+from vuilab.models.residual_birnn import residual_birnn_model
 
 ROOT = repository()
 BLANK = 2  # of three classes, the last

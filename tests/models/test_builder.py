@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from model_builder import BidirectionalMerge, CNNConfig, RNNModel, RNNType
+from vuilab.models.builder import BidirectionalMerge, CNNConfig, RNNModel, RNNType
 
 ROWS = json.loads((Path(__file__).parent / "reference_models.json").read_text())
 NAMES = (Path(__file__).parent / "reference_names.txt").read_text().splitlines()
@@ -205,8 +205,8 @@ def test_dense_connections_join_the_part_s_input_and_all_earlier_outputs():
 def test_without_the_dense_layer_the_blank_is_the_last_recurrent_unit():
     network = quiet(RNNModel(rnn_units=40, bd_merge=None, time_distributed_dense=False))
     assert network.output_shape == (None, None, 40) and layer_kinds(network) == ["rnn_1"]
-    from ctc import add_ctc_loss
     from decoding import greedy_decode
+    from vuilab.models.ctc import add_ctc_loss
 
     inputs = {
         "the_input": np.random.default_rng(0).normal(size=(2, 30, 13)).astype(np.float32),

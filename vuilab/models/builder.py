@@ -17,8 +17,8 @@ import re
 import keras
 from keras import layers
 
-from acoustic import AcousticModel, acoustic_model, recurrent
 from vuilab.alphabet import NUM_CLASSES
+from vuilab.models.acoustic import AcousticModel, acoustic_model, recurrent
 
 BORDER_MODES = ("valid", "same", "causal")
 FEATURE_TOKENS = {"spectrogram": "Spec", "mfcc": "MFCC", "logmel": "LogMel", "raw": "Raw"}

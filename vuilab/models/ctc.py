@@ -8,7 +8,7 @@ number of frames and characters of each utterance, so that padding costs nothing
 import keras
 from keras import layers, ops
 
-from acoustic import INTERMEDIATE, PHONEMES, heads_of, output_length
+from vuilab.models.acoustic import INTERMEDIATE, PHONEMES, heads_of, output_length
 
 INTERMEDIATE_SHARE = 0.3  # of the loss, for all of them together
 MAX_GAP = 80.0  # nats that a class may lie under the best one of its frame, on TensorFlow

@@ -1,7 +1,7 @@
 """The final model's family: a strided convolution, dilated residual convolutions, and bidirectional recurrent layers.
 
 After Deep Speech 2 (Amodei et al., arXiv:1512.02595), with residual convolutions (He et al., arXiv:1512.03385) in
-between and layers that know where each utterance ends (`length_aware.py`).
+between and layers that know where each utterance ends (`models/length_aware.py`).
 """
 
 from collections.abc import Sequence
@@ -9,11 +9,17 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from acoustic import INTERMEDIATE, PHONEMES, AcousticModel, acoustic_model
-from conformer import conformer_block
-from length_aware import MaskedBatchNormalization, PaddingMask, UtteranceNormalization, both_directions, padded_conv
 from vuilab.alphabet import NUM_CLASSES
 from vuilab.corpus.phonemes import NUM_PHONEME_CLASSES
+from vuilab.models.acoustic import INTERMEDIATE, PHONEMES, AcousticModel, acoustic_model
+from vuilab.models.conformer import conformer_block
+from vuilab.models.length_aware import (
+    MaskedBatchNormalization,
+    PaddingMask,
+    UtteranceNormalization,
+    both_directions,
+    padded_conv,
+)
 
 
 def residual_birnn_model(
@@ -53,7 +59,7 @@ def residual_birnn_model(
             handed on to the next layer (self-conditioned CTC, Nozaki and Komatsu, arXiv:2104.02724).
         phoneme_heads: the same, but what is guessed are the phonemes; see `corpus/phonemes.py`.
         conformer_blocks: so many blocks of attention and convolutions before the recurrent layers, with `dilations=()` in the
-            place of the residual convolutions; see `conformer.py`.
+            place of the residual convolutions; see `models/conformer.py`.
         cell: 'gru', 'lstm' or 'simple_rnn'.
         print_summary: print the table of layers once.
 

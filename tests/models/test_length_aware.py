@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import records
-from acoustic import acoustic_model
 from alignment import boundary_errors
-from length_aware import (
+from sample_models import ZOO, bidirectional_rnn_model
+from vuilab.files import repository
+from vuilab.models.acoustic import acoustic_model
+from vuilab.models.length_aware import (
     MaskedBatchNormalization,
     PaddingMask,
     ReverseUtterance,
@@ -19,9 +21,7 @@ from length_aware import (
     both_directions,
     padded_conv,
 )
-from residual_birnn import residual_birnn_model
-from sample_models import ZOO, bidirectional_rnn_model
-from vuilab.files import repository
+from vuilab.models.residual_birnn import residual_birnn_model
 
 LENGTHS = (23, 8, 15, 16, 1)
 

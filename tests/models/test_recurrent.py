@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-import recurrent_layers
+from vuilab.models import recurrent
 
 pytestmark = pytest.mark.contract
 
-PAIRS = {"gru": (recurrent_layers.GRU, layers.GRU), "simple_rnn": (recurrent_layers.SimpleRNN, layers.SimpleRNN)}
+PAIRS = {"gru": (recurrent.GRU, layers.GRU), "simple_rnn": (recurrent.SimpleRNN, layers.SimpleRNN)}
 
 
 def twins(cell: str, **options) -> tuple[layers.Layer, layers.Layer]:
@@ -79,7 +79,7 @@ def test_an_initial_state_and_the_last_state_are_handled(cell):
     ],
 )
 def test_other_settings_are_left_to_keras(cell, options, monkeypatch):
-    monkeypatch.setattr(recurrent_layers, "_run", None)  # calling it would fail
+    monkeypatch.setattr(recurrent, "_run", None)  # calling it would fail
     ours, stock = twins(cell, **options)
     x = np.random.default_rng(3).standard_normal((2, 6, 5)).astype(np.float32)
     np.testing.assert_allclose(ops.convert_to_numpy(ours(x)), ops.convert_to_numpy(stock(x)), atol=1e-6)
@@ -108,7 +108,7 @@ def test_a_bidirectional_model_survives_saving_and_loading(cell, tmp_path):
 
 def test_it_learns_with_batches_of_changing_length():
     the_input = keras.Input((None, 5))
-    model = keras.Model(the_input, recurrent_layers.GRU(4, return_sequences=True)(the_input))
+    model = keras.Model(the_input, recurrent.GRU(4, return_sequences=True)(the_input))
     model.compile(keras.optimizers.Adam(0.05), "mse")
     rng = np.random.default_rng(6)
     losses = []

@@ -7,8 +7,8 @@ After van den Oord et al. (arXiv:1609.03499), as the WaveNet reference adapted i
 import keras
 from keras import layers
 
-from acoustic import AcousticModel, acoustic_model
 from vuilab.alphabet import NUM_CLASSES
+from vuilab.models.acoustic import AcousticModel, acoustic_model
 
 KERNEL_SIZE = 7  # frames
 DILATIONS = (1, 2, 4, 8, 16)  # of the blocks of a group

@@ -1,7 +1,7 @@
 """What every acoustic model is made of: its recurrent cells, how it ends, and how many frames it puts out.
 
 `AcousticModel` is a functional `keras.Model` that knows its number of output frames; `acoustic_model` closes one. The
-builders themselves stand in `sample_models.py` and `wavenet.py`.
+builders themselves stand in `sample_models.py` and `models/wavenet.py`.
 """
 
 import logging
@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from recurrent_layers import GRU, SimpleRNN
+from vuilab.models.recurrent import GRU, SimpleRNN
 
 # TensorFlow counts the first calls of each new model as "retracing" and warns; a laboratory builds many models.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -1,0 +1,1 @@
+"""Layers and networks: features to logits, and the CTC loss."""
