@@ -1,6 +1,6 @@
 """Does the confidence of a word tell whether it is right? Ranking and calibration over a set of utterances.
 
-The confidence of a word is the geometric mean of the probabilities at the frames where its characters stand (`alignment.py`).
+The confidence of a word is the geometric mean of the probabilities at the frames where its characters stand (`decoding/alignment.py`).
 Two numbers judge it: how often a right word has a higher one than a wrong word (the area under the ROC curve; Fawcett,
 Pattern Recognition Letters 2006), and how far it is from the share of right words (the expected calibration error; Guo et
 al., ICML 2017).
@@ -14,7 +14,7 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 from scipy.stats import rankdata
 
-from alignment import FrameClock, align
+from vuilab.decoding.alignment import FrameClock, align
 
 NUM_BINS = 10
 ANY_CLOCK = FrameClock(1.0, 0.0)  # times do not matter here

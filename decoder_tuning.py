@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from beam_search import BeamDecoder, BeamSettings
 from error_rates import count_matrix
-from ngram_model import NGramModel
-from sound_search import Candidates, SoundWeights
+from vuilab.decoding.beam import BeamDecoder, BeamSettings
+from vuilab.decoding.ngram import NGramModel
+from vuilab.decoding.sounds import Candidates, SoundWeights
 from vuilab.files import progress_bar
 
 ALPHAS = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0, 2.5)

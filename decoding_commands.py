@@ -32,14 +32,14 @@ def language_model_of(options: argparse.Namespace):
         if getattr(options, "tune", False):
             raise ValueError("--tune chooses the weights of a language model: pass --lm FILE.")
         return None
-    from language_model import load_model
+    from vuilab.decoding.language_model import load_model
 
     return load_model(options.lm)
 
 
 def beam_settings(options: argparse.Namespace):
     """Return the settings of the beam search that the options ask for."""
-    from beam_search import BeamSettings
+    from vuilab.decoding.beam import BeamSettings
 
     given = {"alpha": options.alpha, "beta": options.beta, "beam_width": options.beam_width}
     return BeamSettings(**{name: value for name, value in given.items() if value is not None})
@@ -47,7 +47,7 @@ def beam_settings(options: argparse.Namespace):
 
 def sound_weights(options: argparse.Namespace):
     """Return the weights of letters, phonemes and language model that the options ask for."""
-    from sound_search import SoundWeights
+    from vuilab.decoding.sounds import SoundWeights
 
     given = {name: getattr(options, name) for name in ("phonemes", "alpha", "beta")}
     given |= getattr(options, "sounds", {})  # of the released weights
@@ -86,8 +86,8 @@ def _recogniser(options: argparse.Namespace):
     recogniser = load_recogniser(options.model)
     if language_model is None and not options.hot_words:
         return recogniser
-    from beam_search import BeamDecoder
-    from sound_search import SoundDecoder
+    from vuilab.decoding.beam import BeamDecoder
+    from vuilab.decoding.sounds import SoundDecoder
 
     settings, hot_words = beam_settings(options), _hot_words(options)
     knows_words = language_model is not None and not language_model.of_characters
@@ -110,7 +110,7 @@ def _transcript(recogniser, path: Path, form: str) -> dict:
 def _in_format(alignment, path: Path, form: str) -> str:
     import soundfile
 
-    from subtitles import to_json, to_srt, to_textgrid, to_vtt
+    from vuilab.decoding.subtitles import to_json, to_srt, to_textgrid, to_vtt
 
     if form == "textgrid":
         return to_textgrid(alignment, soundfile.info(path).duration)
@@ -173,8 +173,8 @@ def _hot_words(options: argparse.Namespace) -> dict[str, float]:
 
 def lm_train(options: argparse.Namespace) -> int:
     """Make a language model from text files."""
-    from language_model import save_model, train_ngram
     from vuilab.corpus.books import read_sentences
+    from vuilab.decoding.language_model import save_model, train_ngram
 
     sentences = [sentence for path in options.texts for sentence in read_sentences(path)]
     model = train_ngram(
@@ -188,8 +188,8 @@ def lm_train(options: argparse.Namespace) -> int:
 
 def lm_perplexity(options: argparse.Namespace) -> int:
     """Measure how well a language model predicts a text."""
-    from language_model import load_model
     from vuilab.corpus.books import read_sentences
+    from vuilab.decoding.language_model import load_model
 
     model = load_model(options.model)
     if options.text.suffix == ".json":

@@ -20,11 +20,11 @@ MAX_OVERLAP = 0.1  # of the evaluated sentences that a language model may have s
 def evaluate(options: argparse.Namespace) -> int:
     """Print error rates of a model on a manifest, greedy and, where one is given, with a language model."""
     from confidence import confidence_quality
-    from decoding import greedy_decode
     from error_rates import score
     from evaluation import generator_for, predict_posteriors
     from transcription import load_recogniser
     from vuilab.corpus.manifest import read_manifest, summarize
+    from vuilab.decoding.greedy import greedy_decode
 
     summarize(read_manifest(options.manifest))  # a missing or broken manifest is said before TensorFlow is loaded
     options = with_released_language_model(options)
@@ -154,9 +154,9 @@ def _refuse_known_sentences(model, references: list[str], options: argparse.Name
 
 def _decode_with(model, probabilities: list, references: list[str], speakers: list, options: argparse.Namespace):
     """Decode with a language model; return the texts, and the weights and how they came about."""
-    from beam_search import BeamDecoder
     from decoder_tuning import tune
     from records import file_hash
+    from vuilab.decoding.beam import BeamDecoder
 
     settings = beam_settings(options)
     more = {
@@ -183,7 +183,7 @@ def _decode_with(model, probabilities: list, references: list[str], speakers: li
 def _decode_sounds(model, posteriors: list, references: list[str], speakers: list, options: argparse.Namespace):
     """Decode by letters and phonemes; return as `_decode_with` does."""
     from decoder_tuning import tune_sounds
-    from sound_search import SoundDecoder
+    from vuilab.decoding.sounds import SoundDecoder
 
     weights = sound_weights(options)
     candidates = SoundDecoder(model, weights, beam_settings(options)).candidates_of_all(posteriors)

@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from comparison import RunResult
-from decoding import class_labels, greedy_decode
 from error_rates import Score, confusions, edit_counts, marked, percent_with_interval, score
 from evaluation import generator_for, predict_texts
 from transcription import Recogniser, load_recogniser
 from vuilab.corpus.manifest import MANIFESTS, Utterance
 from vuilab.data.generator import AudioGenerator
+from vuilab.decoding.greedy import class_labels, greedy_decode
 from vuilab.figures import plot_alignment
 
 

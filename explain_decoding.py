@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from alignment import align, boundary_errors
-from beam_search import BeamDecoder, BeamSettings
 from decoder_tuning import ALPHAS, BETAS, choose, tune
-from decoding import greedy_decode
 from error_rates import Score, edit_counts, marked, paired_difference, percent_with_interval, score
 from evaluation import generator_for, predict_probabilities
-from ngram_model import NGramModel
-from ngram_training import train_ngram
 from transcription import Recogniser, load_recogniser
 from vuilab.corpus.manifest import MANIFESTS, Utterance, read_manifest
+from vuilab.decoding.alignment import align, boundary_errors
+from vuilab.decoding.beam import BeamDecoder, BeamSettings
+from vuilab.decoding.greedy import greedy_decode
+from vuilab.decoding.kneser_ney import train_ngram
+from vuilab.decoding.ngram import NGramModel
 from vuilab.figures import plot_words
 
 ORDER = 3  # of the model made from the training sentences

@@ -12,7 +12,6 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from decoding import class_labels, greedy_decode
 from error_rates import edit_counts
 from final_results import final_rows
 from transcription import Recogniser
@@ -21,6 +20,7 @@ from vuilab.augment import Augmentation, speed_perturb
 from vuilab.corpus.manifest import Utterance
 from vuilab.corpus.phonemes import PHONEMES
 from vuilab.data.splicing import Splicer
+from vuilab.decoding.greedy import class_labels, greedy_decode
 from vuilab.features import FeatureSettings
 from vuilab.figures import curve_style
 from vuilab.models.acoustic import INTERMEDIATE, heads_of
@@ -204,7 +204,7 @@ def sounds_figure(recogniser: Recogniser, path: str | Path, truth: str) -> tuple
     """Draw the probabilities of phonemes and of letters of one utterance, with what is read from each and from both.
 
     Args:
-        recogniser: that reads both; see `sound_search.SoundDecoder`.
+        recogniser: that reads both; see `sounds.SoundDecoder`.
         path: a recording.
         truth: what is said in it.
 

@@ -15,12 +15,12 @@ from typing import TextIO
 
 import numpy as np
 
-from decoding import Posteriors, greedy_decode
 from frame_model import FrameModel
 from long_recordings import LONGEST, Piece, PieceCutter
 from streaming import StreamingRecogniser
 from transcription import Recogniser
 from vuilab.audio import SAMPLE_RATE
+from vuilab.decoding.greedy import Posteriors, greedy_decode
 from vuilab.models.acoustic import output_length
 
 PARTIAL = 0.5  # seconds of sound after which a growing piece is decoded again

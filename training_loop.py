@@ -20,12 +20,12 @@ import numpy as np
 
 import records
 from checkpoint import load_checkpoint, save_checkpoint
-from decoding import greedy_decode
 from devices import is_chief, predict_step, train_step
 from error_rates import score
 from runs import Progress, Run
 from vuilab.data.feature_cache import cache_bytes
 from vuilab.data.generator import AudioGenerator
+from vuilab.decoding.greedy import greedy_decode
 from vuilab.models.acoustic import output_length
 
 STEP_LINE_SECONDS = 20  # within a long epoch, a line of progress this often

@@ -11,13 +11,13 @@ import numpy as np
 import soundfile
 
 import records
-from alignment import Alignment, FrameClock, align, frame_clock, shift
-from beam_search import BeamDecoder, BeamSettings
-from decoding import Posteriors, greedy_decode
 from evaluation import feature_settings_for
 from long_recordings import LONGEST, Piece, is_long, pieces, speech_pieces
-from sound_search import SoundDecoder, SoundWeights
 from vuilab.audio import SAMPLE_RATE, read_audio
+from vuilab.decoding.alignment import Alignment, FrameClock, align, frame_clock, shift
+from vuilab.decoding.beam import BeamDecoder, BeamSettings
+from vuilab.decoding.greedy import Posteriors, greedy_decode
+from vuilab.decoding.sounds import SoundDecoder, SoundWeights
 from vuilab.features import FeatureSettings
 from vuilab.files import progress_bar, repository
 from vuilab.models.acoustic import output_length, with_phonemes
@@ -233,7 +233,7 @@ def released_recogniser() -> Recogniser:
     Raises:
         FileNotFoundError: when there are no released weights.
     """
-    from language_model import load_model
+    from vuilab.decoding.language_model import load_model
 
     recogniser, found = load_recogniser(), released_language_model()
     if found is None:

@@ -4,7 +4,7 @@
 
 - Pruned and unpruned search with the language model, after compilation, on one core: times real time (seconds of speech in a
   second of work), and word error rates over all utterances. `vui.py evaluate ... --tune` finds alpha and beta.
-- Letters and phonemes read together, where the model learnt both (`sound_search.py`; it has its own weights).
+- Letters and phonemes read together, where the model learnt both (`decoding/sounds.py`; it has its own weights).
 - Without a language model, against `tf.nn.ctc_beam_search_decoder` with the same beam width: in how many utterances our best text
   has at least the score that TensorFlow's search gives its own.
 """
@@ -46,10 +46,10 @@ def probabilities_of(weights: Path, manifest: Path, limit: int | None) -> dict:
 def measure_search(data: dict, model_path: Path, alpha: float, beta: float, beam_width: int) -> dict[str, dict]:
     """Return speed and error rates of the pruned, of the unpruned and of the joint search, on one core."""
     _use_one_core()
-    from beam_search import BeamDecoder, BeamSettings
     from error_rates import score
-    from language_model import load_model
-    from sound_search import SoundDecoder
+    from vuilab.decoding.beam import BeamDecoder, BeamSettings
+    from vuilab.decoding.language_model import load_model
+    from vuilab.decoding.sounds import SoundDecoder
 
     model = load_model(model_path)
     settings = BeamSettings(beam_width=beam_width, alpha=alpha, beta=beta)
@@ -82,7 +82,7 @@ def compare_with_tensorflow(data: dict, beam_width: int) -> dict:
     _use_one_core()
     import tensorflow as tf
 
-    from beam_search import BeamDecoder, BeamSettings
+    from vuilab.decoding.beam import BeamDecoder, BeamSettings
 
     decoder = BeamDecoder(settings=BeamSettings(beam_width=beam_width))
     decoder.decode(data["probabilities"][0])

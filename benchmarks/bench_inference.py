@@ -22,10 +22,10 @@ import numpy as np
 
 from benchmarks import harness
 from benchmarks.harness import median, say
-from decoding import greedy_decode
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, summarize, write_manifest
 from vuilab.data.feature_cache import load_features
 from vuilab.data.generator import AudioGenerator
+from vuilab.decoding.greedy import greedy_decode
 from vuilab.features import FeatureSettings
 from vuilab.files import repository
 

@@ -19,8 +19,8 @@ def run(options: argparse.Namespace) -> dict:
     import keras
 
     import sample_models
-    from decoding import greedy_decode
     from devices import configure_gpu
+    from vuilab.decoding.greedy import greedy_decode
 
     configure_gpu()
     keras.utils.set_random_seed(0)

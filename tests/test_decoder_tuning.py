@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import decoder_tuning
-from beam_search import Hypothesis
 from decoder_tuning import tune
-from ngram_training import train_ngram
+from vuilab.decoding.beam import Hypothesis
+from vuilab.decoding.kneser_ney import train_ngram
 
 
 @pytest.fixture

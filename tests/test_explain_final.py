@@ -118,8 +118,8 @@ def test_the_figure_of_splicing_has_a_line_and_a_text_for_each_stretch(tiny_corp
 
 
 def test_the_figure_of_sounds_shows_what_is_read_from_letters_phonemes_and_both(clips):
-    from ngram_training import train_ngram
-    from sound_search import SoundDecoder
+    from vuilab.decoding.kneser_ney import train_ngram
+    from vuilab.decoding.sounds import SoundDecoder
 
     keras.utils.set_random_seed(0)
     model = residual_birnn_model(units=4, filters=4, recur_layers=2, phoneme_heads=(1,), print_summary=False)

@@ -16,10 +16,10 @@ from tiny_export import exporting_here
 import exporting
 import model_formats
 import sample_models
-from decoding import greedy_decode
 from exporting import default_path, export, metadata_path, verify
 from model_formats import FORMATS, open_file
 from transcription import Recogniser
+from vuilab.decoding.greedy import greedy_decode
 from vuilab.features import FEATURE_KINDS, FeatureSettings
 from vuilab.models import wavenet
 from vuilab.models.acoustic import acoustic_model

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from beam_search import Hypothesis
 from listening import Heard, Listener, LiveLine, listen
 from long_recordings import pieces
 from sample_models import bidirectional_rnn_model, rnn_model
 from transcription import Recogniser
 from vuilab.audio import read_audio
 from vuilab.corpus.manifest import MANIFESTS, read_manifest
+from vuilab.decoding.beam import Hypothesis
 from vuilab.features import FeatureSettings
 from vuilab.models.acoustic import acoustic_model
 
@@ -93,8 +93,8 @@ def test_a_model_that_is_not_known_frame_by_frame_is_run_by_keras(talk):
 
 
 def test_phonemes_are_read_at_the_end_of_a_piece(talk):
-    from ngram_training import train_ngram
-    from sound_search import SoundDecoder, SoundWeights
+    from vuilab.decoding.kneser_ney import train_ngram
+    from vuilab.decoding.sounds import SoundDecoder, SoundWeights
     from vuilab.models.residual_birnn import residual_birnn_model
 
     keras.utils.set_random_seed(0)

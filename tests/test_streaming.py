@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from decoding import greedy_decode
 from frame_model import FrameModel
 from sample_models import ZOO, cnn_rnn_model, deep_rnn_model, rnn_model, simple_rnn_model
 from streaming import StreamingFeatures, StreamingRecogniser
 from transcription import Recogniser
+from vuilab.decoding.greedy import greedy_decode
 from vuilab.features import FeatureSettings, mfcc
 
 MODELS = {  # those of the zoo, narrower

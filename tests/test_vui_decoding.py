@@ -149,7 +149,7 @@ def test_transcribe_with_a_language_model_and_hot_words(language_model, weights,
     assert vui.main([*command, "--lm", language_model]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
     seen = []
-    monkeypatch.setattr("beam_search.BeamDecoder", lambda *arguments: seen.append(arguments))
+    monkeypatch.setattr("vuilab.decoding.beam.BeamDecoder", lambda *arguments: seen.append(arguments))
     assert vui.main(command) == 0  # hot words do without a language model
     assert seen[0][0] is None and set(seen[0][2]) == {"basket", "mill"}
 
@@ -216,9 +216,9 @@ def released(language_model, tiny_corpus, trained, project, monkeypatch, capsys)
 
 
 def test_released_weights_bring_their_language_model(released, tiny_corpus, clip, capsys):
-    from beam_search import BeamDecoder, BeamSettings
-    from language_model import load_model
     from transcription import load_recogniser, released_recogniser
+    from vuilab.decoding.beam import BeamDecoder, BeamSettings
+    from vuilab.decoding.language_model import load_model
 
     recogniser = released_recogniser()
     assert recogniser.decoder.settings == BeamSettings(alpha=0.7, beta=3.0)
@@ -268,8 +268,8 @@ def phonetic(released, monkeypatch):
 
 
 def test_models_that_know_phonemes_are_read_by_both(phonetic, tiny_corpus, clip, capsys):
-    from sound_search import SoundDecoder, SoundWeights
     from transcription import load_recogniser, released_recogniser
+    from vuilab.decoding.sounds import SoundDecoder, SoundWeights
 
     manifest, lm = str(tiny_corpus / MANIFESTS["test"]), str(phonetic / "small.npz")
     assert vui.main(["evaluate", manifest, "--lm", lm, "--tune", "--record"]) == 0

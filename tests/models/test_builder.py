@@ -205,7 +205,7 @@ def test_dense_connections_join_the_part_s_input_and_all_earlier_outputs():
 def test_without_the_dense_layer_the_blank_is_the_last_recurrent_unit():
     network = quiet(RNNModel(rnn_units=40, bd_merge=None, time_distributed_dense=False))
     assert network.output_shape == (None, None, 40) and layer_kinds(network) == ["rnn_1"]
-    from decoding import greedy_decode
+    from vuilab.decoding.greedy import greedy_decode
     from vuilab.models.ctc import add_ctc_loss
 
     inputs = {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import records
-from alignment import boundary_errors
 from sample_models import ZOO, bidirectional_rnn_model
+from vuilab.decoding.alignment import boundary_errors
 from vuilab.files import repository
 from vuilab.models.acoustic import acoustic_model
 from vuilab.models.length_aware import (

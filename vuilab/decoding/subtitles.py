@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from alignment import Alignment, Span
+from vuilab.decoding.alignment import Alignment, Span
 
 JSON_VERSION = 1
 LONGEST_LINE = 42  # characters of a subtitle line, as broadcasters recommend

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from ctc_paths import log_add, text_log_probs
-from decoding import collapse
+from vuilab.decoding.greedy import collapse
+from vuilab.decoding.paths import log_add, text_log_probs
 
 SPACE = 1  # of the classes apostrophe, space, a, blank
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ngram_model import BEGIN, END, MAX_ORDER, NO_PROBABILITY, SPECIAL, NGramModel, build_model
+from vuilab.decoding.ngram import BEGIN, END, MAX_ORDER, NO_PROBABILITY, SPECIAL, NGramModel, build_model
 
 
 class _Lines:

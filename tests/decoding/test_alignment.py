@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from alignment import (
+from sample_models import acoustic_model
+from vuilab.alphabet import BLANK, char_map
+from vuilab.decoding.alignment import (
     LONGEST_ONSET,
     LONGEST_TAIL,
     Alignment,
@@ -18,9 +20,7 @@ from alignment import (
     boundary_errors,
     frame_clock,
 )
-from decoding import collapse
-from sample_models import acoustic_model
-from vuilab.alphabet import BLANK, char_map
+from vuilab.decoding.greedy import collapse
 from vuilab.features import FeatureSettings
 
 CLOCK = FrameClock(step=0.02, offset=0.01)

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from alignment import Alignment, Span
-from subtitles import LONGEST_LINE, make_cues, to_json, to_srt, to_textgrid, to_vtt
+from vuilab.decoding.alignment import Alignment, Span
+from vuilab.decoding.subtitles import LONGEST_LINE, make_cues, to_json, to_srt, to_textgrid, to_vtt
 
 
 def words_at(*texts_and_starts, length=0.3):

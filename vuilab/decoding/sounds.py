@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from beam_search import SPACE, BeamDecoder, BeamSettings, Hypothesis, beams, log_probabilities
-from ctc_paths import NEVER, text_log_probs
-from decoding import Posteriors
-from lexicon import Lexicon, vocabulary
-from ngram_model import END, NGramModel, score_word
 from vuilab.corpus.phonemes import PHONEMES, WORD_BOUNDARY, classes_of, classes_of_words
+from vuilab.decoding.beam import SPACE, BeamDecoder, BeamSettings, Hypothesis, beams, log_probabilities
+from vuilab.decoding.greedy import Posteriors
+from vuilab.decoding.lexicon import Lexicon, vocabulary
+from vuilab.decoding.ngram import END, NGramModel, score_word
+from vuilab.decoding.paths import NEVER, text_log_probs
 from vuilab.text import int_sequence_to_text, text_to_int_sequence
 
 BOUNDARY = PHONEMES.index(WORD_BOUNDARY)

@@ -1,6 +1,6 @@
 """Language models as files: the project's own compact format, ARPA for other tools, and making one from text files.
 
-`ngram_model.py` has the model itself, `ngram_training.py` the estimation, `arpa.py` the text format.
+`decoding/ngram.py` has the model itself, `decoding/kneser_ney.py` the estimation, `decoding/arpa.py` the text format.
 """
 
 import dataclasses
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from arpa import arpa_lines, read_arpa
-from ngram_model import SPECIAL, NGramModel
-from ngram_training import train_ngram
+from vuilab.decoding.arpa import arpa_lines, read_arpa
+from vuilab.decoding.kneser_ney import train_ngram
+from vuilab.decoding.ngram import SPECIAL, NGramModel
 from vuilab.files import atomic_path
 
 __all__ = ["NGramModel", "load_model", "save_model", "train_ngram"]

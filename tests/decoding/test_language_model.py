@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from language_model import load_model, save_model, train_ngram
-from ngram_model import find_child, hash_sentences
-from ngram_training import discounts
+from vuilab.decoding.kneser_ney import discounts
+from vuilab.decoding.language_model import load_model, save_model, train_ngram
+from vuilab.decoding.ngram import find_child, hash_sentences
 
 GOLDEN = Path(__file__).parent / "golden"
 TEXT = ["a b c a b", "a b d", "c a b", "d a", "a b c"]

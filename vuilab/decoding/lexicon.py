@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import numba
 import numpy as np
 
-from ctc_paths import NEVER
-from ngram_model import END, NGramModel, characters_of
 from vuilab.alphabet import ALPHABET
+from vuilab.decoding.ngram import END, NGramModel, characters_of
+from vuilab.decoding.paths import NEVER
 from vuilab.text import text_to_int_sequence
 
 
@@ -79,7 +79,7 @@ class Lexicon:
 
     @property
     def arrays(self) -> tuple:
-        """What `beam_search.search` needs."""
+        """What `beam.search` needs."""
         return (
             *(self.children, self.word_of, self.same_sound, self.bonus_of, self.best, self.depth_of),
             *(self.letter, self.unknown, self.symbols),

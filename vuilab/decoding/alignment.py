@@ -14,9 +14,9 @@ import numba
 import numpy as np
 from keras import layers
 
-from ctc_paths import NEVER
 from vuilab.alphabet import ALPHABET
 from vuilab.audio import SAMPLE_RATE
+from vuilab.decoding.paths import NEVER
 from vuilab.features import MFCC_WINDOW, FeatureSettings
 from vuilab.models.acoustic import layers_that_change_length
 from vuilab.text import text_to_int_sequence

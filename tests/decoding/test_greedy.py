@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from decoding import class_labels, collapse, greedy_decode, greedy_path
+from vuilab.decoding.greedy import class_labels, collapse, greedy_decode, greedy_path
 
 
 def one_hot(path, num_classes=29):

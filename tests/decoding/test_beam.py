@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 
-from beam_search import BeamDecoder, BeamSettings, Hypothesis
-from decoding import collapse, greedy_decode
-from ngram_model import NGramModel
-from ngram_training import train_ngram
 from vuilab.alphabet import BLANK, char_map
+from vuilab.decoding.beam import BeamDecoder, BeamSettings, Hypothesis
+from vuilab.decoding.greedy import collapse, greedy_decode
+from vuilab.decoding.kneser_ney import train_ngram
+from vuilab.decoding.ngram import NGramModel
 
 EVERYTHING = BeamSettings(beam_width=4000).unpruned()
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ngram_model import (
+from vuilab.decoding.ngram import (
     BEGIN,
     END,
     LETTER_SPACE,

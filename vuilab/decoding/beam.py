@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 import numba
 import numpy as np
 
-from ctc_paths import NEVER, log_add, text_log_probs
-from lexicon import Lexicon, in_letters
-from ngram_model import NGramModel, score_word
 from vuilab.alphabet import ALPHABET
+from vuilab.decoding.lexicon import Lexicon, in_letters
+from vuilab.decoding.ngram import NGramModel, score_word
+from vuilab.decoding.paths import NEVER, log_add, text_log_probs
 from vuilab.text import int_sequence_to_text, text_to_int_sequence
 
 SPACE = ALPHABET.index(" ")

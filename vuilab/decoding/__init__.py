@@ -1,0 +1,1 @@
+"""From probabilities to text: greedy, n-grams, beam search, alignment and subtitles."""
