@@ -124,7 +124,7 @@ def get_predictions(
     Raises:
         IndexError: when there is no such utterance.
     """
-    import records
+    from vuilab.runs import records
 
     if partition not in MANIFESTS:
         raise ValueError(f"partition must be one of {list(MANIFESTS)}. Received: partition={partition!r}")
@@ -178,7 +178,7 @@ def print_predictions(
         partition: 'train', 'validation' or 'test' of the active corpus.
         names: what to call the models; None: by their files.
     """
-    import records
+    from vuilab.runs import records
 
     columns, utterances = [], []
     for (model, path), name in zip(models, names or [Path(path).name for _, path in models], strict=True):

@@ -20,12 +20,12 @@ import numpy as np
 from keras import layers
 
 import model_formats
-import records
 from transcription import Recogniser
 from vuilab.alphabet import ALPHABET
 from vuilab.audio import SAMPLE_RATE
 from vuilab.features import LOG_FLOOR, MFCC_WINDOW
 from vuilab.models.acoustic import output_length
+from vuilab.runs import records
 
 VERSION = 1  # of the JSON file
 SUFFIXES = {"savedmodel": ".savedmodel", "litert": ".tflite", "onnx": ".onnx"}

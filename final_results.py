@@ -14,7 +14,7 @@ import numpy as np
 
 from error_rates import ErrorCounts
 from keyword_report import join, markdown_rows
-from records import read_records
+from vuilab.runs.records import read_records
 
 # as evaluations name them; what rows call the rates
 GREEDY, FUSED, SOUNDS = "greedy", "with language model", "with language model and phonemes"

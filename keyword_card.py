@@ -4,8 +4,8 @@ from pathlib import Path
 
 from comparison import percent
 from keyword_report import join, markdown_rows, noise_table
-from records import read_record
 from spotting import SpotSettings
+from vuilab.runs.records import read_record
 
 SHOWN = (0.5, 0.8, 0.95, 0.97)  # thresholds
 PARTS = {  # of the record -> command that measures it

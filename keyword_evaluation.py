@@ -169,7 +169,7 @@ def load_classifier(path: str | Path) -> Classifier:
         ValueError: when it is none of this project's keyword classifiers.
     """
     import keyword_models  # noqa: F401  (registers its layers)
-    import records
+    from vuilab.runs import records
 
     if Path(path).is_file():
         # a recogniser is refused before it is built

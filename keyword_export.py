@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 import model_formats
-import records
 from exporting import TOLERANCE, metadata_path
 from keyword_audio import LabelledAudio, load_part
 from keyword_evaluation import BATCH, Classifier, KeywordScore, predict, require_labels, score_predictions
 from speech_commands import CLIP_SAMPLES, Dataset
 from vuilab.audio import SAMPLE_RATE
+from vuilab.runs import records
 
 VERSION = 1  # of the JSON file
 NUM_EXAMPLES = 300  # training clips that give the ranges of the activations

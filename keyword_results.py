@@ -9,7 +9,7 @@ import numpy as np
 from error_rates import percent_with_interval
 from keyword_evaluation import KeywordScore, Proportion, score_of
 from keyword_report import join, markdown_rows, noise_table, overlapping
-from records import read_records
+from vuilab.runs.records import read_records
 from vuilab.text import escape_markdown
 
 

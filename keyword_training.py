@@ -13,7 +13,6 @@ from typing import ClassVar
 import keras
 import numpy as np
 
-import records
 from devices import predict_step, prepare_optimizer
 from keyword_data import ClipAugmentation, ClipGenerator
 from keyword_evaluation import Classifier, evaluate_part, score_predictions, softmax
@@ -35,6 +34,7 @@ from runs import (
 from speech_commands import Dataset
 from training_loop import announce, train
 from vuilab.models.ctc import logits_of
+from vuilab.runs import records
 
 TASK = "keywords"  # in weights files and records
 

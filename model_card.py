@@ -8,7 +8,7 @@ import numpy as np
 from error_rates import ErrorCounts, percent_with_interval
 from final_results import FUSED, GREEDY, SOUNDS, errors_of
 from keyword_report import join, markdown_rows
-from records import read_record
+from vuilab.runs.records import read_record
 
 SEXES = {"F": "women", "M": "men"}
 

@@ -21,8 +21,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from records import architecture
 from vuilab.files import atomic_path
+from vuilab.runs.records import architecture
 
 FORMATS = ("savedmodel", "litert", "onnx")
 ONNX_OPSET = 15  # of 2021, which every runtime in use reads

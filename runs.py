@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-import records
-from checkpoint import checkpoint_path, peek
 from devices import is_chief
 from vuilab.files import require_writable
+from vuilab.runs import records
+from vuilab.runs.checkpoint import checkpoint_path, peek
 
 SCHEDULES = ("constant", "cosine")
 LEARNING_RATE = 0.02  # of the references; `default_optimizer` has the rest

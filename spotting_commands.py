@@ -144,7 +144,7 @@ def _measure(options: argparse.Namespace, settings) -> int:
         "skipped": [*skipped, *clips.pop("skipped", ())],
     }
     if options.record:
-        from records import add_to_record
+        from vuilab.runs.records import add_to_record
 
         add_to_record(released_or(options.model), "spotting", result)
     if options.json:

@@ -16,8 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 import comparison
-import records
-from checkpoint import checkpoint_path
 from runs import default_optimizer
 from study_claims import Setting
 from train_utils import train_model as train_in_files
@@ -25,6 +23,8 @@ from vuilab.data.cached import AudioGeneratorCached
 from vuilab.data.generator import AudioGenerator
 from vuilab.figures import curve_style
 from vuilab.models.builder import RNNModel
+from vuilab.runs import records
+from vuilab.runs.checkpoint import checkpoint_path
 
 __all__ = [
     "LossLimit",

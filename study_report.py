@@ -10,12 +10,12 @@ from pathlib import Path
 from IPython.display import HTML, Markdown, display
 
 import comparison
-import records
 from study import STUDY, best_losses, figure_of, run_files, train_settings
 from study_claims import Question, Setting, conclusions, judge
 from study_questions import QUESTIONS, question
 from vuilab.figures import show
 from vuilab.models.builder import RNNModel
+from vuilab.runs import records
 
 EVIDENCE = records.RESULTS / "librispeech" / "study"
 SMOKE_TEST = ("features",)  # the questions that a smoke test of the notebook runs

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import keras
 
-import records
 from comparison import plot_comparison
 from devices import configure_gpu, prepare_optimizer
 from evaluation import get_predictions, print_predictions
@@ -39,6 +38,7 @@ from vuilab.data.feature_cache import cache_bytes, is_cached
 from vuilab.data.generator import AudioGenerator
 from vuilab.features import FeatureSettings
 from vuilab.models.ctc import add_ctc_loss, mean_loss, needs_phonemes
+from vuilab.runs import records
 
 LARGE_CACHE = 1e8  # bytes; what takes less needs no word
 

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 
-import records
 from comparison import load_runs, markdown_table
 from error_rates import score
 from evaluation import generator_for, predict_texts
@@ -15,6 +14,7 @@ from sample_models import cnn_rnn_model
 from train_utils import get_predictions, plot_comparison, train_model
 from transcription import load_recogniser
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, set_active_corpus
+from vuilab.runs import records
 
 
 def test_keras_runs_on_the_backend_that_was_asked_for():

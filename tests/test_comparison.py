@@ -9,7 +9,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-import records
 from comparison import (
     COLUMNS,
     RunResult,
@@ -22,7 +21,8 @@ from comparison import (
     table,
     text_table,
 )
-from records import save_history, write_json
+from vuilab.runs import records
+from vuilab.runs.records import save_history, write_json
 
 NAN = math.nan
 

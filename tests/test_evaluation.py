@@ -13,7 +13,6 @@ import pytest
 import python_speech_features
 import soundfile
 
-import records
 from error_rates import (
     ErrorCounts,
     confusions,
@@ -37,6 +36,7 @@ from vuilab.alphabet import ALPHABET
 from vuilab.audio import read_audio
 from vuilab.data.generator import AudioGenerator
 from vuilab.features import FeatureSettings
+from vuilab.runs import records
 
 
 def distance(first, second):

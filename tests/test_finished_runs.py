@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from tiny_training import Counter, raising, tiny_model, tiny_record, train_tiny
 
-import records
 from sample_models import rnn_model
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, write_manifest
+from vuilab.runs import records
 
 pytestmark = pytest.mark.usefixtures("without_compiling")
 KEYS = ["loss", "val_loss", "val_cer", "val_wer", "learning_rate", "seconds"]

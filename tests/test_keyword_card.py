@@ -3,9 +3,9 @@
 import pytest
 import scipy.stats
 
-import records
 from keyword_card import keyword_card_block
 from ledger import check_project, update_readme
+from vuilab.runs import records
 
 MACHINE = {"clean": True, "commit": "fedcba9876543", "backend": "tensorflow", "machine": {"processor": "a processor"}}
 

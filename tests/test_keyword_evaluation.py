@@ -11,7 +11,6 @@ import pytest
 import scipy.special
 
 import keyword_figures
-import records
 from keyword_audio import LabelledAudio, load_part
 from keyword_evaluation import (
     Classifier,
@@ -29,6 +28,7 @@ from keyword_models import perceptron, wavception
 from speech_commands import Clip, choose_clips, index_folder
 from vuilab.augment import NOISES
 from vuilab.files import repository
+from vuilab.runs import records
 
 
 def one_hot(classes, num_classes=3, top=0.8):

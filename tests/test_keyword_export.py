@@ -8,7 +8,6 @@ import pytest
 from tiny_export import exporting_here
 
 import model_formats
-import records
 import vui
 from exporting import metadata_path
 from keyword_evaluation import Classifier, evaluate_part
@@ -17,6 +16,7 @@ from keyword_features import KeywordFeatures
 from keyword_models import classifier as finish
 from speech_commands import choose_clips, index_folder
 from transcription import load_recogniser
+from vuilab.runs import records
 
 
 def by_energy(num_labels: int = 3) -> Classifier:

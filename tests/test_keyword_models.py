@@ -68,7 +68,7 @@ def test_every_builder_fits_its_features_and_ends_in_softmax(name):
     ],
 )
 def test_probabilities_add_up_and_the_weights_come_back(name, tmp_path):
-    import records
+    from vuilab.runs import records
 
     shape = KeywordFeatures(FEATURES[name]).shape
     model = ZOO[name](shape, 4)
@@ -126,7 +126,7 @@ def test_pooling_is_that_of_keras(kind, theirs, width, stride, num_samples):
 
 @pytest.mark.contract
 def test_a_wavception_comes_back_from_its_file(tmp_path):
-    import records
+    from vuilab.runs import records
 
     model = wavception((600, 1), 3, depths=(1, 1))
     records.save_weights(model, tmp_path / "m.h5", {})

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 
-import records
 from keyword_evaluation import KeywordScore, Proportion, score_of, score_predictions
 from keyword_models import classifier
 from keyword_report import (
@@ -28,6 +27,7 @@ from keyword_report import (
 from keyword_training import train_keywords
 from speech_commands import Clip, Dataset, choose_clips, index_folder
 from vuilab.augment import NOISES
+from vuilab.runs import records
 
 
 def score(num_right, num_clips=100, labels=("bed", "cat")):

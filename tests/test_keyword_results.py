@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-import records
 from keyword_results import keyword_block, keyword_tasks
 from ledger import check_project, update_readme
+from vuilab.runs import records
 
 
 def write_run(folder, model, seed, num_errors, labels=("bed", "cat"), **changes):

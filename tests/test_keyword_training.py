@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 import keyword_evaluation
-import records
 from keyword_data import ClipAugmentation
 from keyword_features import KeywordFeatures
 from keyword_models import classifier
 from keyword_training import train_keywords
 from speech_commands import choose_clips, index_folder
+from vuilab.runs import records
 
 pytestmark = pytest.mark.usefixtures("without_compiling")
 WORDS = ("brown", "violet", "white")

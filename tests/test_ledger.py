@@ -7,9 +7,9 @@ import subprocess
 import pytest
 
 import ledger
-import records
 from comparison import findings, load_runs
 from ledger import check_project, result_block, update_readme
+from vuilab.runs import records
 
 README = """# Title
 

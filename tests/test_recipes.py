@@ -7,9 +7,9 @@ import pytest
 import train_utils
 import vui
 from recipes import RECIPES
-from records import load_model
 from sample_models import ZOO, build
 from vuilab.files import repository
+from vuilab.runs.records import load_model
 
 ROOT = repository()
 

@@ -15,12 +15,12 @@ import keras
 import numpy as np
 import pytest
 
-import records
-from checkpoint import checkpoint_path, load_checkpoint, peek, save_checkpoint
 from sample_models import cnn_birnn_model
 from train_utils import train_model
 from vuilab.augment import Augmentation
 from vuilab.files import repository
+from vuilab.runs import records
+from vuilab.runs.checkpoint import checkpoint_path, load_checkpoint, peek, save_checkpoint
 
 ROOT = repository()
 CURVES = ("loss", "val_loss", "val_cer", "val_wer", "learning_rate")

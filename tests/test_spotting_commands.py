@@ -9,8 +9,8 @@ import soundfile
 import keyword_commands
 import keyword_evaluation
 import vui
-from records import write_json
 from vuilab.corpus.manifest import Utterance, write_manifest
+from vuilab.runs.records import write_json
 
 RATE = 16_000
 

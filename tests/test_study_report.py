@@ -3,9 +3,9 @@
 import pytest
 
 import study_report
-from records import save_history, write_json
 from study_questions import question
 from study_report import conclusion, networks_at, verdict_table
+from vuilab.runs.records import save_history, write_json
 
 
 def write_runs(folder, settings, losses):

@@ -9,10 +9,10 @@ import sys
 import pytest
 
 import sweeps
-from records import load_history
 from study_claims import Setting
 from vuilab.files import repository
 from vuilab.models.builder import RNNModel
+from vuilab.runs.records import load_history
 
 ROOT = repository()
 

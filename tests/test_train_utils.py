@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from tiny_training import tiny_model, tiny_record, train_tiny, without_time
 
-import records
 import train_utils
 import training_loop
 from train_utils import configure_gpu, train_model
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, write_manifest
 from vuilab.data.generator import AudioGenerator
 from vuilab.models.ctc import add_ctc_loss
+from vuilab.runs import records
 
 pytestmark = pytest.mark.usefixtures("without_compiling")
 KEYS = ["loss", "val_loss", "val_cer", "val_wer", "learning_rate", "seconds"]

@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import pytest
 
-import records
 import train_utils
 from sample_models import acoustic_model
 from train_utils import train_model
 from vuilab.corpus.manifest import set_active_corpus
+from vuilab.runs import records
 
 TEXTS = ["a cat", "see it", "to be", "an oak", "i am", "we go", "no", "so it is"]
 

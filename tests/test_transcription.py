@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 
-import records
 import transcription
 from sample_models import acoustic_model
 from transcription import load_recogniser, released_weights
 from vuilab.audio import read_audio
 from vuilab.corpus.manifest import MANIFESTS, read_manifest
+from vuilab.runs import records
 
 
 def _listening_model(width: int, frame_step: int = 1, scale: float = 10.0) -> keras.Model:

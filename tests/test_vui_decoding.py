@@ -9,8 +9,8 @@ import pytest
 import soundfile
 
 import vui
-from records import read_record
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, set_active_corpus
+from vuilab.runs.records import read_record
 
 
 @pytest.fixture(autouse=True)
@@ -257,8 +257,8 @@ def phonetic(released, monkeypatch):
     import keras
 
     import decoder_tuning
-    import records
     from vuilab.models.residual_birnn import residual_birnn_model
+    from vuilab.runs import records
 
     keras.utils.set_random_seed(0)
     model = residual_birnn_model(units=4, filters=4, recur_layers=2, phoneme_heads=(1,), print_summary=False)

@@ -182,7 +182,7 @@ def test_a_share_outside_0_and_1_is_refused(share):
 @pytest.fixture(scope="module")
 def aligner(tmp_path_factory):
     """Weights of a small length-aware network that was never trained."""
-    import records
+    from vuilab.runs import records
     from sample_models import build
 
     model = build("residual_birnn", 80, filters=8, units=8, recur_layers=1, dilations=(1,), print_summary=False)

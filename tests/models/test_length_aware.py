@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 
-import records
 from sample_models import ZOO, bidirectional_rnn_model
 from vuilab.decoding.alignment import boundary_errors
 from vuilab.files import repository
@@ -22,6 +21,7 @@ from vuilab.models.length_aware import (
     padded_conv,
 )
 from vuilab.models.residual_birnn import residual_birnn_model
+from vuilab.runs import records
 
 LENGTHS = (23, 8, 15, 16, 1)
 

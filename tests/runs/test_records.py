@@ -14,9 +14,9 @@ import keras
 import numpy as np
 import pytest
 
-import records
 from sample_models import cnn_rnn_model, deep_rnn_model, rnn_model, simple_rnn_model
 from vuilab.files import repository
+from vuilab.runs import records
 
 SUFFIXES = [".h5", ".weights.h5", ".keras"]
 METADATA = {"features": {"kind": "mfcc", "mfcc_dim": 5}, "mean": [0.5] * 5, "train_speakers": ["a"], "text": "é ␣"}
