@@ -187,8 +187,8 @@ def study(options: argparse.Namespace) -> int:
 
 def compare(options: argparse.Namespace) -> int:
     """Print the table of the runs, or keep the README's true."""
-    from comparison import load_runs, plot_comparison, text_table
     from ledger import check_project, update_readme
+    from vuilab.scoring.comparison import load_runs, plot_comparison, text_table
 
     if options.check:
         problems = check_project()

@@ -19,12 +19,12 @@ MAX_OVERLAP = 0.1  # of the evaluated sentences that a language model may have s
 
 def evaluate(options: argparse.Namespace) -> int:
     """Print error rates of a model on a manifest, greedy and, where one is given, with a language model."""
-    from confidence import confidence_quality
-    from error_rates import score
-    from evaluation import generator_for, predict_posteriors
     from transcription import load_recogniser
     from vuilab.corpus.manifest import read_manifest, summarize
     from vuilab.decoding.greedy import greedy_decode
+    from vuilab.scoring.confidence import confidence_quality
+    from vuilab.scoring.error_rates import score
+    from vuilab.scoring.predictions import generator_for, predict_posteriors
 
     summarize(read_manifest(options.manifest))  # a missing or broken manifest is said before TensorFlow is loaded
     options = with_released_language_model(options)
@@ -87,8 +87,8 @@ def _plain(options: argparse.Namespace, results: dict, qualities: dict, more: di
 
 def _each_utterance(manifest: Path, utterances: list, texts: dict[str, list[str]]) -> dict:
     """Return the errors of each utterance, for comparisons with other models, and the speakers' sex where it is known."""
-    from error_rates import count_errors
     from vuilab.corpus.index import load_speaker_table
+    from vuilab.scoring.error_rates import count_errors
 
     references, speakers = [u.text for u in utterances], [u.speaker for u in utterances]
     table = load_speaker_table(manifest.parent)
@@ -117,7 +117,7 @@ def _print_change(what: str, how: dict) -> None:
 
 def _print_unseen(utterances: list, texts: list[str], name: str) -> None:
     """Print the rates of sentences with and without words that training never had, where the manifest tells them."""
-    from error_rates import score
+    from vuilab.scoring.error_rates import score
 
     unseen = [bool(utterance.extra.get("unseen_words")) for utterance in utterances]
     for flag, label in ((True, "with a word that training never had"), (False, "with known words only")):
@@ -154,9 +154,9 @@ def _refuse_known_sentences(model, references: list[str], options: argparse.Name
 
 def _decode_with(model, probabilities: list, references: list[str], speakers: list, options: argparse.Namespace):
     """Decode with a language model; return the texts, and the weights and how they came about."""
-    from decoder_tuning import tune
     from vuilab.decoding.beam import BeamDecoder
     from vuilab.runs.records import file_hash
+    from vuilab.scoring.tuning import tune
 
     settings = beam_settings(options)
     more = {
@@ -182,8 +182,8 @@ def _decode_with(model, probabilities: list, references: list[str], speakers: li
 
 def _decode_sounds(model, posteriors: list, references: list[str], speakers: list, options: argparse.Namespace):
     """Decode by letters and phonemes; return as `_decode_with` does."""
-    from decoder_tuning import tune_sounds
     from vuilab.decoding.sounds import SoundDecoder
+    from vuilab.scoring.tuning import tune_sounds
 
     weights = sound_weights(options)
     candidates = SoundDecoder(model, weights, beam_settings(options)).candidates_of_all(posteriors)
@@ -199,7 +199,7 @@ def _decode_sounds(model, posteriors: list, references: list[str], speakers: lis
 
 
 def _difference(references: list[str], first: list[str], second: list[str], speakers: list) -> dict:
-    from error_rates import paired_difference
+    from vuilab.scoring.error_rates import paired_difference
 
     return dict(
         zip(("difference", "low", "high"), paired_difference(references, first, second, speakers, "word"), strict=True)

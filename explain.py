@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from comparison import RunResult
-from error_rates import Score, confusions, edit_counts, marked, percent_with_interval, score
-from evaluation import generator_for, predict_texts
 from transcription import Recogniser, load_recogniser
 from vuilab.corpus.manifest import MANIFESTS, Utterance
 from vuilab.data.generator import AudioGenerator
 from vuilab.decoding.greedy import class_labels, greedy_decode
 from vuilab.figures import plot_alignment
+from vuilab.scoring.comparison import RunResult
+from vuilab.scoring.error_rates import Score, confusions, edit_counts, marked, percent_with_interval, score
+from vuilab.scoring.predictions import generator_for, predict_texts
 
 
 def explain_model_0(probabilities: np.ndarray, ceiling: float) -> str:

@@ -7,9 +7,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from decoder_tuning import ALPHAS, BETAS, choose, tune
-from error_rates import Score, edit_counts, marked, paired_difference, percent_with_interval, score
-from evaluation import generator_for, predict_probabilities
 from transcription import Recogniser, load_recogniser
 from vuilab.corpus.manifest import MANIFESTS, Utterance, read_manifest
 from vuilab.decoding.alignment import align, boundary_errors
@@ -18,6 +15,9 @@ from vuilab.decoding.greedy import greedy_decode
 from vuilab.decoding.kneser_ney import train_ngram
 from vuilab.decoding.ngram import NGramModel
 from vuilab.figures import plot_words
+from vuilab.scoring.error_rates import Score, edit_counts, marked, paired_difference, percent_with_interval, score
+from vuilab.scoring.predictions import generator_for, predict_probabilities
+from vuilab.scoring.tuning import ALPHAS, BETAS, choose, tune
 
 ORDER = 3  # of the model made from the training sentences
 

@@ -12,7 +12,6 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from error_rates import edit_counts
 from final_results import final_rows
 from transcription import Recogniser
 from vuilab.audio import read_audio
@@ -24,6 +23,7 @@ from vuilab.decoding.greedy import class_labels, greedy_decode
 from vuilab.features import FeatureSettings
 from vuilab.figures import curve_style
 from vuilab.models.acoustic import INTERMEDIATE, heads_of
+from vuilab.scoring.error_rates import edit_counts
 
 LABEL_WIDTH = 60  # characters of a line beside the bars of the ablation
 LONGEST_SHOWN = 6.0  # seconds of a sentence made of stretches

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from comparison import percent
 from keyword_report import join, markdown_rows, noise_table
 from spotting import SpotSettings
 from vuilab.runs.records import read_record
+from vuilab.scoring.comparison import percent
 
 SHOWN = (0.5, 0.8, 0.95, 0.97)  # thresholds
 PARTS = {  # of the record -> command that measures it

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from error_rates import percent_with_interval
 from keyword_evaluation import KeywordScore, Proportion, score_of
 from speech_commands import PARTS, Dataset
 from vuilab.runs import records
+from vuilab.scoring.error_rates import percent_with_interval
 from vuilab.text import escape_markdown
 
 Ranked = TypeVar("Ranked")

@@ -12,7 +12,6 @@ import re
 import subprocess
 from pathlib import Path
 
-from comparison import RunResult, findings, load_runs, markdown_table, percent
 from final_results import final_block
 from keyword_card import keyword_card_block
 from keyword_results import keyword_block
@@ -22,6 +21,7 @@ from study_claims import conclusions
 from study_questions import QUESTIONS
 from vuilab.files import repository
 from vuilab.runs.records import read_records
+from vuilab.scoring.comparison import RunResult, findings, load_runs, markdown_table, percent
 
 BLOCK = re.compile(
     r"(<!-- (?P<kind>results|study|decoding|keywords|final|recogniser|spotter): (?P<folder>\S+) -->\n)"

@@ -15,7 +15,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-import comparison
 from runs import default_optimizer
 from study_claims import Setting
 from train_utils import train_model as train_in_files
@@ -25,6 +24,7 @@ from vuilab.figures import curve_style
 from vuilab.models.builder import RNNModel
 from vuilab.runs import records
 from vuilab.runs.checkpoint import checkpoint_path
+from vuilab.scoring import comparison
 
 __all__ = [
     "LossLimit",
@@ -198,7 +198,7 @@ def load_model(generator: AudioGenerator, builder: RNNModel, folder: str | Path 
         folder: where the runs are.
 
     Returns:
-        (model, path of its weights), the pair that `evaluation.print_predictions` takes.
+        (model, path of its weights), the pair that `predictions.print_predictions` takes.
 
     Raises:
         FileNotFoundError: when there is no run of this network.

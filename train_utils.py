@@ -13,9 +13,7 @@ from pathlib import Path
 
 import keras
 
-from comparison import plot_comparison
 from devices import configure_gpu, prepare_optimizer
-from evaluation import get_predictions, print_predictions
 from runs import (
     Options,
     Progress,
@@ -39,6 +37,8 @@ from vuilab.data.generator import AudioGenerator
 from vuilab.features import FeatureSettings
 from vuilab.models.ctc import add_ctc_loss, mean_loss, needs_phonemes
 from vuilab.runs import records
+from vuilab.scoring.comparison import plot_comparison
+from vuilab.scoring.predictions import get_predictions, print_predictions
 
 LARGE_CACHE = 1e8  # bytes; what takes less needs no word
 

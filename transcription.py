@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import soundfile
 
-from evaluation import feature_settings_for
 from long_recordings import LONGEST, Piece, is_long, pieces, speech_pieces
 from vuilab.audio import SAMPLE_RATE, read_audio
 from vuilab.decoding.alignment import Alignment, FrameClock, align, frame_clock, shift
@@ -23,6 +22,7 @@ from vuilab.models.acoustic import output_length, with_phonemes
 from vuilab.models.ctc import needs_phonemes
 from vuilab.models.length_aware import is_length_aware
 from vuilab.runs import records
+from vuilab.scoring.predictions import feature_settings_for
 
 RELEASED = "released"  # folder of the released weights under results/
 STD_FLOOR = 1e-3

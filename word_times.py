@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation import generator_for, predict_probabilities
 from transcription import load_recogniser
 from vuilab.corpus import manifest as corpora
 from vuilab.decoding.alignment import align
+from vuilab.scoring.predictions import generator_for, predict_probabilities
 
 BATCH_SIZE = 8
 LARGEST_DELAY = 0.1  # seconds between what is heard and the model's answer, at most

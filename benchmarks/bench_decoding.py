@@ -27,8 +27,8 @@ ROUNDING = 1e-3  # nats between two searches in single precision
 
 def probabilities_of(weights: Path, manifest: Path, limit: int | None) -> dict:
     """Return probabilities of letters and (or None) of phonemes, texts and the duration of the utterances of a manifest."""
-    from evaluation import generator_for, predict_posteriors
     from transcription import load_recogniser
+    from vuilab.scoring.predictions import generator_for, predict_posteriors
 
     recogniser = load_recogniser(weights)
     generator = generator_for(recogniser.metadata, recogniser.settings.num_features, manifest, "test", None)
@@ -46,10 +46,10 @@ def probabilities_of(weights: Path, manifest: Path, limit: int | None) -> dict:
 def measure_search(data: dict, model_path: Path, alpha: float, beta: float, beam_width: int) -> dict[str, dict]:
     """Return speed and error rates of the pruned, of the unpruned and of the joint search, on one core."""
     _use_one_core()
-    from error_rates import score
     from vuilab.decoding.beam import BeamDecoder, BeamSettings
     from vuilab.decoding.language_model import load_model
     from vuilab.decoding.sounds import SoundDecoder
+    from vuilab.scoring.error_rates import score
 
     model = load_model(model_path)
     settings = BeamSettings(beam_width=beam_width, alpha=alpha, beta=beta)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from comparison import RunResult
-from error_rates import score
 from explain import EvaluationReport, best_run, explain_clipping, explain_model_0
 from sample_models import highest_probability_of_tanh_logits
 from vuilab.corpus.manifest import Utterance
+from vuilab.scoring.comparison import RunResult
+from vuilab.scoring.error_rates import score
 
 
 def test_model_0_is_measured_against_the_ceiling_of_tanh():

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from error_rates import ErrorCounts
 from final_results import errors_of, final_block, final_rows, label_of
 from ledger import check_project, update_readme
 from model_card import card_block
 from vuilab.runs import records
+from vuilab.scoring.error_rates import ErrorCounts
 
 SPEAKERS = ("1", "1", "2", "2")
 SECONDS = "4.00 8.00 12.00 20.00"

@@ -7,9 +7,9 @@ import subprocess
 import pytest
 
 import ledger
-from comparison import findings, load_runs
 from ledger import check_project, result_block, update_readme
 from vuilab.runs import records
+from vuilab.scoring.comparison import findings, load_runs
 
 README = """# Title
 

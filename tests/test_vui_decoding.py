@@ -93,9 +93,9 @@ def test_an_evaluation_with_a_model_of_characters_stands_beside_the_other(projec
 
 
 def test_evaluate_tunes_leaving_one_speaker_out(language_model, tiny_corpus, weights, monkeypatch, capsys):
-    import decoder_tuning
+    from vuilab.scoring import tuning
 
-    monkeypatch.setattr(decoder_tuning.tune, "__defaults__", (None, (0.0, 1.0), (0.0,), False))
+    monkeypatch.setattr(tuning.tune, "__defaults__", (None, (0.0, 1.0), (0.0,), False))
     manifest = str(tiny_corpus / MANIFESTS["test"])
     assert vui.main(["evaluate", manifest, "--model", weights, "--lm", language_model, "--tune", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["language_model"]
@@ -192,8 +192,8 @@ def test_transcribe_of_a_recording_in_which_nobody_speaks_is_empty(project, weig
 @pytest.fixture
 def released(language_model, tiny_corpus, trained, project, monkeypatch, capsys):
     """A project whose released weights were evaluated with a language model beside them."""
-    import decoder_tuning
     import transcription
+    from vuilab.scoring import tuning
 
     folder = project / "results" / "released"
     folder.mkdir(parents=True)
@@ -201,7 +201,7 @@ def released(language_model, tiny_corpus, trained, project, monkeypatch, capsys)
         shutil.copy(trained / "results" / f"tiny{suffix}", folder / f"recogniser{suffix}")
     shutil.copy(language_model, folder / "small.npz")
     monkeypatch.setattr(transcription, "repository", lambda: project)
-    monkeypatch.setattr(decoder_tuning.tune, "__defaults__", (None, (0.7,), (3.0,), False))
+    monkeypatch.setattr(tuning.tune, "__defaults__", (None, (0.7,), (3.0,), False))
     command = [
         "evaluate",
         str(tiny_corpus / MANIFESTS["test"]),
@@ -256,14 +256,14 @@ def phonetic(released, monkeypatch):
     """Released weights that know phonemes, untrained, with an evaluation of their own."""
     import keras
 
-    import decoder_tuning
     from vuilab.models.residual_birnn import residual_birnn_model
     from vuilab.runs import records
+    from vuilab.scoring import tuning
 
     keras.utils.set_random_seed(0)
     model = residual_birnn_model(units=4, filters=4, recur_layers=2, phoneme_heads=(1,), print_summary=False)
     records.save_weights(model, released / "recogniser.h5", {"features": {"kind": "logmel"}})
-    monkeypatch.setattr(decoder_tuning.tune_sounds, "__defaults__", ((0.4,), (0.6,), (2.0,)))
+    monkeypatch.setattr(tuning.tune_sounds, "__defaults__", ((0.4,), (0.6,), (2.0,)))
     return released
 
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from decoder_tuning import tune_sounds
 from vuilab.alphabet import BLANK
 from vuilab.corpus.phonemes import NUM_PHONEME_CLASSES, classes_of
 from vuilab.decoding.beam import BeamSettings
 from vuilab.decoding.greedy import Posteriors
 from vuilab.decoding.kneser_ney import train_ngram
 from vuilab.decoding.sounds import BOUNDARY, Candidates, SoundDecoder, SoundWeights
+from vuilab.scoring.tuning import tune_sounds
 from vuilab.text import text_to_int_sequence
 
 SENTENCES = [

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from confidence import area_under_roc, calibration_error, confidence_quality, right_words
 from vuilab.alphabet import ALPHABET, NUM_CLASSES
+from vuilab.scoring.confidence import area_under_roc, calibration_error, confidence_quality, right_words
 
 
 def spoken(text, sure):

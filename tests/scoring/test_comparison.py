@@ -9,7 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from comparison import (
+from vuilab.runs import records
+from vuilab.runs.records import save_history, write_json
+from vuilab.scoring.comparison import (
     COLUMNS,
     RunResult,
     findings,
@@ -21,8 +23,6 @@ from comparison import (
     table,
     text_table,
 )
-from vuilab.runs import records
-from vuilab.runs.records import save_history, write_json
 
 NAN = math.nan
 

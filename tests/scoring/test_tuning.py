@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-import decoder_tuning
-from decoder_tuning import tune
 from vuilab.decoding.beam import Hypothesis
 from vuilab.decoding.kneser_ney import train_ngram
+from vuilab.scoring import tuning
+from vuilab.scoring.tuning import tune
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ class FakeDecoder:
 
 
 def test_each_speaker_is_decoded_with_the_weights_that_suit_the_others(model, monkeypatch):
-    monkeypatch.setattr(decoder_tuning, "BeamDecoder", FakeDecoder)
+    monkeypatch.setattr(tuning, "BeamDecoder", FakeDecoder)
     batch = [np.full((1, 1), number) for number in range(5)]
     speakers = ["one", "one", "two", "two", "two"]
     tuned = tune(batch, ["a b"] * 5, speakers, model, alphas=(0, 1, 2), betas=(0,), progress=False)
@@ -50,8 +50,8 @@ def test_weights_are_compared_with_a_narrow_beam_and_the_texts_come_from_the_wid
             super().__init__(model, settings)
             widths.append(settings.beam_width)
 
-    monkeypatch.setattr(decoder_tuning, "BeamDecoder", Spy)
+    monkeypatch.setattr(tuning, "BeamDecoder", Spy)
     batch = [np.full((1, 1), number) for number in (0, 2)]
-    settings = decoder_tuning.BeamSettings(beam_width=100)
+    settings = tuning.BeamSettings(beam_width=100)
     tune(batch, ["a b"] * 2, ["one", "two"], model, settings, alphas=(0, 1, 2), betas=(0,), progress=False)
-    assert widths == [decoder_tuning.CHOICE_BEAM_WIDTH] * 3 + [100] * 2
+    assert widths == [tuning.CHOICE_BEAM_WIDTH] * 3 + [100] * 2

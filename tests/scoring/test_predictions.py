@@ -13,7 +13,13 @@ import pytest
 import python_speech_features
 import soundfile
 
-from error_rates import (
+from sample_models import cnn_rnn_model, simple_rnn_model
+from vuilab.alphabet import ALPHABET
+from vuilab.audio import read_audio
+from vuilab.data.generator import AudioGenerator
+from vuilab.features import FeatureSettings
+from vuilab.runs import records
+from vuilab.scoring.error_rates import (
     ErrorCounts,
     confusions,
     count_errors,
@@ -23,7 +29,7 @@ from error_rates import (
     paired_difference,
     score,
 )
-from evaluation import (
+from vuilab.scoring.predictions import (
     audio_player,
     feature_settings_for,
     generator_for,
@@ -31,12 +37,6 @@ from evaluation import (
     predict_texts,
     print_predictions,
 )
-from sample_models import cnn_rnn_model, simple_rnn_model
-from vuilab.alphabet import ALPHABET
-from vuilab.audio import read_audio
-from vuilab.data.generator import AudioGenerator
-from vuilab.features import FeatureSettings
-from vuilab.runs import records
 
 
 def distance(first, second):

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from error_rates import count_matrix
 from vuilab.decoding.beam import BeamDecoder, BeamSettings
 from vuilab.decoding.ngram import NGramModel
 from vuilab.decoding.sounds import Candidates, SoundWeights
 from vuilab.files import progress_bar
+from vuilab.scoring.error_rates import count_matrix
 
 ALPHAS = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0, 2.5)
 BETAS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from error_rates import edit_counts, marked
 from vuilab.audio import SAMPLE_RATE, read_audio
 from vuilab.corpus.manifest import MANIFESTS
 from vuilab.data.generator import AudioGenerator
 from vuilab.decoding.greedy import Posteriors, greedy_decode
 from vuilab.features import FeatureSettings
+from vuilab.scoring.error_rates import edit_counts, marked
 
 if TYPE_CHECKING:
     import keras

@@ -1,0 +1,1 @@
+"""Error rates with intervals, confidence, predictions, tuning and the comparison of runs."""
