@@ -64,8 +64,8 @@ def train(options: argparse.Namespace) -> int:
     build, notes = _look_up_model(options)
     import keras
 
-    from train_utils import configure_gpu, train_model
     from vuilab.augment import Augmentation
+    from vuilab.training.recogniser import configure_gpu, train_model
 
     print(configure_gpu(devices=options.devices))
     keras.config.set_dtype_policy(options.precision)
@@ -144,7 +144,7 @@ def _optimizer(options: argparse.Namespace):
         raise ValueError(f"--learning-rate must be positive. Received: {options.learning_rate}")
     if options.optimizer == "adamw":
         return keras.optimizers.AdamW(options.learning_rate or 1e-3, weight_decay=1e-4)
-    from runs import default_optimizer
+    from vuilab.training.run import default_optimizer
 
     return default_optimizer(options.learning_rate)
 

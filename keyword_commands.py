@@ -41,12 +41,12 @@ def train(options: argparse.Namespace) -> int:
     print(f"{index}\n{dataset}")  # what is wrong with the data is said before a backend is loaded
     import keras
 
-    from devices import configure_gpu
     from keyword_data import ClipAugmentation
     from keyword_features import KeywordFeatures
     from keyword_models import FEATURES, ZOO
     from keyword_training import train_keywords
     from speech_commands import write_manifest
+    from vuilab.training.devices import configure_gpu
 
     if options.model not in ZOO:
         raise ValueError(f"Unknown model {options.model!r}. Expected one of: {', '.join(ZOO)}")

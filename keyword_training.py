@@ -13,12 +13,16 @@ from typing import ClassVar
 import keras
 import numpy as np
 
-from devices import predict_step, prepare_optimizer
 from keyword_data import ClipAugmentation, ClipGenerator
 from keyword_evaluation import Classifier, evaluate_part, score_predictions, softmax
 from keyword_features import KeywordFeatures
 from keyword_models import FEATURES
-from runs import (
+from speech_commands import Dataset
+from vuilab.models.ctc import logits_of
+from vuilab.runs import records
+from vuilab.training.devices import predict_step, prepare_optimizer
+from vuilab.training.loop import announce, train
+from vuilab.training.run import (
     Options,
     Progress,
     Run,
@@ -31,17 +35,13 @@ from runs import (
     prepare_files,
     require_weights_suffix,
 )
-from speech_commands import Dataset
-from training_loop import announce, train
-from vuilab.models.ctc import logits_of
-from vuilab.runs import records
 
 TASK = "keywords"  # in weights files and records
 
 
 @dataclasses.dataclass(frozen=True)
 class KeywordOptions(Options):
-    """How a classifier is trained; see `runs.Options`."""
+    """How a classifier is trained; see `run.Options`."""
 
     MONITORS: ClassVar[tuple[str, ...]] = ("val_loss", "val_accuracy")
     HIGHEST: ClassVar[tuple[str, ...]] = ("val_accuracy",)
@@ -83,7 +83,7 @@ def train_keywords(
         minibatch_size: clips per step.
         optimizer: any Keras optimiser, of which a copy is used; None: AdamW with learning rate 0.002 and weight decay 0.001.
         epochs: passes over the training clips.
-        schedule: 'constant' or 'cosine'; see `train_utils.train_model`.
+        schedule: 'constant' or 'cosine'; see `recogniser.train_model`.
         warmup_epochs: the learning rate rises linearly from 0 during so many epochs; at most `epochs` of them.
         label_smoothing: share of the target spread over all classes, in 0..1 (Szegedy et al., 2016).
         augmentation: of the training clips, anew in each epoch; None: no change.

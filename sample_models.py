@@ -273,7 +273,7 @@ def birnn_final_model(input_dim: int = 13, units: int = 300, output_dim: int = N
 
 def final_model(input_dim: int = 80, output_dim: int = NUM_CLASSES, **options) -> AcousticModel:
     """Return the project's final model: `residual_birnn_model` that guesses letters and phonemes on the way, with the final
-    recipe (`recipes.py`).
+    recipe (`training/recipes.py`).
 
     Args:
         input_dim: features per frame, log-mel bands in the recipe.

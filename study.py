@@ -15,9 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from runs import default_optimizer
 from study_claims import Setting
-from train_utils import train_model as train_in_files
 from vuilab.data.cached import AudioGeneratorCached
 from vuilab.data.generator import AudioGenerator
 from vuilab.figures import curve_style
@@ -25,6 +23,8 @@ from vuilab.models.builder import RNNModel
 from vuilab.runs import records
 from vuilab.runs.checkpoint import checkpoint_path
 from vuilab.scoring import comparison
+from vuilab.training.recogniser import train_model as train_in_files
+from vuilab.training.run import default_optimizer
 
 __all__ = [
     "LossLimit",
@@ -103,7 +103,7 @@ def train_model(
         epochs: passes over the training data.
         loss_limit: stop when the training loss is above this after three epochs; None: never.
         generator: other data or features than `spectrogram` and `raw` say; see `get_generator`.
-        optimizer: None: the default of `train_utils.train_model`.
+        optimizer: None: the default of `recogniser.train_model`.
         patience: stop when the validation loss has not fallen for so many epochs; None: never.
         seed: of the first weights, dropout and the order of the batches.
         folder: for the files.

@@ -31,7 +31,7 @@ class Setting:
 
     def optimizer(self):
         """Return a fresh optimiser with this learning rate."""
-        from runs import default_optimizer
+        from vuilab.training.run import default_optimizer
 
         return default_optimizer(self.learning_rate)
 

@@ -108,10 +108,10 @@ def sweep(
 def run_trial(config: dict[str, Any]) -> dict[str, Any]:
     """Train one network of a sweep, in a process that Ray started; goes on from its checkpoint when there is one."""
     trial = config["trial"]
-    from runs import default_optimizer
     from study import get_generator, train_model
     from vuilab.corpus.manifest import set_active_corpus
     from vuilab.models.builder import RNNModel
+    from vuilab.training.run import default_optimizer
 
     set_active_corpus(trial["corpus"])
     model, features = RNNModel.parse(trial["name"])

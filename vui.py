@@ -29,7 +29,7 @@ import decoding_commands
 import evaluation_commands
 import keyword_commands
 from keyword_options import RECORD_HELP, add_keywords, add_sound_source, add_spot
-from recipes import recipe_of
+from vuilab.training.recipes import recipe_of
 
 FORMATS = ("text", "json", "srt", "vtt", "textgrid")
 EXPORT_FORMATS = ("savedmodel", "litert", "onnx")

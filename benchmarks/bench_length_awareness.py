@@ -49,9 +49,9 @@ def measure(batch: int, num_frames: int, rounds: int) -> dict:
     """Return the seconds of each step in training and in recognition: kind -> contestant -> seconds."""
     import keras
 
-    from devices import train_step
     from vuilab.models.ctc import add_ctc_loss, mean_loss
     from vuilab.models.residual_birnn import residual_birnn_model
+    from vuilab.training.devices import train_step
 
     (inputs,) = Workload(batch, num_frames).batches(1)
     inputs["the_input"] = np.ascontiguousarray(inputs["the_input"][..., :NUM_BANDS])

@@ -19,8 +19,8 @@ def run(options: argparse.Namespace) -> dict:
     import keras
 
     import sample_models
-    from devices import configure_gpu
     from vuilab.decoding.greedy import greedy_decode
+    from vuilab.training.devices import configure_gpu
 
     configure_gpu()
     keras.utils.set_random_seed(0)

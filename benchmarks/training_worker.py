@@ -34,8 +34,8 @@ class ProjectPeer:
         import keras
 
         import sample_models
-        from devices import configure_gpu, train_step
         from vuilab.models.ctc import add_ctc_loss, mean_loss
+        from vuilab.training.devices import configure_gpu, train_step
 
         configure_gpu()
         keras.utils.set_random_seed(0)

@@ -81,11 +81,11 @@ def test_every_command_in_the_readme_parses():
 
 
 def test_the_ten_line_model_of_the_readme_builds(monkeypatch):
-    import train_utils
+    from vuilab.training import recogniser
 
     trained = []
-    monkeypatch.setattr(train_utils, "train_model", lambda model, *args, **kwargs: trained.append(model))
-    monkeypatch.setattr(train_utils, "plot_comparison", lambda names: None)
+    monkeypatch.setattr(recogniser, "train_model", lambda model, *args, **kwargs: trained.append(model))
+    monkeypatch.setattr(recogniser, "plot_comparison", lambda names: None)
     block = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
     exec(compile(block, "README.md", "exec"), {})
     assert trained[0].output_length(100) == trained[0].compute_output_shape((1, 100, 161))[1] == 25

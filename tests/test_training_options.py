@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import pytest
 
-import train_utils
 from sample_models import acoustic_model
-from train_utils import train_model
 from vuilab.corpus.manifest import set_active_corpus
 from vuilab.runs import records
+from vuilab.training import recogniser
+from vuilab.training.recogniser import train_model
 
 TEXTS = ["a cat", "see it", "to be", "an oak", "i am", "we go", "no", "so it is"]
 
@@ -102,7 +102,7 @@ def test_mixed_precision_trains_float32_weights_to_about_the_same_loss(corpus, b
 
 
 def test_a_large_feature_cache_and_the_memory_are_announced(corpus, monkeypatch, capsys):
-    monkeypatch.setattr(train_utils, "LARGE_CACHE", 1000)
+    monkeypatch.setattr(recogniser, "LARGE_CACHE", 1000)
     train(build(), verbose=1)
     first = capsys.readouterr().out
     assert "Features of 0.0 h of speech are computed once and take 0.0 GB of disk" in first

@@ -154,12 +154,10 @@ def test_train_again_loads_the_finished_run(trained, tiny_corpus, tmp_path, monk
 
 
 def test_train_passes_every_option_on(project, monkeypatch):
-    import train_utils
+    from vuilab.training import recogniser
 
     passed = {}
-    monkeypatch.setattr(
-        train_utils, "train_model", lambda model, *paths, **options: passed.update(options, paths=paths)
-    )
+    monkeypatch.setattr(recogniser, "train_model", lambda model, *paths, **options: passed.update(options, paths=paths))
     command = (
         "train model_2 --name try --epochs 7 --features mfcc --mfcc-dim 20 --batch-size 9 --max-duration 4 --optimizer adamw "
         "--learning-rate 0.003 --schedule cosine --warmup-epochs 0.5 --augment --monitor val_cer --speeds 0.9 1.1 --ema 0.99 "
@@ -195,10 +193,10 @@ def test_train_passes_every_option_on(project, monkeypatch):
 
 
 def test_train_takes_a_run_name_of_the_study(project, monkeypatch, capsys):
-    import train_utils
+    from vuilab.training import recogniser
 
     seen = []
-    monkeypatch.setattr(train_utils, "train_model", lambda model, *paths, **options: seen.append((model, options)))
+    monkeypatch.setattr(recogniser, "train_model", lambda model, *paths, **options: seen.append((model, options)))
     name = "MFCC GRU(30 x1) BN relu DO(0.2) TD(D)"
     assert vui.main(["train", name]) == 1 and "--name" in capsys.readouterr().err
     assert vui.main(["train", name, "--name", "mine", "--mfcc-dim", "26"]) == 0

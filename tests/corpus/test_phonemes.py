@@ -116,9 +116,9 @@ def test_two_heads_behind_one_layer_are_refused():
 
 
 def test_training_fills_in_the_phonemes_and_the_weights_do_without(tiny_corpus, tmp_path):
-    from train_utils import train_model
     from vuilab.features import FeatureSettings
     from vuilab.runs import records
+    from vuilab.training.recogniser import train_model
 
     model = residual_birnn_model(80, 8, 11, 2, 3, (1,), 8, 2, phoneme_heads=(1,), print_summary=False)
     before = model.get_layer("phonemes_1").get_weights()[0].copy()

@@ -1,7 +1,7 @@
 """One training run: its options, where it stands, its files, and whether it needs to be made at all.
 
-What is trained does not matter here: the loop over epochs (`training_loop.py`) and the two tasks, recognition
-(`train_utils.py`) and keywords (`keyword_training.py`), share this.
+What is trained does not matter here: the loop over epochs (`training/loop.py`) and the two tasks, recognition
+(`training/recogniser.py`) and keywords (`keyword_training.py`), share this.
 """
 
 import dataclasses
@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from devices import is_chief
 from vuilab.files import require_writable
 from vuilab.runs import records
 from vuilab.runs.checkpoint import checkpoint_path, peek
+from vuilab.training.devices import is_chief
 
 SCHEDULES = ("constant", "cosine")
 LEARNING_RATE = 0.02  # of the references; `default_optimizer` has the rest

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-import devices
 from vuilab.files import repository
+from vuilab.training import devices
 
 ROOT = repository()
 RUN = """

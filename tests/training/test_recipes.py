@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-import train_utils
 import vui
-from recipes import RECIPES
 from sample_models import ZOO, build
 from vuilab.files import repository
 from vuilab.runs.records import load_model
+from vuilab.training import recogniser
+from vuilab.training.recipes import RECIPES
 
 ROOT = repository()
 
@@ -22,7 +22,7 @@ def trained_with(monkeypatch, project):
     def spy(model, pickle_path, save_model_path, **options):
         calls.update(options, model=model)
 
-    monkeypatch.setattr(train_utils, "train_model", spy)
+    monkeypatch.setattr(recogniser, "train_model", spy)
     return calls
 
 

@@ -18,8 +18,6 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from devices import is_chief, predict_step, train_step
-from runs import Progress, Run
 from vuilab.data.feature_cache import cache_bytes
 from vuilab.data.generator import AudioGenerator
 from vuilab.decoding.greedy import greedy_decode
@@ -27,6 +25,8 @@ from vuilab.models.acoustic import output_length
 from vuilab.runs import records
 from vuilab.runs.checkpoint import load_checkpoint, save_checkpoint
 from vuilab.scoring.error_rates import score
+from vuilab.training.devices import is_chief, predict_step, train_step
+from vuilab.training.run import Progress, Run
 
 STEP_LINE_SECONDS = 20  # within a long epoch, a line of progress this often
 VALIDATION_COST = 0.4  # of a training step, for a batch of the same size; used by the estimate only

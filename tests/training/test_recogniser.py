@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from tiny_training import tiny_model, tiny_record, train_tiny, without_time
 
-import train_utils
-import training_loop
-from train_utils import configure_gpu, train_model
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, write_manifest
 from vuilab.data.generator import AudioGenerator
 from vuilab.models.ctc import add_ctc_loss
 from vuilab.runs import records
+from vuilab.training import loop, recogniser
+from vuilab.training.recogniser import configure_gpu, train_model
 
 pytestmark = pytest.mark.usefixtures("without_compiling")
 KEYS = ["loss", "val_loss", "val_cer", "val_wer", "learning_rate", "seconds"]
@@ -100,7 +99,7 @@ def test_training_loss_weighs_utterances_equally_although_the_last_batch_is_smal
 @pytest.mark.parametrize("monitor", ["val_loss", "val_cer", "val_wer"])
 def test_monitor_chooses_the_weights(monitor, corpus, monkeypatch):
     values = {"val_loss": [3.0, 2.0, 1.0], "val_cer": [0.3, 0.1, 0.2], "val_wer": [0.5, 0.6, 0.7]}
-    real, epochs = training_loop.score, iter(range(3))
+    real, epochs = loop.score, iter(range(3))
 
     def score(*args):  # every monitor prefers another epoch
         result, epoch = real(*args), next(epochs)
@@ -108,7 +107,7 @@ def test_monitor_chooses_the_weights(monitor, corpus, monkeypatch):
                     deletions=0, insertions=0, num_reference=1000) for kind in ("cer", "wer"))  # fmt: skip
         return dataclasses.replace(result, cer=cer, wer=wer)
 
-    monkeypatch.setattr(training_loop, "score", score)
+    monkeypatch.setattr(loop, "score", score)
     history = train_tiny(epochs=3, monitor=monitor, optimizer=keras.optimizers.Adam(0.005))
     assert history["val_cer"] == values["val_cer"] and int(np.argmin(history["val_loss"])) == 2
     best = int(np.argmin(history[monitor]))
@@ -277,7 +276,7 @@ def test_machine_without_gpu_is_told_so(fraction, monkeypatch, tmp_path):
 
 
 def test_names_of_the_contract_are_there():
-    assert set(train_utils.__all__) == {
+    assert set(recogniser.__all__) == {
         "add_ctc_loss", "configure_gpu", "get_predictions", "plot_comparison", "print_predictions", "train_model",
     }  # fmt: skip
-    assert all(callable(getattr(train_utils, name)) for name in train_utils.__all__)
+    assert all(callable(getattr(recogniser, name)) for name in recogniser.__all__)

@@ -4,8 +4,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import DisplayHandle
 
-from live_plot import LivePlot
 from vuilab import figures
+from vuilab.training.live_plot import LivePlot
 
 
 @pytest.fixture

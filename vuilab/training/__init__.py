@@ -1,0 +1,1 @@
+"""Options, devices, the loop over epochs, and the recipes."""
