@@ -30,7 +30,7 @@ def data_synthetic(options: argparse.Namespace) -> int:
 
 def data_words(options: argparse.Namespace) -> int:
     """Write manifests that tell when each word of the training utterances is spoken."""
-    from word_times import add_word_times
+    from vuilab.inference.word_times import add_word_times
 
     print(add_word_times(options.corpus, options.out, options.model))
     return 0
@@ -218,9 +218,9 @@ def report(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Write a trained model in another format, checked against Keras."""
-    from exporting import default_path, describe, export
-    from model_formats import require
-    from transcription import load_recogniser
+    from vuilab.inference.export import default_path, describe, export
+    from vuilab.inference.formats import require
+    from vuilab.inference.transcribe import load_recogniser
 
     require(options.format)  # what is missing is said before anything is loaded
     path = options.out or default_path(options.weights, options.format)

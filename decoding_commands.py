@@ -16,7 +16,7 @@ def with_released_language_model(options: argparse.Namespace) -> argparse.Namesp
     """Return the options, completed by the released language model where neither a model nor a language model is named."""
     if options.model is not None or options.lm is not None or options.greedy:
         return options
-    from transcription import released_language_model
+    from vuilab.inference.transcribe import released_language_model
 
     found = released_language_model()
     if found is None:
@@ -77,7 +77,7 @@ def transcribe(options: argparse.Namespace) -> int:
 
 def _recogniser(options: argparse.Namespace):
     """Return the recogniser of the options, with a beam search where a language model or hot words are given."""
-    from transcription import load_recogniser
+    from vuilab.inference.transcribe import load_recogniser
 
     if options.greedy and (options.lm is not None or options.hot_words):
         raise ValueError("--greedy decodes without --lm and --hot-words: leave one of them out.")
@@ -124,7 +124,7 @@ def _in_format(alignment, path: Path, form: str) -> str:
 def listen(options: argparse.Namespace) -> int:
     """Print what is said into the microphone, or in a file that stands in for it."""
     chunks = live_chunks(options)
-    from listening import listen
+    from vuilab.inference.listen import listen
 
     recogniser = _recogniser(options)
     if options.source is None:
@@ -143,7 +143,7 @@ def live_chunks(options: argparse.Namespace):
         raise ValueError("--fast goes with --from FILE: a microphone gives its sound in real time.")
     if options.source is not None and not options.source.is_file():
         raise FileNotFoundError(f"No audio file at {options.source}. Check the path.")
-    from sound_sources import check_microphone, file_chunks, first_seconds, microphone_chunks
+    from vuilab.inference.sources import check_microphone, file_chunks, first_seconds, microphone_chunks
 
     if options.source is not None:
         return first_seconds(file_chunks(options.source, real_time=not options.fast), options.seconds)
@@ -154,8 +154,8 @@ def live_chunks(options: argparse.Namespace):
 
 def align(options: argparse.Namespace) -> int:
     """Print when each word of a text was spoken."""
-    from transcription import load_recogniser
     from vuilab.corpus.books import normalize
+    from vuilab.inference.transcribe import load_recogniser
 
     if not options.text.is_file():
         raise FileNotFoundError(

@@ -19,9 +19,9 @@ MAX_OVERLAP = 0.1  # of the evaluated sentences that a language model may have s
 
 def evaluate(options: argparse.Namespace) -> int:
     """Print error rates of a model on a manifest, greedy and, where one is given, with a language model."""
-    from transcription import load_recogniser
     from vuilab.corpus.manifest import read_manifest, summarize
     from vuilab.decoding.greedy import greedy_decode
+    from vuilab.inference.transcribe import load_recogniser
     from vuilab.scoring.confidence import confidence_quality
     from vuilab.scoring.error_rates import score
     from vuilab.scoring.predictions import generator_for, predict_posteriors
@@ -52,7 +52,7 @@ def evaluate(options: argparse.Namespace) -> int:
     plain = _plain(options, results, qualities, more)
     plain |= _each_utterance(options.manifest, utterances, texts)
     if options.record:
-        from transcription import released_weights
+        from vuilab.inference.transcribe import released_weights
         from vuilab.runs.records import add_to_record
 
         of_characters = language_model is not None and language_model.of_characters

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from transcription import Recogniser, load_recogniser
 from vuilab.corpus.manifest import MANIFESTS, Utterance
 from vuilab.data.generator import AudioGenerator
 from vuilab.decoding.greedy import class_labels, greedy_decode
 from vuilab.figures import plot_alignment
+from vuilab.inference.transcribe import Recogniser, load_recogniser
 from vuilab.scoring.comparison import RunResult
 from vuilab.scoring.error_rates import Score, confusions, edit_counts, marked, percent_with_interval, score
 from vuilab.scoring.predictions import generator_for, predict_texts

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from transcription import Recogniser, load_recogniser
 from vuilab.corpus.manifest import MANIFESTS, Utterance, read_manifest
 from vuilab.decoding.alignment import align, boundary_errors
 from vuilab.decoding.beam import BeamDecoder, BeamSettings
@@ -15,6 +14,7 @@ from vuilab.decoding.greedy import greedy_decode
 from vuilab.decoding.kneser_ney import train_ngram
 from vuilab.decoding.ngram import NGramModel
 from vuilab.figures import plot_words
+from vuilab.inference.transcribe import Recogniser, load_recogniser
 from vuilab.scoring.error_rates import Score, edit_counts, marked, paired_difference, percent_with_interval, score
 from vuilab.scoring.predictions import generator_for, predict_probabilities
 from vuilab.scoring.tuning import ALPHAS, BETAS, choose, tune

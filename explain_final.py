@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from final_results import final_rows
-from transcription import Recogniser
 from vuilab.audio import read_audio
 from vuilab.augment import Augmentation, speed_perturb
 from vuilab.corpus.manifest import Utterance
@@ -22,6 +21,7 @@ from vuilab.data.splicing import Splicer
 from vuilab.decoding.greedy import class_labels, greedy_decode
 from vuilab.features import FeatureSettings
 from vuilab.figures import curve_style
+from vuilab.inference.transcribe import Recogniser
 from vuilab.models.acoustic import INTERMEDIATE, heads_of
 from vuilab.scoring.error_rates import edit_counts
 

@@ -112,12 +112,12 @@ def export(options: argparse.Namespace) -> int:
     from speech_commands import choose_clips, index_folder
 
     index = index_folder(options.folder)
-    import model_formats
+    from vuilab.inference import formats
 
-    model_formats.require("litert")  # what is missing is said before anything is loaded
-    from exporting import default_path
+    formats.require("litert")  # what is missing is said before anything is loaded
     from keyword_evaluation import load_classifier, refuse_known_speakers
     from keyword_export import describe, export_keywords
+    from vuilab.inference.export import default_path
 
     weights = released_or(options.model)
     classifier = load_classifier(weights)

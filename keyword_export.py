@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-import model_formats
-from exporting import TOLERANCE, metadata_path
 from keyword_audio import LabelledAudio, load_part
 from keyword_evaluation import BATCH, Classifier, KeywordScore, predict, require_labels, score_predictions
 from speech_commands import CLIP_SAMPLES, Dataset
 from vuilab.audio import SAMPLE_RATE
+from vuilab.inference import formats
+from vuilab.inference.export import TOLERANCE, metadata_path
 from vuilab.runs import records
 
 VERSION = 1  # of the JSON file
@@ -72,7 +72,7 @@ def export_keywords(
             Keras' too often; no file is left then.
         RuntimeError: on another backend than TensorFlow.
     """
-    model_formats.require("litert")
+    formats.require("litert")
     path = Path(path)
     if path.suffix != ".tflite":
         raise ValueError(f"A LiteRT file ends in .tflite. Received: {path.name!r}")
@@ -85,8 +85,8 @@ def export_keywords(
     names = {"float32": path.name, "int8": f"{path.stem}{SUFFIX}{path.suffix}"}
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
         partial = {numbers: Path(folder) / name for numbers, name in names.items()}
-        model_formats.write(classifier.model, partial["float32"], "litert")
-        activations = model_formats.quantise(classifier.model, examples, partial["int8"])["activations"]
+        formats.write(classifier.model, partial["float32"], "litert")
+        activations = formats.quantise(classifier.model, examples, partial["int8"])["activations"]
         found = {numbers: _measure(file, classifier, heard, expected) for numbers, file in partial.items()}
         largest = float(np.abs(found["float32"][0] - expected).max())
         if not largest <= TOLERANCE:
@@ -121,7 +121,7 @@ def _measure(
     file: Path, classifier: Classifier, heard: LabelledAudio, expected: np.ndarray
 ) -> tuple[np.ndarray, ExportedKeywords]:
     """Return the probabilities that a file gives for clips, and what they are worth."""
-    found = _probabilities(model_formats.open_file(file).run, classifier, heard)
+    found = _probabilities(formats.open_file(file).run, classifier, heard)
     score = score_predictions(classifier.labels, heard.targets, found, heard.clips)
     agreement = float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1)))
     return found, ExportedKeywords(file, 0, score, agreement)

@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from clip_views import STEP, draw_spectrogram
-from long_recordings import AGGRESSIVENESS
 from spectra import SILENT, amplitude_spectrum, check_clip, level
 from vuilab.audio import SAMPLE_RATE
 from vuilab.features import LOG_FLOOR, logmel, spectrogram
 from vuilab.figures import curve_style, plot_raw_audio
+from vuilab.inference.pieces import AGGRESSIVENESS
 
 ENERGY_RANGE = 30.0  # decibels below the loudest frame that the energy rule still takes for speech
 MARGIN = 0.03  # seconds kept before and after a word when silence is cut off

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from long_recordings import blocks
 from speech_commands import CLIP_SAMPLES, SILENCE, UNKNOWN
 from vuilab.audio import SAMPLE_RATE
+from vuilab.inference.pieces import blocks
 
 if TYPE_CHECKING:
     from keyword_evaluation import Classifier

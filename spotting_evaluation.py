@@ -17,12 +17,12 @@ import scipy.stats
 
 from keyword_audio import LabelledAudio
 from keyword_evaluation import Proportion
-from long_recordings import blocks
 from speech_commands import CLIP_SAMPLES, SILENCE, UNKNOWN
 from spotting import BLOCK, Event, SpotSettings, WindowScores, find_events
 from vuilab.audio import SAMPLE_RATE
 from vuilab.corpus.manifest import Utterance
 from vuilab.files import progress_bar
+from vuilab.inference.pieces import blocks
 
 if TYPE_CHECKING:
     from keyword_evaluation import Classifier

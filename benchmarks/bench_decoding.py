@@ -27,7 +27,7 @@ ROUNDING = 1e-3  # nats between two searches in single precision
 
 def probabilities_of(weights: Path, manifest: Path, limit: int | None) -> dict:
     """Return probabilities of letters and (or None) of phonemes, texts and the duration of the utterances of a manifest."""
-    from transcription import load_recogniser
+    from vuilab.inference.transcribe import load_recogniser
     from vuilab.scoring.predictions import generator_for, predict_posteriors
 
     recogniser = load_recogniser(weights)

@@ -26,10 +26,10 @@ def measure(name: str, kind: str, seconds: float, chunk_ms: float) -> dict:
     import keras
 
     import sample_models
-    from streaming import StreamingRecogniser
-    from transcription import Recogniser
     from vuilab.audio import SAMPLE_RATE
     from vuilab.features import FeatureSettings
+    from vuilab.inference.streaming import StreamingRecogniser
+    from vuilab.inference.transcribe import Recogniser
 
     keras.utils.set_random_seed(0)
     settings = FeatureSettings(kind)

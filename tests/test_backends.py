@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sample_models import cnn_rnn_model
-from transcription import load_recogniser
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, set_active_corpus
+from vuilab.inference.transcribe import load_recogniser
 from vuilab.runs import records
 from vuilab.scoring.comparison import load_runs, markdown_table
 from vuilab.scoring.error_rates import score

@@ -18,10 +18,10 @@ from explain_final import (
     splicing_figure,
 )
 from sample_models import bidirectional_rnn_model
-from transcription import Recogniser
 from vuilab.alphabet import char_map
 from vuilab.corpus.manifest import read_manifest
 from vuilab.features import FeatureSettings
+from vuilab.inference.transcribe import Recogniser
 from vuilab.models.residual_birnn import residual_birnn_model
 
 

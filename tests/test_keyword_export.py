@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from tiny_export import exporting_here
 
-import model_formats
 import vui
-from exporting import metadata_path
 from keyword_evaluation import Classifier, evaluate_part
 from keyword_export import describe, export_keywords
 from keyword_features import KeywordFeatures
 from keyword_models import classifier as finish
 from speech_commands import choose_clips, index_folder
-from transcription import load_recogniser
+from vuilab.inference import formats
+from vuilab.inference.export import metadata_path
+from vuilab.inference.transcribe import load_recogniser
 from vuilab.runs import records
 
 
@@ -56,20 +56,20 @@ def test_both_files_recognise_what_keras_does_and_say_how_large_they_are(noises,
         normal = (
             KeywordFeatures("mfcc_image").extract(waveform) - np.array(about["normalisation"]["mean"])
         ) / np.array(about["normalisation"]["std"])  # as somebody does who has the JSON file only
-        found = model_formats.open_file(paths[0]).run(normal.astype(np.float32))
+        found = formats.open_file(paths[0]).run(normal.astype(np.float32))
         np.testing.assert_allclose(found, ours.probabilities(waveform), atol=1e-5)
         text = describe(exported)
         assert "times smaller" in text and f"{exported['int8'].score.num_errors} after" in text
 
 
 def test_a_file_that_disagrees_is_not_kept(noises, tmp_path, monkeypatch):
-    dataset, write = choose_clips(index_folder(noises)), model_formats.write
+    dataset, write = choose_clips(index_folder(noises)), formats.write
 
     def wrong(model, path, form):
         model.get_layer("logits").set_weights([-weight for weight in model.get_layer("logits").get_weights()])
         write(model, path, form)
 
-    monkeypatch.setattr(model_formats, "write", wrong)
+    monkeypatch.setattr(formats, "write", wrong)
     with exporting_here():
         with pytest.raises(ValueError, match="disagrees with Keras: a probability is off by"):
             export_keywords(by_energy(), dataset, tmp_path / "out" / "small.tflite", progress=False)

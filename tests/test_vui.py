@@ -310,9 +310,9 @@ def test_transcribe_ends_with_status_1_only_when_nothing_succeeded(form, project
 
 
 def test_transcribe_without_weights_names_train(project, clip, monkeypatch, capsys):
-    import transcription
+    from vuilab.inference import transcribe
 
-    monkeypatch.setattr(transcription, "repository", lambda: project)
+    monkeypatch.setattr(transcribe, "repository", lambda: project)
     assert vui.main(["transcribe", clip]) == 1
     assert re.search(r"(?s)Error: There are no released weights yet.*vui\.py train", capsys.readouterr().err)
     assert vui.main(["transcribe", clip, "--model", "none.h5"]) == 1

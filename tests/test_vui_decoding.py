@@ -192,7 +192,7 @@ def test_transcribe_of_a_recording_in_which_nobody_speaks_is_empty(project, weig
 @pytest.fixture
 def released(language_model, tiny_corpus, trained, project, monkeypatch, capsys):
     """A project whose released weights were evaluated with a language model beside them."""
-    import transcription
+    from vuilab.inference import transcribe
     from vuilab.scoring import tuning
 
     folder = project / "results" / "released"
@@ -200,7 +200,7 @@ def released(language_model, tiny_corpus, trained, project, monkeypatch, capsys)
     for suffix in (".h5", ".json"):
         shutil.copy(trained / "results" / f"tiny{suffix}", folder / f"recogniser{suffix}")
     shutil.copy(language_model, folder / "small.npz")
-    monkeypatch.setattr(transcription, "repository", lambda: project)
+    monkeypatch.setattr(transcribe, "repository", lambda: project)
     monkeypatch.setattr(tuning.tune, "__defaults__", (None, (0.7,), (3.0,), False))
     command = [
         "evaluate",
@@ -216,9 +216,9 @@ def released(language_model, tiny_corpus, trained, project, monkeypatch, capsys)
 
 
 def test_released_weights_bring_their_language_model(released, tiny_corpus, clip, capsys):
-    from transcription import load_recogniser, released_recogniser
     from vuilab.decoding.beam import BeamDecoder, BeamSettings
     from vuilab.decoding.language_model import load_model
+    from vuilab.inference.transcribe import load_recogniser, released_recogniser
 
     recogniser = released_recogniser()
     assert recogniser.decoder.settings == BeamSettings(alpha=0.7, beta=3.0)
@@ -243,7 +243,7 @@ def test_named_weights_are_decoded_greedily_unless_a_language_model_is_named(rel
 
 
 def test_released_weights_without_a_language_model_are_decoded_greedily(released, clip):
-    from transcription import released_language_model, released_recogniser
+    from vuilab.inference.transcribe import released_language_model, released_recogniser
 
     (released / "small.npz").unlink()
     assert released_language_model() is None and released_recogniser().decoder is None
@@ -268,8 +268,8 @@ def phonetic(released, monkeypatch):
 
 
 def test_models_that_know_phonemes_are_read_by_both(phonetic, tiny_corpus, clip, capsys):
-    from transcription import load_recogniser, released_recogniser
     from vuilab.decoding.sounds import SoundDecoder, SoundWeights
+    from vuilab.inference.transcribe import load_recogniser, released_recogniser
 
     manifest, lm = str(tiny_corpus / MANIFESTS["test"]), str(phonetic / "small.npz")
     assert vui.main(["evaluate", manifest, "--lm", lm, "--tune", "--record"]) == 0

@@ -193,7 +193,7 @@ def aligner(tmp_path_factory):
 
 
 def test_word_times_are_added_to_training_and_suffice_for_splicing(tiny_corpus, aligner, tmp_path):
-    from word_times import add_word_times
+    from vuilab.inference.word_times import add_word_times
 
     plain = tmp_path / "plain"  # the corpus without the times that the demo has
     plain.mkdir()
@@ -215,7 +215,7 @@ def test_word_times_are_added_to_training_and_suffice_for_splicing(tiny_corpus, 
 
 
 def test_word_times_do_not_replace_the_corpus_they_are_for(tiny_corpus, aligner):
-    from word_times import add_word_times
+    from vuilab.inference.word_times import add_word_times
 
     with pytest.raises(ValueError, match=r"Choose another --out"):
         add_word_times(tiny_corpus, tiny_corpus, aligner)
@@ -240,7 +240,7 @@ def spoken(tiny_corpus):
 
 @pytest.mark.parametrize("bias", [-0.06, 0.0, 0.05])
 def test_a_model_that_answers_early_or_late_is_found_out_and_its_boundaries_are_put_right(spoken, bias):
-    from word_times import measure_delay, settle
+    from vuilab.inference.word_times import measure_delay, settle
 
     truth, loudness = spoken
     rng = np.random.default_rng(0)
@@ -263,7 +263,7 @@ def test_a_model_that_answers_early_or_late_is_found_out_and_its_boundaries_are_
 
 
 def test_where_no_shift_is_quiet_nothing_is_moved():
-    from word_times import measure_delay
+    from vuilab.inference.word_times import measure_delay
 
     rising = [np.linspace(-1, 1, 300)]
     assert measure_delay([np.array([[0.5, 1.0], [1.0, 1.6], [1.6, 2.0]])], rising, RATE) == 0

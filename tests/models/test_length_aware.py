@@ -274,7 +274,7 @@ def test_gradients_of_what_is_behind_the_end_are_zero():
 
 @pytest.mark.contract
 def test_the_released_recogniser_does_not_mind_its_company():
-    from transcription import load_recogniser
+    from vuilab.inference.transcribe import load_recogniser
 
     recogniser, rng = load_recogniser(), np.random.default_rng(0)
     lengths = [60, 100, *rng.integers(40, 100, 30)]  # of 32 utterances; the batch is as long as the second
@@ -289,8 +289,8 @@ def test_the_released_recogniser_does_not_mind_its_company():
 
 def test_the_released_recogniser_knows_when_words_are_spoken(tiny_corpus):
     """The demo tells when; its voices were not in the training, so the network is a little early, but never a word off."""
-    from transcription import load_recogniser
     from vuilab.corpus.manifest import MANIFESTS, read_manifest
+    from vuilab.inference.transcribe import load_recogniser
 
     recogniser, errors = load_recogniser(), []
     for item in read_manifest(tiny_corpus / MANIFESTS["test"])[:5]:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from long_recordings import LONGEST, PieceCutter, blocks, is_long, pieces
 from vuilab.audio import read_audio
 from vuilab.corpus.manifest import MANIFESTS, read_manifest
+from vuilab.inference.pieces import LONGEST, PieceCutter, blocks, is_long, pieces
 
 
 @pytest.fixture(scope="module")

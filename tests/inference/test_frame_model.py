@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from frame_model import FrameModel, SlidingWindow
+from vuilab.inference.frame_model import FrameModel, SlidingWindow
 from vuilab.models.acoustic import acoustic_model, output_length, recurrent
 from vuilab.models.builder import RNNModel
 from vuilab.models.wavenet import wavenet_model

@@ -19,11 +19,11 @@ import keras
 import numpy as np
 from keras import layers
 
-import model_formats
-from transcription import Recogniser
 from vuilab.alphabet import ALPHABET
 from vuilab.audio import SAMPLE_RATE
 from vuilab.features import LOG_FLOOR, MFCC_WINDOW
+from vuilab.inference import formats
+from vuilab.inference.transcribe import Recogniser
 from vuilab.models.acoustic import output_length
 from vuilab.runs import records
 
@@ -80,12 +80,12 @@ def export(recogniser: Recogniser, path: str | Path, form: str) -> dict:
             cannot hold, and a file that disagrees with Keras; nothing is left behind.
         RuntimeError: on another backend than TensorFlow, and when a package is missing; the message says which.
     """
-    model_formats.require(form)
+    formats.require(form)
     path = Path(path)
     _check_path(path, form)
     with _appearing(path) as folder:
-        model_formats.write(with_statistics(recogniser), folder / path.name, form)
-        exported = model_formats.open_file(folder / path.name)
+        formats.write(with_statistics(recogniser), folder / path.name, form)
+        exported = formats.open_file(folder / path.name)
         differences = verify(exported.run, recogniser, BATCH if form != "litert" else 1)
         metadata = _metadata(recogniser, path, form, exported, differences)
         records.write_json(metadata_path(folder / path.name), metadata)
@@ -131,7 +131,7 @@ class Standardise(layers.Layer):
 
 def with_statistics(recogniser: Recogniser) -> keras.Model:
     """Return a model (batch, num_frames, num_features) -> probabilities that normalises its input itself."""
-    features = keras.Input(recogniser.model.input_shape[1:], name=model_formats.INPUT_NAME)
+    features = keras.Input(recogniser.model.input_shape[1:], name=formats.INPUT_NAME)
     standardise = Standardise(name="standardise")
     model = keras.Model(features, recogniser.model(standardise(features)), name=recogniser.model.name)
     standardise.set_weights([recogniser.mean, recogniser.std])
@@ -155,7 +155,7 @@ def verify(run: Callable[[np.ndarray], np.ndarray], recogniser: Recogniser, batc
     Raises:
         ValueError: when a difference exceeds 1e-4, is no number, or the shapes differ; the message says at which length.
     """
-    model = model_formats.in_float32(recogniser.model)
+    model = formats.in_float32(recogniser.model)
     rng = np.random.default_rng(0)
     differences = {}
     for size, num_frames in _shapes(recogniser, batch):
@@ -222,7 +222,7 @@ def _appearing(path: Path) -> Iterator[Path]:
 
 
 def _metadata(
-    recogniser: Recogniser, path: Path, form: str, exported: model_formats.Runnable, differences: dict[str, float]
+    recogniser: Recogniser, path: Path, form: str, exported: formats.Runnable, differences: dict[str, float]
 ) -> dict:
     model, settings = recogniser.model, recogniser.settings
     num_features, num_classes = model.input_shape[-1], model.output_shape[-1]
@@ -270,7 +270,7 @@ def _metadata(
 def _versions(form: str) -> dict:
     packages = ("keras", "tensorflow", *(("onnx", "tf2onnx", "onnxruntime") if form == "onnx" else ()))
     versions: dict = {package: importlib.metadata.version(package) for package in packages}
-    return {**versions, "opset": model_formats.ONNX_OPSET} if form == "onnx" else versions
+    return {**versions, "opset": formats.ONNX_OPSET} if form == "onnx" else versions
 
 
 def _times(recogniser: Recogniser) -> dict:

@@ -13,14 +13,14 @@ import soundfile
 from keras import layers
 from tiny_export import exporting_here
 
-import exporting
-import model_formats
 import sample_models
-from exporting import default_path, export, metadata_path, verify
-from model_formats import FORMATS, open_file
-from transcription import Recogniser
 from vuilab.decoding.greedy import greedy_decode
 from vuilab.features import FEATURE_KINDS, FeatureSettings
+from vuilab.inference import export as exporting
+from vuilab.inference import formats
+from vuilab.inference.export import default_path, export, metadata_path, verify
+from vuilab.inference.formats import FORMATS, open_file
+from vuilab.inference.transcribe import Recogniser
 from vuilab.models import wavenet
 from vuilab.models.acoustic import acoustic_model
 
@@ -212,20 +212,20 @@ def test_a_disagreeing_export_is_not_kept_and_an_older_one_stays(tmp_path, monke
     with exporting_here():
         export(ours, tmp_path / "model.savedmodel", "savedmodel")
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-        right = model_formats.portable
+        right = formats.portable
 
         def wrong(model):
             made = right(model)
             made.layers[-1].get_layer("dense").bias.assign_add(np.eye(29, dtype=np.float32)[3])
             return made
 
-        monkeypatch.setattr(model_formats, "portable", wrong)
+        monkeypatch.setattr(formats, "portable", wrong)
         for name, form in [("model.savedmodel", "savedmodel"), ("new.tflite", "litert")]:
             with pytest.raises(ValueError, match="a probability is off by"):
                 export(ours, tmp_path / name, form)
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
         assert {path.name for path in tmp_path.iterdir()} == {"model.savedmodel", "model.savedmodel.json"}
-        monkeypatch.setattr(model_formats, "portable", right)
+        monkeypatch.setattr(formats, "portable", right)
         ours.model.get_layer("dense").bias.assign_add(np.eye(29, dtype=np.float32)[3])
         export(ours, tmp_path / "model.savedmodel", "savedmodel")  # a newer one replaces it
         after = (tmp_path / "model.savedmodel" / "variables" / "variables.data-00000-of-00001").read_bytes()

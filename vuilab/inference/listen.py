@@ -15,12 +15,12 @@ from typing import TextIO
 
 import numpy as np
 
-from frame_model import FrameModel
-from long_recordings import LONGEST, Piece, PieceCutter
-from streaming import StreamingRecogniser
-from transcription import Recogniser
 from vuilab.audio import SAMPLE_RATE
 from vuilab.decoding.greedy import Posteriors, greedy_decode
+from vuilab.inference.frame_model import FrameModel
+from vuilab.inference.pieces import LONGEST, Piece, PieceCutter
+from vuilab.inference.streaming import StreamingRecogniser
+from vuilab.inference.transcribe import Recogniser
 from vuilab.models.acoustic import output_length
 
 PARTIAL = 0.5  # seconds of sound after which a growing piece is decoded again

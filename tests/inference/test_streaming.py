@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from keras import layers
 
-from frame_model import FrameModel
 from sample_models import ZOO, cnn_rnn_model, deep_rnn_model, rnn_model, simple_rnn_model
-from streaming import StreamingFeatures, StreamingRecogniser
-from transcription import Recogniser
 from vuilab.decoding.greedy import greedy_decode
 from vuilab.features import FeatureSettings, mfcc
+from vuilab.inference.frame_model import FrameModel
+from vuilab.inference.streaming import StreamingFeatures, StreamingRecogniser
+from vuilab.inference.transcribe import Recogniser
 
 MODELS = {  # those of the zoo, narrower
     "model_0": lambda width: simple_rnn_model(width),

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from transcription import load_recogniser
 from vuilab.corpus import manifest as corpora
 from vuilab.decoding.alignment import align
+from vuilab.inference.transcribe import load_recogniser
 from vuilab.scoring.predictions import generator_for, predict_probabilities
 
 BATCH_SIZE = 8

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import soundfile
 
-import transcription
 from sample_models import acoustic_model
-from transcription import load_recogniser, released_weights
 from vuilab.audio import read_audio
 from vuilab.corpus.manifest import MANIFESTS, read_manifest
+from vuilab.inference import transcribe
+from vuilab.inference.transcribe import load_recogniser, released_weights
 from vuilab.runs import records
 
 
@@ -127,7 +127,7 @@ def test_silence_gives_a_text_and_no_nan(weights):
 
 
 def test_without_released_weights_the_error_names_train(monkeypatch, tmp_path):
-    monkeypatch.setattr(transcription, "repository", lambda: tmp_path)
+    monkeypatch.setattr(transcribe, "repository", lambda: tmp_path)
     with pytest.raises(
         FileNotFoundError, match=r"(?s)no released weights yet\. Train a model.*python vui\.py train"
     ) as caught:
@@ -136,7 +136,7 @@ def test_without_released_weights_the_error_names_train(monkeypatch, tmp_path):
 
 
 def test_released_weights_are_found_without_being_named(monkeypatch, tmp_path, weights):
-    monkeypatch.setattr(transcription, "repository", lambda: tmp_path)
+    monkeypatch.setattr(transcribe, "repository", lambda: tmp_path)
     folder = tmp_path / "results" / "released"
     folder.mkdir(parents=True)
     shutil.copy(weights, folder / "recogniser_1.h5")

@@ -7,10 +7,10 @@ training set, which are known before the first sample.
 
 import numpy as np
 
-from frame_model import FrameModel, SlidingWindow
-from transcription import Recogniser
 from vuilab.audio import SAMPLE_RATE
 from vuilab.features import PREEMPHASIS, FeatureSettings, mfcc
+from vuilab.inference.frame_model import FrameModel, SlidingWindow
+from vuilab.inference.transcribe import Recogniser
 from vuilab.models.acoustic import output_length
 from vuilab.text import int_sequence_to_text
 

@@ -1,7 +1,7 @@
 """Keras models as files that run without Keras: TensorFlow SavedModel, LiteRT and ONNX; LiteRT with 8-bit integers.
 
 `write` makes a file, `open_file` runs one, `quantise` makes a small one; whether a file agrees with its model is for the
-caller to check (`exporting.py` does). Recurrent layers are why this is more than a call of `keras.Model.export`:
+caller to check (`inference/export.py` does). Recurrent layers are why this is more than a call of `keras.Model.export`:
 
 - The fast layers of `recurrent_layers` run a compiled TensorFlow function, which ONNX cannot hold: the file comes out, and no
   runtime opens it. `portable` puts the stock layers with the same weights in their place.

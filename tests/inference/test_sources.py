@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-import sound_sources
-from sound_sources import check_microphone, file_chunks, first_seconds, microphone_chunks
+from vuilab.inference import sources
+from vuilab.inference.sources import check_microphone, file_chunks, first_seconds, microphone_chunks
 
 
 class PortAudioError(Exception):
@@ -117,7 +117,7 @@ def test_a_microphone_that_stops_is_an_error_and_not_an_end(monkeypatch, tone):
 def test_digital_silence_is_mentioned_once(monkeypatch, capsys):
     signal = np.zeros(8 * 16_000, np.float32)
     monkeypatch.setitem(sys.modules, "sounddevice", FakeSoundDevice(16_000, signal))
-    monkeypatch.setattr(sound_sources, "MUTED", -1.0)  # at once
+    monkeypatch.setattr(sources, "MUTED", -1.0)  # at once
     with pytest.raises(RuntimeError, match="stopped"):
         list(microphone_chunks())
     assert capsys.readouterr().err.count("Is the microphone muted") == 1
@@ -130,8 +130,8 @@ def test_a_file_comes_in_tenths_of_a_second_and_in_real_time(monkeypatch, tmp_pa
     assert [len(chunk) for chunk in fast] == [1600] * 4 + [600]
     np.testing.assert_array_equal(np.concatenate(fast), signal.astype(np.float32))
     clock = [100.0]
-    monkeypatch.setattr(sound_sources.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(sound_sources.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    monkeypatch.setattr(sources.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(sources.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
     times = [clock[0] for _ in file_chunks(tmp_path / "clip.wav")]
     assert times == pytest.approx([100.1, 100.2, 100.3, 100.4, 100.4375])
 

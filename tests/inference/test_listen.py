@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from listening import Heard, Listener, LiveLine, listen
-from long_recordings import pieces
 from sample_models import bidirectional_rnn_model, rnn_model
-from transcription import Recogniser
 from vuilab.audio import read_audio
 from vuilab.corpus.manifest import MANIFESTS, read_manifest
 from vuilab.decoding.beam import Hypothesis
 from vuilab.features import FeatureSettings
+from vuilab.inference.listen import Heard, Listener, LiveLine, listen
+from vuilab.inference.pieces import pieces
+from vuilab.inference.transcribe import Recogniser
 from vuilab.models.acoustic import acoustic_model
 
 
@@ -110,7 +110,7 @@ def test_phonemes_are_read_at_the_end_of_a_piece(talk):
 
 
 def _pieces_of(samples: np.ndarray) -> list:
-    from long_recordings import speech_pieces
+    from vuilab.inference.pieces import speech_pieces
 
     return list(speech_pieces([samples]))
 

@@ -11,9 +11,9 @@ import requests
 import scipy.signal
 import soundfile
 
-import microphone
-from microphone import VoiceRecorder, read_wav
 from vuilab.files import repository
+from vuilab.inference import microphone
+from vuilab.inference.microphone import VoiceRecorder, read_wav
 
 
 def _wav(samples: np.ndarray, rate: int = 16_000, **options) -> bytes:

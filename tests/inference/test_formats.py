@@ -8,8 +8,8 @@ import pytest
 from keras import layers, ops
 from tiny_export import exporting_here
 
-import model_formats
-from model_formats import in_float32, is_recurrent, open_file, portable, quantise, require, write
+from vuilab.inference import formats
+from vuilab.inference.formats import in_float32, is_recurrent, open_file, portable, quantise, require, write
 from vuilab.models import recurrent
 
 RNG = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def test_an_unknown_format_is_refused():
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize("form", model_formats.FORMATS)
+@pytest.mark.parametrize("form", formats.FORMATS)
 def test_another_backend_than_tensorflow_is_refused_with_the_way_out(form, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(
@@ -177,7 +177,7 @@ def test_eight_bit_integers_keep_the_classes_in_a_smaller_file(tmp_path):
         found, expected = open_file(tmp_path / "small.tflite").run(others), model.predict_on_batch(others)
         assert 1e-5 < np.abs(found - expected).max() < 0.05  # coarser than float32, yet close
         assert report["agreement"] >= 0.9 and report["activations"] == "int8"
-        interpreter = model_formats._interpreter(tmp_path / "small.tflite")
+        interpreter = formats._interpreter(tmp_path / "small.tflite")
         interpreter.allocate_tensors()
         kinds = [item["dtype"] for item in interpreter.get_tensor_details()]
         assert kinds.count(np.int8) > kinds.count(np.float32)

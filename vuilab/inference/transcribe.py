@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import soundfile
 
-from long_recordings import LONGEST, Piece, is_long, pieces, speech_pieces
 from vuilab.audio import SAMPLE_RATE, read_audio
 from vuilab.decoding.alignment import Alignment, FrameClock, align, frame_clock, shift
 from vuilab.decoding.beam import BeamDecoder, BeamSettings
@@ -18,6 +17,7 @@ from vuilab.decoding.greedy import Posteriors, greedy_decode
 from vuilab.decoding.sounds import SoundDecoder, SoundWeights
 from vuilab.features import FeatureSettings
 from vuilab.files import progress_bar, repository
+from vuilab.inference.pieces import LONGEST, Piece, is_long, pieces, speech_pieces
 from vuilab.models.acoustic import output_length, with_phonemes
 from vuilab.models.ctc import needs_phonemes
 from vuilab.models.length_aware import is_length_aware

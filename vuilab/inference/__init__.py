@@ -1,0 +1,1 @@
+"""Trained models in use: files, the microphone, word times, other formats."""
