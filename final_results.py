@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keyword_report import join, markdown_rows
+from vuilab.keywords.tables import join, markdown_rows
 from vuilab.runs.records import read_records
 from vuilab.scoring.error_rates import ErrorCounts
 

@@ -13,7 +13,7 @@ RELEASED = Path("results") / "released"  # below the project
 
 def data_speech_commands(options: argparse.Namespace) -> int:
     """Fetch Speech Commands, or let the demo voices speak a small corpus."""
-    from keyword_corpora import DEMO_WORDS, fetch_speech_commands, make_word_demo
+    from vuilab.keywords.fetch import DEMO_WORDS, fetch_speech_commands, make_word_demo
 
     if options.demo:
         out = None if options.root is None else options.root / "speech_commands_demo"
@@ -26,26 +26,26 @@ def data_speech_commands(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace) -> int:
     """Train a keyword classifier."""
-    from speech_commands import choose_clips, index_folder
+    from vuilab.keywords.corpus import choose_clips, index_folder
 
     index = index_folder(options.folder)
     dataset = choose_clips(index, _words(options.words), options.data_seed, unknown_factor=options.unknown_factor)
     if options.speech is not None:
-        from keyword_speech import with_speech
+        from vuilab.keywords.speech import with_speech
 
         dataset = with_speech(dataset, options.speech, options.speech_clips, options.data_seed)
     if options.clips is not None:
-        from keyword_data import fewer_clips
+        from vuilab.keywords.batches import fewer_clips
 
         dataset = fewer_clips(dataset, options.clips, options.data_seed)
     print(f"{index}\n{dataset}")  # what is wrong with the data is said before a backend is loaded
     import keras
 
-    from keyword_data import ClipAugmentation
-    from keyword_features import KeywordFeatures
-    from keyword_models import FEATURES, ZOO
-    from keyword_training import train_keywords
-    from speech_commands import write_manifest
+    from vuilab.keywords.batches import ClipAugmentation
+    from vuilab.keywords.features import KeywordFeatures
+    from vuilab.keywords.models import FEATURES, ZOO
+    from vuilab.keywords.training import train_keywords
+    from vuilab.keywords.corpus import write_manifest
     from vuilab.training.devices import configure_gpu
 
     if options.model not in ZOO:
@@ -85,10 +85,10 @@ def train(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Print how well a classifier recognises the clips of one part of a corpus."""
-    from speech_commands import choose_clips, index_folder
+    from vuilab.keywords.corpus import choose_clips, index_folder
 
     index = index_folder(options.folder)
-    from keyword_evaluation import load_classifier, refuse_known_speakers
+    from vuilab.keywords.scores import load_classifier, refuse_known_speakers
 
     weights = released_or(options.model)
     classifier = load_classifier(weights)
@@ -109,14 +109,14 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Write a classifier as LiteRT files with float32 numbers and with 8-bit integers, and measure both."""
-    from speech_commands import choose_clips, index_folder
+    from vuilab.keywords.corpus import choose_clips, index_folder
 
     index = index_folder(options.folder)
     from vuilab.inference import formats
 
     formats.require("litert")  # what is missing is said before anything is loaded
-    from keyword_evaluation import load_classifier, refuse_known_speakers
-    from keyword_export import describe, export_keywords
+    from vuilab.keywords.scores import load_classifier, refuse_known_speakers
+    from vuilab.keywords.export import describe, export_keywords
     from vuilab.inference.export import default_path
 
     weights = released_or(options.model)
@@ -172,8 +172,8 @@ def _optimizer(options: argparse.Namespace):
 
 def _measure(classifier, dataset, options: argparse.Namespace) -> dict:
     """Return plain data: the scores, and what was asked for beside."""
-    from keyword_audio import load_part
-    from keyword_evaluation import SNRS, latency, noise_curve, predict, score_predictions
+    from vuilab.keywords.clips import load_part
+    from vuilab.keywords.scores import SNRS, latency, noise_curve, predict, score_predictions
 
     audio = load_part(dataset, options.part, progress=not options.json)
     score = score_predictions(classifier.labels, audio.targets, predict(classifier, audio), audio.clips)
@@ -195,8 +195,8 @@ def _measure(classifier, dataset, options: argparse.Namespace) -> dict:
 
 
 def _save_figures(score, curve: dict | None, folder: Path) -> list[str]:
-    from keyword_evaluation import SNRS
-    from keyword_figures import plot_confusion, plot_noise_curve, plot_words
+    from vuilab.keywords.scores import SNRS
+    from vuilab.keywords.figures import plot_confusion, plot_noise_curve, plot_words
 
     figures = {"confusion": plot_confusion(score)[0], "words": plot_words(score)[0]}
     if curve is not None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keyword_evaluation import KeywordScore, Proportion, score_of
-from keyword_report import join, markdown_rows, noise_table, overlapping
+from vuilab.keywords.scores import KeywordScore, Proportion, score_of
+from vuilab.keywords.tables import join, markdown_rows, noise_table, overlapping
 from vuilab.runs.records import read_records
 from vuilab.scoring.error_rates import percent_with_interval
 from vuilab.text import escape_markdown

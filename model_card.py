@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from final_results import FUSED, GREEDY, SOUNDS, errors_of
-from keyword_report import join, markdown_rows
+from vuilab.keywords.tables import join, markdown_rows
 from vuilab.runs.records import read_record
 from vuilab.scoring.error_rates import ErrorCounts, percent_with_interval
 

@@ -32,7 +32,7 @@ def spot(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace):
-    from spotting import SpotSettings
+    from vuilab.keywords.spotting import SpotSettings
 
     names = (field.name for field in dataclasses.fields(SpotSettings))
     given = {name: getattr(options, name) for name in names}
@@ -42,8 +42,8 @@ def _settings(options: argparse.Namespace):
 def _classifier(options: argparse.Namespace):
     """Load the classifier, and warn about what it does not know."""
     path = released_or(options.model)
-    from keyword_evaluation import load_classifier
-    from spotting import label_warning, spotted_words
+    from vuilab.keywords.scores import load_classifier
+    from vuilab.keywords.spotting import label_warning, spotted_words
 
     classifier = load_classifier(path)
     spotted_words(classifier.labels)
@@ -60,7 +60,7 @@ def _line(event) -> str:
 
 
 def _files(options: argparse.Namespace, settings) -> int:
-    from spotting import label_warning, spot_file
+    from vuilab.keywords.spotting import label_warning, spot_file
 
     classifier, results, skipped = _classifier(options), [], []
     for path in options.files:
@@ -93,7 +93,7 @@ def _files(options: argparse.Namespace, settings) -> int:
 
 def _live(options: argparse.Namespace, settings) -> int:
     chunks = live_chunks(options)
-    from spotting import Spotter
+    from vuilab.keywords.spotting import Spotter
 
     spotter, number = Spotter(_classifier(options), settings), 0
     if options.source is None:
@@ -120,9 +120,9 @@ def _measure(options: argparse.Namespace, settings) -> int:
     from vuilab.corpus.manifest import read_manifest
 
     utterances = read_manifest(options.measure)  # what is wrong with the data is said before a backend is loaded
-    from speech_commands import index_folder
-    from spotting import label_warning, spotted_words
-    from spotting_evaluation import THRESHOLDS, choose_threshold, curve, speech_tracks
+    from vuilab.keywords.corpus import index_folder
+    from vuilab.keywords.spotting import label_warning, spotted_words
+    from vuilab.keywords.spotting_scores import THRESHOLDS, choose_threshold, curve, speech_tracks
 
     index = None if options.clips is None else index_folder(options.clips)
     classifier = _classifier(options)
@@ -158,10 +158,10 @@ def _measure(options: argparse.Namespace, settings) -> int:
 
 def _placed(options: argparse.Namespace, classifier, index, settings) -> tuple[list, dict]:
     """Return the recordings with placed clips, and plain data that say what they are made of."""
-    from keyword_audio import background_noise, load_part
-    from keyword_evaluation import refuse_known_speakers
-    from speech_commands import choose_clips
-    from spotting_evaluation import word_tracks
+    from vuilab.keywords.clips import background_noise, load_part
+    from vuilab.keywords.scores import refuse_known_speakers
+    from vuilab.keywords.corpus import choose_clips
+    from vuilab.keywords.spotting_scores import word_tracks
 
     dataset = choose_clips(index, classifier.labels)
     if options.part != "development" and not options.allow_training_speakers:  # that part is there to choose with

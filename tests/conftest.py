@@ -63,7 +63,7 @@ def tiny_corpus(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def spoken_words(tmp_path_factory) -> Path:
     """A corpus of 72 clips of four words in the layout of Speech Commands, made once for all tests; treat it as read-only."""
-    from keyword_corpora import make_word_demo
+    from vuilab.keywords.fetch import make_word_demo
 
     folder = tmp_path_factory.mktemp("corpora") / "words"
     make_word_demo(folder, ("bed", "cat", "happy", "no"), scale="tiny", progress=False)

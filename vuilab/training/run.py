@@ -1,7 +1,7 @@
 """One training run: its options, where it stands, its files, and whether it needs to be made at all.
 
 What is trained does not matter here: the loop over epochs (`training/loop.py`) and the two tasks, recognition
-(`training/recogniser.py`) and keywords (`keyword_training.py`), share this.
+(`training/recogniser.py`) and keywords (`keywords/training.py`), share this.
 """
 
 import dataclasses

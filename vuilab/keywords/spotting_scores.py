@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.stats
 
-from keyword_audio import LabelledAudio
-from keyword_evaluation import Proportion
-from speech_commands import CLIP_SAMPLES, SILENCE, UNKNOWN
-from spotting import BLOCK, Event, SpotSettings, WindowScores, find_events
+from vuilab.keywords.clips import LabelledAudio
+from vuilab.keywords.scores import Proportion
+from vuilab.keywords.corpus import CLIP_SAMPLES, SILENCE, UNKNOWN
+from vuilab.keywords.spotting import BLOCK, Event, SpotSettings, WindowScores, find_events
 from vuilab.audio import SAMPLE_RATE
 from vuilab.corpus.manifest import Utterance
 from vuilab.files import progress_bar
 from vuilab.inference.pieces import blocks
 
 if TYPE_CHECKING:
-    from keyword_evaluation import Classifier
+    from vuilab.keywords.scores import Classifier
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
 CLIPS_TOGETHER = 40  # clips in one recording made for recall

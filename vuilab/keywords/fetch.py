@@ -16,7 +16,7 @@ import filelock
 import numpy as np
 import soundfile
 
-from speech_commands import BACKGROUND, CLIP_SAMPLES, COMMANDS, CorpusIndex, index_folder, is_development, which_set
+from vuilab.keywords.corpus import BACKGROUND, CLIP_SAMPLES, COMMANDS, CorpusIndex, index_folder, is_development, which_set
 from vuilab.audio import SAMPLE_RATE
 from vuilab.augment import NOISES
 from vuilab.corpus.demo import MARKER, read_marker, record

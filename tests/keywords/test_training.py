@@ -4,12 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-import keyword_evaluation
-from keyword_data import ClipAugmentation
-from keyword_features import KeywordFeatures
-from keyword_models import classifier
-from keyword_training import train_keywords
-from speech_commands import choose_clips, index_folder
+from vuilab.keywords import scores as keyword_evaluation
+from vuilab.keywords.batches import ClipAugmentation
+from vuilab.keywords.features import KeywordFeatures
+from vuilab.keywords.models import classifier
+from vuilab.keywords.training import train_keywords
+from vuilab.keywords.corpus import choose_clips, index_folder
 from vuilab.runs import records
 
 pytestmark = pytest.mark.usefixtures("without_compiling")
@@ -111,7 +111,7 @@ def test_label_smoothing_keeps_the_loss_above_its_floor_and_the_validation_loss_
 
 
 def test_the_weights_kept_are_those_of_the_best_epoch_by_loss_or_accuracy(dataset, monkeypatch):
-    import keyword_training
+    from vuilab.keywords import training as keyword_training
 
     real, values = keyword_training._validate, iter([(0.5, 0.4), (0.7, 0.9), (0.6, 0.8)] * 2)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keyword_audio import LabelledAudio, load_part
-from keyword_evaluation import BATCH, Classifier, KeywordScore, predict, require_labels, score_predictions
-from speech_commands import CLIP_SAMPLES, Dataset
+from vuilab.keywords.clips import LabelledAudio, load_part
+from vuilab.keywords.scores import BATCH, Classifier, KeywordScore, predict, require_labels, score_predictions
+from vuilab.keywords.corpus import CLIP_SAMPLES, Dataset
 from vuilab.audio import SAMPLE_RATE
 from vuilab.inference import formats
 from vuilab.inference.export import TOLERANCE, metadata_path

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-import speech_commands
-from keyword_data import fewer_clips
-from speech_commands import PARTS, SHARES, choose_clips, index_folder, speaker_of, which_set, write_manifest
+from vuilab.keywords import corpus
+from vuilab.keywords.batches import fewer_clips
+from vuilab.keywords.corpus import PARTS, SHARES, choose_clips, index_folder, speaker_of, which_set, write_manifest
 
 # lines of validation_list.txt and testing_list.txt in version 2 of the corpus
 VALIDATION = (
@@ -46,9 +46,9 @@ def make(tmp_path):
             for key in keys:
                 (tmp_path / word / key).touch()
         for number in range(backgrounds):
-            (tmp_path / speech_commands.BACKGROUND).mkdir(exist_ok=True)
+            (tmp_path / corpus.BACKGROUND).mkdir(exist_ok=True)
             samples = np.random.default_rng(number).normal(0, 0.1, 20 * 8000)
-            soundfile.write(tmp_path / speech_commands.BACKGROUND / f"noise{number}.wav", samples, 8000)
+            soundfile.write(tmp_path / corpus.BACKGROUND / f"noise{number}.wav", samples, 8000)
         return tmp_path
 
     return write
@@ -177,7 +177,7 @@ def test_silence_is_of_every_kind_and_no_two_parts_hear_the_same_stretch(four_wo
     silence = [clip for clip in dataset.clips if clip.label == "silence"]
     kinds = {clip.word for clip in silence}
     assert {"recorded", "reversed", "zero"} <= kinds and kinds - {"recorded", "reversed", "zero"} <= set(
-        speech_commands.NOISES
+        corpus.NOISES
     )
     for clip in silence:
         if clip.key:  # 20 s at 8 kHz are 320,000 samples at 16 kHz
@@ -214,12 +214,12 @@ def test_exploring_the_corpus_loads_no_backend_and_the_builders_are_at_hand():
         "import sys, speech_commands, keyword_audio, keyword_features, keyword_corpora; "
         "assert not {'keras', 'tensorflow', 'jax'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(speech_commands.__file__).parent)
-    import keyword_models
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(corpus.__file__).parent)
+    from vuilab.keywords import models as keyword_models
 
-    assert speech_commands.light_cnn is keyword_models.light_cnn
+    assert corpus.light_cnn is keyword_models.light_cnn
     with pytest.raises(AttributeError, match="no attribute 'heavy_cnn'"):
-        _ = speech_commands.heavy_cnn
+        _ = corpus.heavy_cnn
 
 
 def test_fewer_clips_are_of_training_only_and_stand_in_every_larger_choice(four_words):

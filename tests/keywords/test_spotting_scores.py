@@ -9,26 +9,11 @@ import scipy.optimize
 import scipy.stats
 import soundfile
 
-from keyword_audio import load_part
-from keyword_evaluation import Proportion, load_classifier
-from speech_commands import choose_clips, index_folder
-from spotting import Event, SpotSettings, Spotter, find_events
-from spotting_evaluation import (
-    FalseAlarms,
-    OperatingPoint,
-    Placed,
-    Track,
-    choose_threshold,
-    count_hits,
-    curve,
-    false_alarms,
-    operating_point,
-    place_clips,
-    rate_interval,
-    speech_tracks,
-    track,
-    word_tracks,
-)
+from vuilab.keywords.clips import load_part
+from vuilab.keywords.scores import Proportion, load_classifier
+from vuilab.keywords.corpus import choose_clips, index_folder
+from vuilab.keywords.spotting import Event, SpotSettings, Spotter, find_events
+from vuilab.keywords.spotting_scores import FalseAlarms, OperatingPoint, Placed, Track, choose_threshold, count_hits, curve, false_alarms, operating_point, place_clips, rate_interval, speech_tracks, track, word_tracks
 from vuilab.corpus.manifest import Utterance
 
 RATE = 16_000
@@ -226,9 +211,9 @@ def test_the_threshold_with_the_best_recall_among_those_allowed_is_chosen():
 def test_a_small_network_finds_the_words_it_knows_where_they_are(spoken_words, tmp_path, monkeypatch):
     import keras
 
-    from keyword_features import KeywordFeatures
-    from keyword_models import FEATURES, ZOO
-    from keyword_training import train_keywords
+    from vuilab.keywords.features import KeywordFeatures
+    from vuilab.keywords.models import FEATURES, ZOO
+    from vuilab.keywords.training import train_keywords
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VUI_CACHE", str(tmp_path / "cache"))

@@ -5,16 +5,9 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from keyword_evaluation import Proportion
-from keyword_features import KeywordFeatures
-from keyword_figures import (
-    octave_levels,
-    plot_accuracies,
-    plot_changes,
-    plot_keyword_histories,
-    plot_mfcc_image,
-    plot_noises,
-)
+from vuilab.keywords.scores import Proportion
+from vuilab.keywords.features import KeywordFeatures
+from vuilab.keywords.figures import octave_levels, plot_accuracies, plot_changes, plot_keyword_histories, plot_mfcc_image, plot_noises
 
 
 @pytest.fixture(autouse=True)

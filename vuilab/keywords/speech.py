@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from speech_commands import CLIP_SAMPLES, SPEECH, UNKNOWN, Clip, Dataset, is_development
+from vuilab.keywords.corpus import CLIP_SAMPLES, SPEECH, UNKNOWN, Clip, Dataset, is_development
 from vuilab.audio import SAMPLE_RATE
 from vuilab.corpus import manifest as corpora
 

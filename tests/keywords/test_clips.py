@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
-import keyword_audio
-from keyword_audio import background_noise, fit_length, load_part
-from speech_commands import BACKGROUND, choose_clips, index_folder
+from vuilab.keywords import clips as keyword_audio
+from vuilab.keywords.clips import background_noise, fit_length, load_part
+from vuilab.keywords.corpus import BACKGROUND, choose_clips, index_folder
 from vuilab.augment import NOISES
 
 SECOND = 16_000

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from keyword_evaluation import KeywordScore, Proportion, score_of
-from speech_commands import PARTS, Dataset
+from vuilab.keywords.scores import KeywordScore, Proportion, score_of
+from vuilab.keywords.corpus import PARTS, Dataset
 from vuilab.runs import records
 from vuilab.scoring.error_rates import percent_with_interval
 from vuilab.text import escape_markdown
@@ -146,7 +146,7 @@ def runs_table(runs: Sequence[KeywordRun], latencies: Mapping[str, Mapping[str, 
 
     Args:
         runs: to show.
-        latencies: name of the run -> what `keyword_evaluation.latency` measured.
+        latencies: name of the run -> what `scores.latency` measured.
     """
     head = ["model", "parameters", "accuracy % [95 %]", "errors", "epoch", "training (s)"]
     rows = [
@@ -300,7 +300,7 @@ def noise_reading(
     """Say what the loudest noise costs, and which colour of noise costs most and least at the ratio where they differ most.
 
     Args:
-        curve: from `keyword_evaluation.noise_curve`.
+        curve: from `scores.noise_curve`.
         snrs: its signal-to-noise ratios in dB.
         clean: accuracy without noise.
     """

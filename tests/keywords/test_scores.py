@@ -10,22 +10,12 @@ import numpy as np
 import pytest
 import scipy.special
 
-import keyword_figures
-from keyword_audio import LabelledAudio, load_part
-from keyword_evaluation import (
-    Classifier,
-    Proportion,
-    evaluate_part,
-    latency,
-    load_classifier,
-    noise_curve,
-    predict,
-    score_predictions,
-    softmax,
-)
-from keyword_features import KeywordFeatures
-from keyword_models import perceptron, wavception
-from speech_commands import Clip, choose_clips, index_folder
+from vuilab.keywords import figures as keyword_figures
+from vuilab.keywords.clips import LabelledAudio, load_part
+from vuilab.keywords.scores import Classifier, Proportion, evaluate_part, latency, load_classifier, noise_curve, predict, score_predictions, softmax
+from vuilab.keywords.features import KeywordFeatures
+from vuilab.keywords.models import perceptron, wavception
+from vuilab.keywords.corpus import Clip, choose_clips, index_folder
 from vuilab.augment import NOISES
 from vuilab.files import repository
 from vuilab.runs import records

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speech_commands import CLIP_SAMPLES, SILENCE, UNKNOWN
+from vuilab.keywords.corpus import CLIP_SAMPLES, SILENCE, UNKNOWN
 from vuilab.audio import SAMPLE_RATE
 from vuilab.inference.pieces import blocks
 
 if TYPE_CHECKING:
-    from keyword_evaluation import Classifier
+    from vuilab.keywords.scores import Classifier
 
 HALF = CLIP_SAMPLES // 2  # samples before and after the middle of a window
 FAINTEST = 2.0**-15  # a window in which no sample is louder holds nothing: the last of 16 bits
@@ -252,7 +252,7 @@ class Spotter:
     """Finds words in sound that comes in chunks. An event comes when its score has fallen, up to a second after the word.
 
     Args:
-        classifier: what `keyword_evaluation.load_classifier` returned.
+        classifier: what `scores.load_classifier` returned.
         settings: how windows become events.
 
     Raises:
@@ -286,7 +286,7 @@ def spot_file(classifier: "Classifier", path: str | Path, settings: SpotSettings
     """Return the words in an audio file of any length; memory does not grow with it.
 
     Args:
-        classifier: what `keyword_evaluation.load_classifier` returned.
+        classifier: what `scores.load_classifier` returned.
         path: an audio file that libsndfile reads, of any rate and number of channels.
         settings: how windows become events.
 

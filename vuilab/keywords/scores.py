@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.stats
 
-from keyword_audio import LabelledAudio, load_part
-from keyword_features import KeywordFeatures
-from speech_commands import CLIP_SAMPLES, Clip, Dataset
+from vuilab.keywords.clips import LabelledAudio, load_part
+from vuilab.keywords.features import KeywordFeatures
+from vuilab.keywords.corpus import CLIP_SAMPLES, Clip, Dataset
 from vuilab.augment import NOISES, mix_at_snr
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def load_classifier(path: str | Path) -> Classifier:
         FileNotFoundError: when there is no such file.
         ValueError: when it is none of this project's keyword classifiers.
     """
-    import keyword_models  # noqa: F401  (registers its layers)
+    from vuilab.keywords import models as keyword_models  # noqa: F401  (registers its layers)
     from vuilab.runs import records
 
     if Path(path).is_file():

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-import keyword_corpora
-from keyword_corpora import fetch_speech_commands, make_word_demo
-from speech_commands import PARTS, choose_clips, index_folder
+from vuilab.keywords import fetch
+from vuilab.keywords.fetch import fetch_speech_commands, make_word_demo
+from vuilab.keywords.corpus import PARTS, choose_clips, index_folder
 from vuilab.corpus.download import DownloadError
 
 NAME = "speech_commands_v0.02"
@@ -46,9 +46,9 @@ def serve(server, monkeypatch):
         server.files[f"/{NAME}.tar.gz"] = content
         md5 = md5 or hashlib.md5(content, usedforsecurity=False).hexdigest()
         release = dataclasses.replace(
-            keyword_corpora.VERSIONS[2], md5=md5, archive_bytes=len(content), num_words=num_words
+            fetch.VERSIONS[2], md5=md5, archive_bytes=len(content), num_words=num_words
         )
-        monkeypatch.setitem(keyword_corpora.VERSIONS, 2, release)
+        monkeypatch.setitem(fetch.VERSIONS, 2, release)
         return {"base_url": server.url, "progress": False, "timeout": 1, "retries": 2}
 
     return offer
@@ -106,7 +106,7 @@ def test_a_folder_of_ones_own_is_left_alone_and_other_versions_are_refused(serve
 
 
 def test_a_disk_that_is_too_small_is_said_before_fetching(serve, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(keyword_corpora.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
     with pytest.raises(ValueError, match=r"Not enough space in .*speech_commands_v0\.02 needs"):
         fetch_speech_commands(2, tmp_path, **serve(GOOD))
     assert not server.requests
@@ -126,13 +126,13 @@ def test_every_part_of_the_demo_has_clips_of_every_word_and_voices_of_its_own(sp
 
 
 def test_names_put_each_voice_into_its_part_and_development_shares_no_variant_with_training():
-    speakers = keyword_corpora.make_speakers(1, {"train": 368, "validation": 40, "test": 56})
-    names = keyword_corpora._speaker_names(speakers)
+    speakers = fetch.make_speakers(1, {"train": 368, "validation": 40, "test": 56})
+    names = fetch._speaker_names(speakers)
     assert len(set(names.values())) == len(speakers) == 116
     variants = {part: set() for part in PARTS}
     for voice in speakers:
-        part = keyword_corpora.which_set(names[voice.speaker])
-        part = "development" if part == "train" and keyword_corpora.is_development(names[voice.speaker]) else part
+        part = fetch.which_set(names[voice.speaker])
+        part = "development" if part == "train" and fetch.is_development(names[voice.speaker]) else part
         assert (
             part
             in {"train": ("train", "development"), "validation": ("validation",), "test": ("testing",)}[voice.split]

@@ -5,9 +5,9 @@ import pytest
 import soundfile
 
 import vui
-from keyword_audio import load_part
-from keyword_speech import with_speech
-from speech_commands import PARTS, SPEECH, choose_clips, index_folder
+from vuilab.keywords.clips import load_part
+from vuilab.keywords.speech import with_speech
+from vuilab.keywords.corpus import PARTS, SPEECH, choose_clips, index_folder
 from vuilab.audio import read_audio
 from vuilab.corpus.manifest import Utterance, write_manifest
 

@@ -5,7 +5,7 @@ import pytest
 import scipy.fft
 import scipy.signal
 
-from keyword_features import KINDS, KeywordFeatures, cepstra, half_rate, log_mel, power_frames
+from vuilab.keywords.features import KINDS, KeywordFeatures, cepstra, half_rate, log_mel, power_frames
 
 SHAPES = {
     "mfcc_image": (20, 11, 1),

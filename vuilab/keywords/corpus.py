@@ -5,7 +5,7 @@ arXiv:1804.03209). A file name begins with the speaker's hash: `0a7c2a8d_nohash_
 set of speakers: training, development (a tenth of the training speakers, to choose checkpoints), validation and testing.
 
 `index_folder` reads names only; `choose_clips` turns an index and a choice of labels into a `Dataset`. The network builders
-of `keyword_models.py` can be had from here too.
+of `keywords/models.py` can be had from here too.
 """
 
 import dataclasses
@@ -407,7 +407,7 @@ def __getattr__(name: str) -> Any:
         "matchboxnet",
         "bc_resnet",
     ):
-        import keyword_models
+        from vuilab.keywords import models as keyword_models
 
         return getattr(keyword_models, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.fft
 import scipy.signal
 
-from speech_commands import CLIP_SAMPLES
+from vuilab.keywords.corpus import CLIP_SAMPLES
 from vuilab.audio import SAMPLE_RATE
 from vuilab.features import LOG_FLOOR
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 
-from speech_commands import CLIP_SAMPLES, SHARES, ZERO, Clip, Dataset, index_folder
+from vuilab.keywords.corpus import CLIP_SAMPLES, SHARES, ZERO, Clip, Dataset, index_folder
 from vuilab.audio import read_audio
 from vuilab.augment import NOISES
 from vuilab.files import atomic_path, progress_bar
@@ -52,7 +52,7 @@ def load_part(dataset: Dataset, part: str, progress: bool = True) -> LabelledAud
     """Return the clips of one part of a dataset, from the cache where they were read before.
 
     Args:
-        dataset: what `speech_commands.choose_clips` returned.
+        dataset: what `corpus.choose_clips` returned.
         part: 'train', 'development', 'validation' or 'testing'.
         progress: show a progress bar while reading.
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from keyword_data import ClipAugmentation, ClipGenerator
-from keyword_features import KeywordFeatures
-from speech_commands import choose_clips, index_folder
+from vuilab.keywords.batches import ClipAugmentation, ClipGenerator
+from vuilab.keywords.features import KeywordFeatures
+from vuilab.keywords.corpus import choose_clips, index_folder
 from vuilab.augment import speed_perturb
 
 NOTHING = {

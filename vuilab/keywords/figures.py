@@ -9,8 +9,8 @@ import scipy.signal
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from keyword_evaluation import KeywordScore, Proportion
-from keyword_features import KeywordFeatures
+from vuilab.keywords.scores import KeywordScore, Proportion
+from vuilab.keywords.features import KeywordFeatures
 from vuilab.audio import SAMPLE_RATE
 from vuilab.augment import NOISES
 from vuilab.figures import curve_style, plot_image
@@ -62,7 +62,7 @@ def plot_noise_curve(
     """Draw accuracy against the signal-to-noise ratio, one line for each colour of noise.
 
     Args:
-        curve: from `keyword_evaluation.noise_curve`.
+        curve: from `scores.noise_curve`.
         snrs: its ratios in dB.
         clean: accuracy without noise, drawn as a level.
 

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-import keyword_models
-from keyword_features import KeywordFeatures
-from keyword_models import FEATURES, ZOO, Pool, bc_resnet, light_cnn, matchboxnet, perceptron, wavception
+from vuilab.keywords import models as keyword_models
+from vuilab.keywords.features import KeywordFeatures
+from vuilab.keywords.models import FEATURES, ZOO, Pool, bc_resnet, light_cnn, matchboxnet, perceptron, wavception
 
 
 def trainable(model):

@@ -13,11 +13,11 @@ from typing import ClassVar
 import keras
 import numpy as np
 
-from keyword_data import ClipAugmentation, ClipGenerator
-from keyword_evaluation import Classifier, evaluate_part, score_predictions, softmax
-from keyword_features import KeywordFeatures
-from keyword_models import FEATURES
-from speech_commands import Dataset
+from vuilab.keywords.batches import ClipAugmentation, ClipGenerator
+from vuilab.keywords.scores import Classifier, evaluate_part, score_predictions, softmax
+from vuilab.keywords.features import KeywordFeatures
+from vuilab.keywords.models import FEATURES
+from vuilab.keywords.corpus import Dataset
 from vuilab.models.ctc import logits_of
 from vuilab.runs import records
 from vuilab.training.devices import predict_step, prepare_optimizer
@@ -76,10 +76,10 @@ def train_keywords(
 
     Args:
         model: from `keyword_models`, or any that ends in a layer named 'softmax'.
-        dataset: from `speech_commands.choose_clips`; its labels in order are the classes.
+        dataset: from `corpus.choose_clips`; its labels in order are the classes.
         pickle_path: where the history goes; a bare name goes under `results/`.
         save_model_path: where the best weights go; `.h5`, `.weights.h5` or `.keras`.
-        features: what the model sees; None: what `keyword_models.FEATURES` says for its name.
+        features: what the model sees; None: what `models.FEATURES` says for its name.
         minibatch_size: clips per step.
         optimizer: any Keras optimiser, of which a copy is used; None: AdamW with learning rate 0.002 and weight decay 0.001.
         epochs: passes over the training clips.

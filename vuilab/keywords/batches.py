@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keyword_audio import LabelledAudio, background_noise, fit_length, load_part
-from keyword_features import KeywordFeatures
-from speech_commands import SILENCE, Clip, Dataset
+from vuilab.keywords.clips import LabelledAudio, background_noise, fit_length, load_part
+from vuilab.keywords.features import KeywordFeatures
+from vuilab.keywords.corpus import SILENCE, Clip, Dataset
 from vuilab.audio import SAMPLE_RATE
 from vuilab.augment import NOISES, mix_at_snr, spec_augment, speed_perturb, time_shift
 
