@@ -151,8 +151,8 @@ def _optimizer(options: argparse.Namespace):
 
 def study(options: argparse.Namespace) -> int:
     """Train what questions of the study compare, and print what comes out."""
-    from study_claims import conclusions
-    from study_questions import QUESTIONS, question
+    from vuilab.study.claims import conclusions
+    from vuilab.study.questions import QUESTIONS, question
 
     if not options.questions:
         for item in QUESTIONS:
@@ -163,11 +163,11 @@ def study(options: argparse.Namespace) -> int:
         from vuilab.corpus.manifest import set_active_corpus
 
         set_active_corpus(options.corpus)
-    from study import best_losses, train_settings
+    from vuilab.study.runs import best_losses, train_settings
 
     more = {"folder": options.results, "minibatch_size": options.batch_size, "patience": options.patience}
     if options.parallel or options.address:
-        from sweeps import sweep as train_settings
+        from vuilab.study.sweep import sweep as train_settings
 
         more |= {"cpus_per_trial": options.cpus_per_trial, "gpus_per_trial": options.gpus_per_trial}
         more["address"] = options.address

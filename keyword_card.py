@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from vuilab.keywords.tables import join, markdown_rows, noise_table
 from vuilab.keywords.spotting import SpotSettings
+from vuilab.keywords.tables import join, markdown_rows, noise_table
 from vuilab.runs.records import read_record
 from vuilab.scoring.comparison import percent
 

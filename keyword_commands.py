@@ -42,10 +42,10 @@ def train(options: argparse.Namespace) -> int:
     import keras
 
     from vuilab.keywords.batches import ClipAugmentation
+    from vuilab.keywords.corpus import write_manifest
     from vuilab.keywords.features import KeywordFeatures
     from vuilab.keywords.models import FEATURES, ZOO
     from vuilab.keywords.training import train_keywords
-    from vuilab.keywords.corpus import write_manifest
     from vuilab.training.devices import configure_gpu
 
     if options.model not in ZOO:
@@ -115,9 +115,9 @@ def export(options: argparse.Namespace) -> int:
     from vuilab.inference import formats
 
     formats.require("litert")  # what is missing is said before anything is loaded
-    from vuilab.keywords.scores import load_classifier, refuse_known_speakers
-    from vuilab.keywords.export import describe, export_keywords
     from vuilab.inference.export import default_path
+    from vuilab.keywords.export import describe, export_keywords
+    from vuilab.keywords.scores import load_classifier, refuse_known_speakers
 
     weights = released_or(options.model)
     classifier = load_classifier(weights)
@@ -195,8 +195,8 @@ def _measure(classifier, dataset, options: argparse.Namespace) -> dict:
 
 
 def _save_figures(score, curve: dict | None, folder: Path) -> list[str]:
-    from vuilab.keywords.scores import SNRS
     from vuilab.keywords.figures import plot_confusion, plot_noise_curve, plot_words
+    from vuilab.keywords.scores import SNRS
 
     figures = {"confusion": plot_confusion(score)[0], "words": plot_words(score)[0]}
     if curve is not None:

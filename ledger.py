@@ -16,12 +16,12 @@ from final_results import final_block
 from keyword_card import keyword_card_block
 from keyword_results import keyword_block
 from model_card import card_block
-from study import best_losses
-from study_claims import conclusions
-from study_questions import QUESTIONS
 from vuilab.files import repository
 from vuilab.runs.records import read_records
 from vuilab.scoring.comparison import RunResult, findings, load_runs, markdown_table, percent
+from vuilab.study.claims import conclusions
+from vuilab.study.questions import QUESTIONS
+from vuilab.study.runs import best_losses
 
 BLOCK = re.compile(
     r"(<!-- (?P<kind>results|study|decoding|keywords|final|recogniser|spotter): (?P<folder>\S+) -->\n)"

@@ -159,8 +159,8 @@ def _measure(options: argparse.Namespace, settings) -> int:
 def _placed(options: argparse.Namespace, classifier, index, settings) -> tuple[list, dict]:
     """Return the recordings with placed clips, and plain data that say what they are made of."""
     from vuilab.keywords.clips import background_noise, load_part
-    from vuilab.keywords.scores import refuse_known_speakers
     from vuilab.keywords.corpus import choose_clips
+    from vuilab.keywords.scores import refuse_known_speakers
     from vuilab.keywords.spotting_scores import word_tracks
 
     dataset = choose_clips(index, classifier.labels)

@@ -7,9 +7,9 @@ import pytest
 import soundfile
 
 import keyword_commands
-from vuilab.keywords import scores
 import vui
 from vuilab.corpus.manifest import Utterance, write_manifest
+from vuilab.keywords import scores
 from vuilab.runs.records import write_json
 
 RATE = 16_000

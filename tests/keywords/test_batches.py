@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from vuilab.keywords.batches import ClipAugmentation, ClipGenerator
-from vuilab.keywords.features import KeywordFeatures
-from vuilab.keywords.corpus import choose_clips, index_folder
 from vuilab.augment import speed_perturb
+from vuilab.keywords.batches import ClipAugmentation, ClipGenerator
+from vuilab.keywords.corpus import choose_clips, index_folder
+from vuilab.keywords.features import KeywordFeatures
 
 NOTHING = {
     "shift": 0,

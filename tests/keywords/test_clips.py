@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from vuilab.augment import NOISES
 from vuilab.keywords import clips as keyword_audio
 from vuilab.keywords.clips import background_noise, fit_length, load_part
 from vuilab.keywords.corpus import BACKGROUND, choose_clips, index_folder
-from vuilab.augment import NOISES
 
 SECOND = 16_000
 

@@ -176,9 +176,7 @@ def test_silence_is_of_every_kind_and_no_two_parts_hear_the_same_stretch(four_wo
     dataset = choose_clips(index_folder(four_words), ["bed", "silence"])
     silence = [clip for clip in dataset.clips if clip.label == "silence"]
     kinds = {clip.word for clip in silence}
-    assert {"recorded", "reversed", "zero"} <= kinds and kinds - {"recorded", "reversed", "zero"} <= set(
-        corpus.NOISES
-    )
+    assert {"recorded", "reversed", "zero"} <= kinds and kinds - {"recorded", "reversed", "zero"} <= set(corpus.NOISES)
     for clip in silence:
         if clip.key:  # 20 s at 8 kHz are 320,000 samples at 16 kHz
             low, high = SHARES[clip.part]

@@ -8,14 +8,14 @@ import pytest
 from tiny_export import exporting_here
 
 import vui
-from vuilab.keywords.scores import Classifier, evaluate_part
-from vuilab.keywords.export import describe, export_keywords
-from vuilab.keywords.features import KeywordFeatures
-from vuilab.keywords.models import classifier as finish
-from vuilab.keywords.corpus import choose_clips, index_folder
 from vuilab.inference import formats
 from vuilab.inference.export import metadata_path
 from vuilab.inference.transcribe import load_recogniser
+from vuilab.keywords.corpus import choose_clips, index_folder
+from vuilab.keywords.export import describe, export_keywords
+from vuilab.keywords.features import KeywordFeatures
+from vuilab.keywords.models import classifier as finish
+from vuilab.keywords.scores import Classifier, evaluate_part
 from vuilab.runs import records
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from vuilab.keywords import fetch
-from vuilab.keywords.fetch import fetch_speech_commands, make_word_demo
-from vuilab.keywords.corpus import PARTS, choose_clips, index_folder
 from vuilab.corpus.download import DownloadError
+from vuilab.keywords import fetch
+from vuilab.keywords.corpus import PARTS, choose_clips, index_folder
+from vuilab.keywords.fetch import fetch_speech_commands, make_word_demo
 
 NAME = "speech_commands_v0.02"
 
@@ -45,9 +45,7 @@ def serve(server, monkeypatch):
     def offer(content, md5=None, num_words=3):
         server.files[f"/{NAME}.tar.gz"] = content
         md5 = md5 or hashlib.md5(content, usedforsecurity=False).hexdigest()
-        release = dataclasses.replace(
-            fetch.VERSIONS[2], md5=md5, archive_bytes=len(content), num_words=num_words
-        )
+        release = dataclasses.replace(fetch.VERSIONS[2], md5=md5, archive_bytes=len(content), num_words=num_words)
         monkeypatch.setitem(fetch.VERSIONS, 2, release)
         return {"base_url": server.url, "progress": False, "timeout": 1, "retries": 2}
 

@@ -5,9 +5,16 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from vuilab.keywords.scores import Proportion
 from vuilab.keywords.features import KeywordFeatures
-from vuilab.keywords.figures import octave_levels, plot_accuracies, plot_changes, plot_keyword_histories, plot_mfcc_image, plot_noises
+from vuilab.keywords.figures import (
+    octave_levels,
+    plot_accuracies,
+    plot_changes,
+    plot_keyword_histories,
+    plot_mfcc_image,
+    plot_noises,
+)
+from vuilab.keywords.scores import Proportion
 
 
 @pytest.fixture(autouse=True)

@@ -10,14 +10,24 @@ import numpy as np
 import pytest
 import scipy.special
 
-from vuilab.keywords import figures as keyword_figures
-from vuilab.keywords.clips import LabelledAudio, load_part
-from vuilab.keywords.scores import Classifier, Proportion, evaluate_part, latency, load_classifier, noise_curve, predict, score_predictions, softmax
-from vuilab.keywords.features import KeywordFeatures
-from vuilab.keywords.models import perceptron, wavception
-from vuilab.keywords.corpus import Clip, choose_clips, index_folder
 from vuilab.augment import NOISES
 from vuilab.files import repository
+from vuilab.keywords import figures as keyword_figures
+from vuilab.keywords.clips import LabelledAudio, load_part
+from vuilab.keywords.corpus import Clip, choose_clips, index_folder
+from vuilab.keywords.features import KeywordFeatures
+from vuilab.keywords.models import perceptron, wavception
+from vuilab.keywords.scores import (
+    Classifier,
+    Proportion,
+    evaluate_part,
+    latency,
+    load_classifier,
+    noise_curve,
+    predict,
+    score_predictions,
+    softmax,
+)
 from vuilab.runs import records
 
 

@@ -5,11 +5,11 @@ import pytest
 import soundfile
 
 import vui
-from vuilab.keywords.clips import load_part
-from vuilab.keywords.speech import with_speech
-from vuilab.keywords.corpus import PARTS, SPEECH, choose_clips, index_folder
 from vuilab.audio import read_audio
 from vuilab.corpus.manifest import Utterance, write_manifest
+from vuilab.keywords.clips import load_part
+from vuilab.keywords.corpus import PARTS, SPEECH, choose_clips, index_folder
+from vuilab.keywords.speech import with_speech
 
 
 @pytest.fixture

@@ -7,7 +7,16 @@ import pytest
 import scipy.signal
 import soundfile
 
-from vuilab.keywords.spotting import Event, SpotSettings, Spotter, WindowScores, find_events, label_warning, spot_file, spotted_words
+from vuilab.keywords.spotting import (
+    Event,
+    SpotSettings,
+    Spotter,
+    WindowScores,
+    find_events,
+    label_warning,
+    spot_file,
+    spotted_words,
+)
 
 RATE = 16_000
 FREQUENCIES = {"low": 500, "high": 2000}

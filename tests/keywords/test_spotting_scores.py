@@ -9,12 +9,27 @@ import scipy.optimize
 import scipy.stats
 import soundfile
 
-from vuilab.keywords.clips import load_part
-from vuilab.keywords.scores import Proportion, load_classifier
-from vuilab.keywords.corpus import choose_clips, index_folder
-from vuilab.keywords.spotting import Event, SpotSettings, Spotter, find_events
-from vuilab.keywords.spotting_scores import FalseAlarms, OperatingPoint, Placed, Track, choose_threshold, count_hits, curve, false_alarms, operating_point, place_clips, rate_interval, speech_tracks, track, word_tracks
 from vuilab.corpus.manifest import Utterance
+from vuilab.keywords.clips import load_part
+from vuilab.keywords.corpus import choose_clips, index_folder
+from vuilab.keywords.scores import Proportion, load_classifier
+from vuilab.keywords.spotting import Event, SpotSettings, Spotter, find_events
+from vuilab.keywords.spotting_scores import (
+    FalseAlarms,
+    OperatingPoint,
+    Placed,
+    Track,
+    choose_threshold,
+    count_hits,
+    curve,
+    false_alarms,
+    operating_point,
+    place_clips,
+    rate_interval,
+    speech_tracks,
+    track,
+    word_tracks,
+)
 
 RATE = 16_000
 PLAIN = SpotSettings(threshold=0.5, smoothing=1, refractory=0.0)

@@ -7,12 +7,26 @@ import numpy as np
 import pytest
 import soundfile
 
-from vuilab.keywords.scores import KeywordScore, Proportion, score_of, score_predictions
-from vuilab.keywords.models import classifier
-from vuilab.keywords.tables import KeywordRun, best_run, conclusion, errors_table, findings, load_keyword_runs, noise_reading, runs_table, score_reading, slopes_reading, split_reading, split_table, words_table
-from vuilab.keywords.training import train_keywords
-from vuilab.keywords.corpus import Clip, Dataset, choose_clips, index_folder
 from vuilab.augment import NOISES
+from vuilab.keywords.corpus import Clip, Dataset, choose_clips, index_folder
+from vuilab.keywords.models import classifier
+from vuilab.keywords.scores import KeywordScore, Proportion, score_of, score_predictions
+from vuilab.keywords.tables import (
+    KeywordRun,
+    best_run,
+    conclusion,
+    errors_table,
+    findings,
+    load_keyword_runs,
+    noise_reading,
+    runs_table,
+    score_reading,
+    slopes_reading,
+    split_reading,
+    split_table,
+    words_table,
+)
+from vuilab.keywords.training import train_keywords
 from vuilab.runs import records
 
 

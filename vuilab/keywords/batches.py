@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vuilab.keywords.clips import LabelledAudio, background_noise, fit_length, load_part
-from vuilab.keywords.features import KeywordFeatures
-from vuilab.keywords.corpus import SILENCE, Clip, Dataset
 from vuilab.audio import SAMPLE_RATE
 from vuilab.augment import NOISES, mix_at_snr, spec_augment, speed_perturb, time_shift
+from vuilab.keywords.clips import LabelledAudio, background_noise, fit_length, load_part
+from vuilab.keywords.corpus import SILENCE, Clip, Dataset
+from vuilab.keywords.features import KeywordFeatures
 
 PARTITIONS = {"train": "train", "validation": "development"}  # of the training loop -> part of the dataset
 STATISTICS_CLIPS = 2000  # so many training clips give mean and deviation

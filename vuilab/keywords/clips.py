@@ -16,10 +16,10 @@ from pathlib import Path
 import filelock
 import numpy as np
 
-from vuilab.keywords.corpus import CLIP_SAMPLES, SHARES, ZERO, Clip, Dataset, index_folder
 from vuilab.audio import read_audio
 from vuilab.augment import NOISES
 from vuilab.files import atomic_path, progress_bar
+from vuilab.keywords.corpus import CLIP_SAMPLES, SHARES, ZERO, Clip, Dataset, index_folder
 
 CACHE_VERSION = 1
 FULL_SCALE = 32767

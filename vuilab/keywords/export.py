@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vuilab.keywords.clips import LabelledAudio, load_part
-from vuilab.keywords.scores import BATCH, Classifier, KeywordScore, predict, require_labels, score_predictions
-from vuilab.keywords.corpus import CLIP_SAMPLES, Dataset
 from vuilab.audio import SAMPLE_RATE
 from vuilab.inference import formats
 from vuilab.inference.export import TOLERANCE, metadata_path
+from vuilab.keywords.clips import LabelledAudio, load_part
+from vuilab.keywords.corpus import CLIP_SAMPLES, Dataset
+from vuilab.keywords.scores import BATCH, Classifier, KeywordScore, predict, require_labels, score_predictions
 from vuilab.runs import records
 
 VERSION = 1  # of the JSON file

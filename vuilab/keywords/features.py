@@ -16,9 +16,9 @@ import numpy as np
 import scipy.fft
 import scipy.signal
 
-from vuilab.keywords.corpus import CLIP_SAMPLES
 from vuilab.audio import SAMPLE_RATE
 from vuilab.features import LOG_FLOOR
+from vuilab.keywords.corpus import CLIP_SAMPLES
 
 KINDS = ("mfcc_image", "spectrogram", "raw", "raw8k", "mfcc", "logmel")
 ENERGY_FLOOR = 1e-8  # added to mel energies before the logarithm: about what the last of 16 bits holds

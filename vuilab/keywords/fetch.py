@@ -16,7 +16,6 @@ import filelock
 import numpy as np
 import soundfile
 
-from vuilab.keywords.corpus import BACKGROUND, CLIP_SAMPLES, COMMANDS, CorpusIndex, index_folder, is_development, which_set
 from vuilab.audio import SAMPLE_RATE
 from vuilab.augment import NOISES
 from vuilab.corpus.demo import MARKER, read_marker, record
@@ -24,6 +23,15 @@ from vuilab.corpus.download import DownloadError, download
 from vuilab.corpus.librispeech import VERIFIED, downloads_folder, extracted
 from vuilab.corpus.voices import Voice, make_speakers, speak_counted
 from vuilab.files import progress_bar
+from vuilab.keywords.corpus import (
+    BACKGROUND,
+    CLIP_SAMPLES,
+    COMMANDS,
+    CorpusIndex,
+    index_folder,
+    is_development,
+    which_set,
+)
 
 ROOT = Path("data")
 BASE_URL = "http://download.tensorflow.org/data"

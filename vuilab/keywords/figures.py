@@ -9,11 +9,11 @@ import scipy.signal
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vuilab.keywords.scores import KeywordScore, Proportion
-from vuilab.keywords.features import KeywordFeatures
 from vuilab.audio import SAMPLE_RATE
 from vuilab.augment import NOISES
 from vuilab.figures import curve_style, plot_image
+from vuilab.keywords.features import KeywordFeatures
+from vuilab.keywords.scores import KeywordScore, Proportion
 
 
 def plot_confusion(score: KeywordScore, title: str = "") -> tuple[Figure, np.ndarray]:

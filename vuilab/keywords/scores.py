@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.stats
 
-from vuilab.keywords.clips import LabelledAudio, load_part
-from vuilab.keywords.features import KeywordFeatures
-from vuilab.keywords.corpus import CLIP_SAMPLES, Clip, Dataset
 from vuilab.augment import NOISES, mix_at_snr
+from vuilab.keywords.clips import LabelledAudio, load_part
+from vuilab.keywords.corpus import CLIP_SAMPLES, Clip, Dataset
+from vuilab.keywords.features import KeywordFeatures
 
 if TYPE_CHECKING:
     import keras

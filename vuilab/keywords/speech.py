@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vuilab.keywords.corpus import CLIP_SAMPLES, SPEECH, UNKNOWN, Clip, Dataset, is_development
 from vuilab.audio import SAMPLE_RATE
 from vuilab.corpus import manifest as corpora
+from vuilab.keywords.corpus import CLIP_SAMPLES, SPEECH, UNKNOWN, Clip, Dataset, is_development
 
 SHORTEST = 1.1  # seconds of an utterance that stretches are cut from
 

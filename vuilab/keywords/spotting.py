@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vuilab.keywords.corpus import CLIP_SAMPLES, SILENCE, UNKNOWN
 from vuilab.audio import SAMPLE_RATE
 from vuilab.inference.pieces import blocks
+from vuilab.keywords.corpus import CLIP_SAMPLES, SILENCE, UNKNOWN
 
 if TYPE_CHECKING:
     from vuilab.keywords.scores import Classifier

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.stats
 
-from vuilab.keywords.clips import LabelledAudio
-from vuilab.keywords.scores import Proportion
-from vuilab.keywords.corpus import CLIP_SAMPLES, SILENCE, UNKNOWN
-from vuilab.keywords.spotting import BLOCK, Event, SpotSettings, WindowScores, find_events
 from vuilab.audio import SAMPLE_RATE
 from vuilab.corpus.manifest import Utterance
 from vuilab.files import progress_bar
 from vuilab.inference.pieces import blocks
+from vuilab.keywords.clips import LabelledAudio
+from vuilab.keywords.corpus import CLIP_SAMPLES, SILENCE, UNKNOWN
+from vuilab.keywords.scores import Proportion
+from vuilab.keywords.spotting import BLOCK, Event, SpotSettings, WindowScores, find_events
 
 if TYPE_CHECKING:
     from vuilab.keywords.scores import Classifier

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from vuilab.keywords.scores import KeywordScore, Proportion, score_of
 from vuilab.keywords.corpus import PARTS, Dataset
+from vuilab.keywords.scores import KeywordScore, Proportion, score_of
 from vuilab.runs import records
 from vuilab.scoring.error_rates import percent_with_interval
 from vuilab.text import escape_markdown

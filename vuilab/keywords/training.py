@@ -14,10 +14,10 @@ import keras
 import numpy as np
 
 from vuilab.keywords.batches import ClipAugmentation, ClipGenerator
-from vuilab.keywords.scores import Classifier, evaluate_part, score_predictions, softmax
+from vuilab.keywords.corpus import Dataset
 from vuilab.keywords.features import KeywordFeatures
 from vuilab.keywords.models import FEATURES
-from vuilab.keywords.corpus import Dataset
+from vuilab.keywords.scores import Classifier, evaluate_part, score_predictions, softmax
 from vuilab.models.ctc import logits_of
 from vuilab.runs import records
 from vuilab.training.devices import predict_step, prepare_optimizer

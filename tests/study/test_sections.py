@@ -2,10 +2,10 @@
 
 import pytest
 
-import study_report
-from study_questions import question
-from study_report import conclusion, networks_at, verdict_table
 from vuilab.runs.records import save_history, write_json
+from vuilab.study import sections
+from vuilab.study.questions import question
+from vuilab.study.sections import conclusion, networks_at, verdict_table
 
 
 def write_runs(folder, settings, losses):
@@ -62,7 +62,7 @@ def test_scales():
 
 
 def test_the_verdict_table_has_a_row_for_every_finding(tmp_path, monkeypatch):
-    monkeypatch.setattr(study_report, "EVIDENCE", tmp_path)
+    monkeypatch.setattr(sections, "EVIDENCE", tmp_path)
     write_runs(tmp_path, question("cell").evidence, {"GRU": [150, 151], "LSTM": [170, 171]})
     table = verdict_table("quick")
     assert "| GRU or LSTM? | GRU reaches a slightly lower loss. | holds |" in table

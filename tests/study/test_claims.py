@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from study_claims import Claim, Question, Setting, conclusions, judge, spread
-from study_questions import QUESTIONS, question
 from vuilab.models.builder import CNNConfig, RNNModel
+from vuilab.study.claims import Claim, Question, Setting, conclusions, judge, spread
+from vuilab.study.questions import QUESTIONS, question
 
 BETTER = Claim("deep is better.", ("shallow",), "deep")
 ALIKE = Claim("all are alike.", ("a", "b", "c"))

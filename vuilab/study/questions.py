@@ -1,13 +1,13 @@
 """The questions of the study, each with the networks that answer it and what the reference found.
 
 To add a question, add a `Question` to `QUESTIONS`; the notebook and `vui.py study` take it from there. Findings are those of the
-reference study, in our words; `study_claims.py` checks them against runs.
+reference study, in our words; `study/claims.py` checks them against runs.
 """
 
 import dataclasses
 
-from study_claims import Claim, Question, Setting
 from vuilab.models.builder import BidirectionalMerge, CNNConfig, RNNModel, RNNType
+from vuilab.study.claims import Claim, Question, Setting
 
 EVIDENCE_WIDTH = 128  # units and filters where several seeds are run on a small machine
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from IPython.display import HTML, Markdown, display
 
-from study import STUDY, best_losses, figure_of, run_files, train_settings
-from study_claims import Question, Setting, conclusions, judge
-from study_questions import QUESTIONS, question
 from vuilab.figures import show
 from vuilab.models.builder import RNNModel
 from vuilab.runs import records
 from vuilab.scoring import comparison
+from vuilab.study.claims import Question, Setting, conclusions, judge
+from vuilab.study.questions import QUESTIONS, question
+from vuilab.study.runs import STUDY, best_losses, figure_of, run_files, train_settings
 
 EVIDENCE = records.RESULTS / "librispeech" / "study"
 SMOKE_TEST = ("features",)  # the questions that a smoke test of the notebook runs
@@ -111,8 +111,8 @@ def compare_features(models: Mapping[str, RNNModel], folder: str | Path = STUDY,
         folder: where their runs are.
         number: of utterances in each of the two sets.
     """
-    from study import get_generator, load_model
     from vuilab.scoring.predictions import print_predictions
+    from vuilab.study.runs import get_generator, load_model
 
     pairs = [load_model(get_generator(features == "spectrogram"), model, folder) for features, model in models.items()]
     for partition in ("train", "validation"):

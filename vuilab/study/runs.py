@@ -15,7 +15,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from study_claims import Setting
 from vuilab.data.cached import AudioGeneratorCached
 from vuilab.data.generator import AudioGenerator
 from vuilab.figures import curve_style
@@ -23,6 +22,7 @@ from vuilab.models.builder import RNNModel
 from vuilab.runs import records
 from vuilab.runs.checkpoint import checkpoint_path
 from vuilab.scoring import comparison
+from vuilab.study.claims import Setting
 from vuilab.training.recogniser import train_model as train_in_files
 from vuilab.training.run import default_optimizer
 

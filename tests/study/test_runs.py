@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pytest
 
-import study
-from study_claims import Setting
 from vuilab.corpus.manifest import set_active_corpus
 from vuilab.data.cached import AudioGeneratorCached
 from vuilab.models.builder import CNNConfig, RNNModel
 from vuilab.runs.records import load_history
 from vuilab.scoring.predictions import print_predictions
+from vuilab.study import runs as study
+from vuilab.study.claims import Setting
 
 pytestmark = pytest.mark.contract
 SMALL = RNNModel(CNNConfig(filters=6, kernel_size=5), rnn_units=8)

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-import sweeps
-from study_claims import Setting
 from vuilab.files import repository
 from vuilab.models.builder import RNNModel
 from vuilab.runs.records import load_history
+from vuilab.study import sweep
+from vuilab.study.claims import Setting
 
 ROOT = repository()
 
@@ -27,7 +27,7 @@ def test_without_ray_the_error_says_how_to_get_it(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", no_ray)
     with pytest.raises(RuntimeError, match=r"pip install -r requirements-sweep\.txt"):
-        sweeps.sweep({"a": Setting(RNNModel())}, epochs=1)
+        sweep.sweep({"a": Setting(RNNModel())}, epochs=1)
 
 
 RUN = """

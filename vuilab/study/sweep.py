@@ -1,6 +1,6 @@
 """Many runs of the study at once, on this machine or on a cluster, with Ray Tune.
 
-Every trial is a `study.train_model` call in a process of its own and leaves its files in the same folder and ledger as a run
+Every trial is a `runs.train_model` call in a process of its own and leaves its files in the same folder and ledger as a run
 made by hand. A trial whose process or machine dies is started again and goes on from its checkpoint; a configuration that
 cannot be trained is reported and does not stop the others. On a cluster the project, the corpus and the results stand on a
 file system that all machines share, under the same path.
@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from study import STUDY
-from study_claims import Setting
 from vuilab.corpus.manifest import active_corpus
 from vuilab.files import repository
+from vuilab.study.claims import Setting
+from vuilab.study.runs import STUDY
 
 TRIAL_MEMORY = 3e9  # bytes; what the networks of the study take at most, on a processor
 
@@ -49,7 +49,7 @@ def sweep(
         gpus_per_trial: GPUs of each trial; a fraction lets several share one.
         memory_per_trial: bytes of main memory that each trial is given.
         retries: how often a trial that died is started again.
-        options: further arguments of `study.train_model`, plain values.
+        options: further arguments of `runs.train_model`, plain values.
 
     Returns:
         The labels whose runs failed, with the reason.
@@ -108,9 +108,9 @@ def sweep(
 def run_trial(config: dict[str, Any]) -> dict[str, Any]:
     """Train one network of a sweep, in a process that Ray started; goes on from its checkpoint when there is one."""
     trial = config["trial"]
-    from study import get_generator, train_model
     from vuilab.corpus.manifest import set_active_corpus
     from vuilab.models.builder import RNNModel
+    from vuilab.study.runs import get_generator, train_model
     from vuilab.training.run import default_optimizer
 
     set_active_corpus(trial["corpus"])

@@ -1,0 +1,1 @@
+"""The model study: questions, claims, runs and the sections of its notebook."""
