@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from speech_activity import marked_spectrogram, silence_removal, spans, speech_frames
 from vuilab.corpus.voices import speak
+from vuilab.exploration.activity import marked_spectrogram, silence_removal, spans, speech_frames
 
 RATE = 16_000
 TIME = np.arange(RATE) / RATE
@@ -142,7 +142,7 @@ def three_tones() -> np.ndarray:
 
 
 def test_guessed_boundaries_lie_where_the_sound_changes(monkeypatch):
-    monkeypatch.setattr("speech_activity.speech_frames", lambda samples: np.ones(100, bool))
+    monkeypatch.setattr("vuilab.exploration.activity.speech_frames", lambda samples: np.ones(100, bool))
     _, numbers = marked_spectrogram(three_tones(), ["low", "high", "middle"])
     starts = [mark.start for mark in numbers.marks]
     np.testing.assert_allclose(starts, [0, 0.3, 0.7], atol=0.02)

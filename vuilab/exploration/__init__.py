@@ -9,11 +9,11 @@ Of one clip: `log_spectrogram`, `mel_spectrogram`, `mfcc_deltas`, `fft_magnitude
 `turning_plot` (`point_cloud`).
 """
 
-from clip_views import fft_magnitude, log_spectrogram, mel_spectrogram, mfcc_deltas, resampling
-from point_cloud import pca_outliers, turning_plot
-from speaker_views import speaker_distances, two_recordings
-from speech_activity import marked_spectrogram, silence_removal
-from word_statistics import class_counts, durations, mean_spectra, violin_frequency
+from vuilab.exploration.activity import marked_spectrogram, silence_removal
+from vuilab.exploration.clips import fft_magnitude, log_spectrogram, mel_spectrogram, mfcc_deltas, resampling
+from vuilab.exploration.cloud import pca_outliers, turning_plot
+from vuilab.exploration.speakers import speaker_distances, two_recordings
+from vuilab.exploration.words import class_counts, durations, mean_spectra, violin_frequency
 
 __all__ = [
     "class_counts",

@@ -12,8 +12,8 @@ import scipy.spatial.distance
 import scipy.stats
 from matplotlib.figure import Figure
 
-from spectra import BINS, DECIBELS, check_clip, check_clips, level, long_term_spectrum
 from vuilab.audio import SAMPLE_RATE
+from vuilab.exploration.spectra import BINS, DECIBELS, check_clip, check_clips, level, long_term_spectrum
 from vuilab.features import spectrogram
 from vuilab.figures import curve_style, plot_image
 

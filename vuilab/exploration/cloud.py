@@ -1,6 +1,6 @@
 """Clips as points in three dimensions: principal components of their spectra, those that stand out, and a plot that turns.
 
-The plot is a canvas with a short script, `point_cloud.js`, and needs nothing from elsewhere; three static views stand beside it.
+The plot is a canvas with a short script, `cloud.js`, and needs nothing from elsewhere; three static views stand beside it.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 import scipy.stats
 from matplotlib.figure import Figure
 
-from spectra import check_clips, level, long_term_spectrum
+from vuilab.exploration.spectra import check_clips, level, long_term_spectrum
 from vuilab.figures import MARKERS, curve_style
 from vuilab.files import repository
 from vuilab.text import escape_markdown

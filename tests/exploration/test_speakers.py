@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from speaker_views import speaker_distances, two_recordings
-from spectra import long_term_spectrum
+from vuilab.exploration.speakers import speaker_distances, two_recordings
+from vuilab.exploration.spectra import long_term_spectrum
 
 RATE = 16_000
 

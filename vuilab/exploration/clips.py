@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spectra import SILENT, amplitude_spectrum, check_clip, level
 from vuilab.audio import SAMPLE_RATE
+from vuilab.exploration.spectra import SILENT, amplitude_spectrum, check_clip, level
 from vuilab.features import LOG_FLOOR, MFCC_WINDOW, mfcc, spectrogram
 from vuilab.figures import plot_image, plot_raw_audio
 

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from spectra import BINS, amplitude_spectrum, check_clip, check_clips, fit_length, level, long_term_spectrum
+from vuilab.exploration.spectra import (
+    BINS,
+    amplitude_spectrum,
+    check_clip,
+    check_clips,
+    fit_length,
+    level,
+    long_term_spectrum,
+)
 
 TIME = np.arange(16_000) / 16_000
 

@@ -5,8 +5,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from clip_views import fft_magnitude, log_spectrogram, mel_spectrogram, mfcc_deltas, resampling
 from vuilab import features
+from vuilab.exploration.clips import fft_magnitude, log_spectrogram, mel_spectrogram, mfcc_deltas, resampling
 
 TIME = np.arange(16_000) / 16_000
 SILENCE = np.zeros(16_000, np.float32)
@@ -73,7 +73,7 @@ def test_mel_bands_out_of_range_are_refused():
 
 def test_deltas_are_the_regression_worked_by_hand(monkeypatch):
     column = np.array([0.0, 1.0, 4.0, 9.0, 16.0, 25.0, 36.0])
-    monkeypatch.setattr("clip_views.mfcc", lambda samples, mfcc_dim: np.stack([column, column], axis=1))
+    monkeypatch.setattr("vuilab.exploration.clips.mfcc", lambda samples, mfcc_dim: np.stack([column, column], axis=1))
     _, numbers = mfcc_deltas(SILENCE, mfcc_dim=2)
     # frame 3: (1 * (16 - 4) + 2 * (25 - 1)) / (2 * (1 + 4)) = 6, the slope of t squared at 3
     assert numbers.deltas[3, 0] == pytest.approx(6)

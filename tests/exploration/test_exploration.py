@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-import exploration
+from vuilab import exploration
 from vuilab.files import repository
 
 ROOT = repository()

@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 
 from vuilab import features
-from word_statistics import class_counts, durations, mean_spectra, violin_frequency
+from vuilab.exploration.words import class_counts, durations, mean_spectra, violin_frequency
 
 RATE = 16_000
 

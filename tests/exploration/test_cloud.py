@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from point_cloud import pca_outliers, principal_components, robust_distances, turning_plot
+from vuilab.exploration.cloud import pca_outliers, principal_components, robust_distances, turning_plot
 
 NASTY = [
     "</script><script>document.title='taken'</script>",

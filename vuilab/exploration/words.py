@@ -13,8 +13,8 @@ import scipy.spatial.distance
 import seaborn
 from matplotlib.figure import Figure
 
-from spectra import BINS, DECIBELS, amplitude_spectrum, check_clip, check_clips, fit_length
 from vuilab.audio import SAMPLE_RATE
+from vuilab.exploration.spectra import BINS, DECIBELS, amplitude_spectrum, check_clip, check_clips, fit_length
 from vuilab.features import LOG_FLOOR, spectrogram
 from vuilab.figures import curve_style, plot_image
 from vuilab.text import escape_markdown

@@ -11,9 +11,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from clip_views import STEP, draw_spectrogram
-from spectra import SILENT, amplitude_spectrum, check_clip, level
 from vuilab.audio import SAMPLE_RATE
+from vuilab.exploration.clips import STEP, draw_spectrogram
+from vuilab.exploration.spectra import SILENT, amplitude_spectrum, check_clip, level
 from vuilab.features import LOG_FLOOR, logmel, spectrogram
 from vuilab.figures import curve_style, plot_raw_audio
 from vuilab.inference.pieces import AGGRESSIVENESS
