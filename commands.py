@@ -187,7 +187,7 @@ def study(options: argparse.Namespace) -> int:
 
 def compare(options: argparse.Namespace) -> int:
     """Print the table of the runs, or keep the README's true."""
-    from ledger import check_project, update_readme
+    from vuilab.reports.ledger import check_project, update_readme
     from vuilab.scoring.comparison import load_runs, plot_comparison, text_table
 
     if options.check:
@@ -209,7 +209,7 @@ def compare(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Run a notebook and export HTML."""
-    from report import run_notebook
+    from vuilab.reports.notebook import run_notebook
 
     html = options.out or Path("results") / f"{options.notebook.stem}.html"
     run_notebook(options.notebook, html, {"VUI_SCALE": options.scale})

@@ -3,8 +3,8 @@
 import pytest
 import scipy.stats
 
-from keyword_card import keyword_card_block
-from ledger import check_project, update_readme
+from vuilab.reports.keyword_card import keyword_card_block
+from vuilab.reports.ledger import check_project, update_readme
 from vuilab.runs import records
 
 MACHINE = {"clean": True, "commit": "fedcba9876543", "backend": "tensorflow", "machine": {"processor": "a processor"}}

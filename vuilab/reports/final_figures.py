@@ -12,7 +12,6 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from final_results import final_rows
 from vuilab.audio import read_audio
 from vuilab.augment import Augmentation, speed_perturb
 from vuilab.corpus.manifest import Utterance
@@ -23,6 +22,7 @@ from vuilab.features import FeatureSettings
 from vuilab.figures import curve_style
 from vuilab.inference.transcribe import Recogniser
 from vuilab.models.acoustic import INTERMEDIATE, heads_of
+from vuilab.reports.ablation import final_rows
 from vuilab.scoring.error_rates import edit_counts
 
 LABEL_WIDTH = 60  # characters of a line beside the bars of the ablation
@@ -285,7 +285,7 @@ def ablation_figure(folder: str | Path, labels: Sequence[str] | None = None) -> 
     """Draw the character error rate of every row of the ablation, with language model where there is one.
 
     Args:
-        folder: of the run records; see `final_results.final_rows`.
+        folder: of the run records; see `ablation.final_rows`.
         labels: what to call the rows; None: number and command line, as in the table.
 
     Returns:

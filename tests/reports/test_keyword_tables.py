@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from keyword_results import keyword_block, keyword_tasks
-from ledger import check_project, update_readme
+from vuilab.reports.keyword_tables import keyword_block, keyword_tasks
+from vuilab.reports.ledger import check_project, update_readme
 from vuilab.runs import records
 
 

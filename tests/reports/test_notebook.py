@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from report import recorded_seconds, run_notebook, set_formulas_aside, without_remote_scripts
+from vuilab.reports.notebook import recorded_seconds, run_notebook, set_formulas_aside, without_remote_scripts
 
 FIGURE = """
 import io, os

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from final_results import errors_of, final_block, final_rows, label_of
-from ledger import check_project, update_readme
-from model_card import card_block
+from vuilab.reports.ablation import errors_of, final_block, final_rows, label_of
+from vuilab.reports.cards import card_block
+from vuilab.reports.ledger import check_project, update_readme
 from vuilab.runs import records
 from vuilab.scoring.error_rates import ErrorCounts
 

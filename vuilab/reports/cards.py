@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from final_results import FUSED, GREEDY, SOUNDS, errors_of
 from vuilab.keywords.tables import join, markdown_rows
+from vuilab.reports.ablation import FUSED, GREEDY, SOUNDS, errors_of
 from vuilab.runs.records import read_record
 from vuilab.scoring.error_rates import ErrorCounts, percent_with_interval
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from explain import EvaluationReport, best_run, explain_clipping, explain_model_0
 from sample_models import highest_probability_of_tanh_logits
 from vuilab.corpus.manifest import Utterance
+from vuilab.reports.explain import EvaluationReport, best_run, explain_clipping, explain_model_0
 from vuilab.scoring.comparison import RunResult
 from vuilab.scoring.error_rates import score
 

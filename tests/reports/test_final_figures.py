@@ -5,8 +5,14 @@ import numpy as np
 import pytest
 import soundfile
 
-import explain_final
-from explain_final import (
+from sample_models import bidirectional_rnn_model
+from vuilab.alphabet import char_map
+from vuilab.corpus.manifest import read_manifest
+from vuilab.features import FeatureSettings
+from vuilab.inference.transcribe import Recogniser
+from vuilab.models.residual_birnn import residual_birnn_model
+from vuilab.reports import final_figures
+from vuilab.reports.final_figures import (
     ablation_figure,
     augmentation_figure,
     company_difference,
@@ -17,12 +23,6 @@ from explain_final import (
     sounds_figure,
     splicing_figure,
 )
-from sample_models import bidirectional_rnn_model
-from vuilab.alphabet import char_map
-from vuilab.corpus.manifest import read_manifest
-from vuilab.features import FeatureSettings
-from vuilab.inference.transcribe import Recogniser
-from vuilab.models.residual_birnn import residual_birnn_model
 
 
 def recogniser(model: keras.Model, kind: str) -> Recogniser:
@@ -92,13 +92,13 @@ def test_company_changes_a_plain_bidirectional_model_and_not_the_final_one(clips
 
 
 def test_the_ablation_has_a_bar_for_each_row_and_a_dot_for_each_seed(tmp_path, monkeypatch):
-    from final_results import Row
+    from vuilab.reports.ablation import Row
 
     def record(cer):
         return {"scores": {"cer": {"rate": cer}}}
 
     rows = [Row("net", 9, (record(0.4), record(0.5))), Row("net --ema 0.999", 24, (record(0.3),))]
-    monkeypatch.setattr(explain_final, "final_rows", lambda folder: rows)
+    monkeypatch.setattr(final_figures, "final_rows", lambda folder: rows)
     figure, alt = ablation_figure(tmp_path)
     assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [2, 1]
     assert alt == "Character error rates: 1: net (9 passes) 45.0 %; 2: net --ema 0.999 (24 passes) 30.0 %."

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-import ledger
-from ledger import check_project, result_block, update_readme
+from vuilab.reports import ledger
+from vuilab.reports.ledger import check_project, result_block, update_readme
 from vuilab.runs import records
 from vuilab.scoring.comparison import findings, load_runs
 

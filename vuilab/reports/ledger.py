@@ -12,11 +12,11 @@ import re
 import subprocess
 from pathlib import Path
 
-from final_results import final_block
-from keyword_card import keyword_card_block
-from keyword_results import keyword_block
-from model_card import card_block
 from vuilab.files import repository
+from vuilab.reports.ablation import final_block
+from vuilab.reports.cards import card_block
+from vuilab.reports.keyword_card import keyword_card_block
+from vuilab.reports.keyword_tables import keyword_block
 from vuilab.runs.records import read_records
 from vuilab.scoring.comparison import RunResult, findings, load_runs, markdown_table, percent
 from vuilab.study.claims import conclusions

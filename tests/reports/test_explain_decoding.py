@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from explain_decoding import DecodingReport, boundary_reading, compare_decoding, word_figure
 from vuilab.corpus.manifest import Utterance
 from vuilab.figures import plot_words
+from vuilab.reports.explain_decoding import DecodingReport, boundary_reading, compare_decoding, word_figure
 
 TRUE = ["the cat sat down", "a dog ran off", "the bird flew up", "we saw a zebra"] * 5
 NEW = [False, False, False, True] * 5  # whether a word is new

@@ -1,0 +1,1 @@
+"""Notebooks to HTML, and tables and model cards from the ledger."""
