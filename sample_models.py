@@ -13,7 +13,14 @@ import numpy as np
 from keras import layers
 
 from vuilab.alphabet import NUM_CLASSES
-from vuilab.models.acoustic import AcousticModel, acoustic_model, cnn_output_length, output_length, recurrent
+from vuilab.models.acoustic import (
+    AcousticModel,
+    acoustic_model,
+    build_by_name,
+    cnn_output_length,
+    output_length,
+    recurrent,
+)
 from vuilab.models.residual_birnn import residual_birnn_model
 from vuilab.models.wavenet import wavenet_model
 
@@ -320,11 +327,4 @@ def build(name: str, input_dim: int, **options) -> AcousticModel:
     Raises:
         ValueError: for an unknown name or option; the known ones are listed.
     """
-    if name not in ZOO:
-        raise ValueError(f"Unknown model {name!r}. Expected one of: {', '.join(ZOO)}")
-    try:
-        return ZOO[name](input_dim, **options)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise ValueError(f"{name} has no such option: {error}. `help(sample_models)` lists each builder's.") from error
+    return build_by_name(ZOO, name, input_dim, **options)

@@ -72,12 +72,12 @@ def test_modules_without_a_backend_stay_light(name):
 
 
 def test_every_command_in_the_readme_parses():
-    import vui
+    from vuilab.cli import main
 
     commands = re.findall(r"^(?:\S*python3?|.venv\S+) vui\.py ([^#\n`]+)", README, re.MULTILINE)
     assert len(commands) > 5
     for command in commands:
-        vui._parser().parse_args(shlex.split(command.replace("...", "")))
+        main._parser().parse_args(shlex.split(command.replace("...", "")))
 
 
 def test_the_ten_line_model_of_the_readme_builds(monkeypatch):

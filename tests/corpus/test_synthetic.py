@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-import vui
+from vuilab.cli import main
 from vuilab.corpus import synthetic
 from vuilab.corpus.manifest import MANIFESTS, read_manifest
 from vuilab.corpus.synthetic import make_synthetic, make_voices
@@ -99,10 +99,10 @@ def test_a_folder_of_somebody_else_is_left_alone_and_ones_own_is_replaced(book, 
 
 def test_the_command_says_what_is_wrong(book, tmp_path, capsys):
     command = ["data", "synthetic", str(book), "--out", str(tmp_path / "x")]
-    assert vui.main([*command, "--hours", "0"]) == 1
+    assert main.main([*command, "--hours", "0"]) == 1
     assert "hours must be positive" in capsys.readouterr().err
-    assert vui.main([*command, "--beside", str(tmp_path)]) == 1
+    assert main.main([*command, "--beside", str(tmp_path)]) == 1
     assert "No train_corpus.json in" in capsys.readouterr().err
-    assert vui.main(["data", "synthetic", str(tmp_path / "none.txt"), "--out", str(tmp_path / "x")]) == 1
+    assert main.main(["data", "synthetic", str(tmp_path / "none.txt"), "--out", str(tmp_path / "x")]) == 1
     assert "No text at" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_export import exporting_here
 
-import vui
+from vuilab.cli import main
 from vuilab.inference import formats
 from vuilab.inference.export import metadata_path
 from vuilab.inference.transcribe import load_recogniser
@@ -87,7 +87,7 @@ def test_what_cannot_be_exported_is_refused_first(noises, tmp_path):
 
 
 def test_the_command_names_what_is_missing(noises, tmp_path, capsys):
-    assert vui.main(["keywords", "export", str(noises), "--model", str(tmp_path / "none.h5")]) == 1
+    assert main.main(["keywords", "export", str(noises), "--model", str(tmp_path / "none.h5")]) == 1
     message = capsys.readouterr().err
     if keras.backend.backend() == "tensorflow":
         assert "No weights at" in message

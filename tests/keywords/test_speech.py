@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 
-import vui
 from vuilab.audio import read_audio
+from vuilab.cli import main
 from vuilab.corpus.manifest import Utterance, write_manifest
 from vuilab.keywords.clips import load_part
 from vuilab.keywords.corpus import PARTS, SPEECH, choose_clips, index_folder
@@ -78,5 +78,5 @@ def test_what_cannot_be_is_refused(noises, dataset, speech, tmp_path, capsys):
     with pytest.raises(ValueError, match="none of the labels"):
         with_speech(dataset, tmp_path / "label.json", 5)
     command = ["keywords", "train", str(noises), "--words", "brown", "violet", "unknown", "--speech", "none.json"]
-    assert vui.main(command) == 1
+    assert main.main(command) == 1
     assert "No manifest at none.json" in capsys.readouterr().err

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-import vui
 from sample_models import ZOO, build
+from vuilab.cli import main
 from vuilab.files import repository
 from vuilab.runs.records import load_model
 from vuilab.training import recogniser
@@ -28,13 +28,13 @@ def trained_with(monkeypatch, project):
 
 def test_a_recipe_stands_in_for_the_defaults_and_what_is_given_for_the_recipe(trained_with, capsys):
     for command in ("train residual_birnn --epochs 3", "train --epochs 3 residual_birnn"):
-        assert vui.main([*command.split(), "--model-options", "units=8", "filters=4", "recur_layers=1"]) == 0
+        assert main.main([*command.split(), "--model-options", "units=8", "filters=4", "recur_layers=1"]) == 0
         assert trained_with["features"].kind == "logmel" and trained_with["model"].input_shape == (None, None, 80)
         assert trained_with["epochs"] == 3 and trained_with["speeds"] == (0.9, 1.0, 1.1)
         assert trained_with["max_duration"] == 16 and trained_with["schedule"] == "cosine"
         assert trained_with["augmentation"] is not None and type(trained_with["optimizer"]).__name__ == "AdamW"
         assert trained_with["model"].get_layer("birnn_1").output.shape[-1] == 16
-    assert vui.main(["train", "model_1", "--epochs", "2", "--model-options", "units=4"]) == 0
+    assert main.main(["train", "model_1", "--epochs", "2", "--model-options", "units=4"]) == 0
     assert trained_with["features"].kind == "spectrogram" and trained_with["speeds"] == (1.0,)
     assert trained_with["optimizer"] is None and trained_with["max_duration"] == 10
 
@@ -42,8 +42,8 @@ def test_a_recipe_stands_in_for_the_defaults_and_what_is_given_for_the_recipe(tr
 def test_recipes_belong_to_models_and_hold_options_that_there_are():
     for name, recipe in RECIPES.items():
         assert name in ZOO
-        options = vars(vui._parser(recipe).parse_args(["train", name]))
-        assert set(recipe) <= set(vars(vui._parser().parse_args(["train", name])))
+        options = vars(main._parser(recipe).parse_args(["train", name]))
+        assert set(recipe) <= set(vars(main._parser().parse_args(["train", name])))
         assert {key: options[key] for key in recipe} == recipe
 
 
@@ -77,7 +77,7 @@ def test_the_released_weights_are_those_of_the_final_recipe(capsys):
 def test_wrong_options_of_a_model_are_named(command, message, trained_with, capsys):
     import re
 
-    assert vui.main(command.split()) == 1
+    assert main.main(command.split()) == 1
     assert re.search(message, capsys.readouterr().err)
 
 

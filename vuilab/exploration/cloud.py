@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from vuilab.exploration.spectra import check_clips, level, long_term_spectrum
 from vuilab.figures import MARKERS, curve_style
-from vuilab.files import repository
+from vuilab.files import asset
 from vuilab.text import escape_markdown
 
 FALSE_ALARMS = 0.001  # share of clips that would count as outliers if each component were normally distributed
@@ -212,7 +212,7 @@ def turning_plot(cloud: PointCloud) -> str:
     text = json.dumps(data, separators=(",", ":"))
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("'", "&#39;")):
         text = text.replace(character, entity)  # double quotes may stay: the attribute stands in single ones
-    script = (repository() / "point_cloud.js").read_text(encoding="utf-8")
+    script = asset("exploration/point_cloud.js")
     summary = f"{len(cloud.names)} clips as points in three dimensions, {len(cloud.outliers)} outliers."
     return (
         f"<div class='point-cloud' data-cloud='{text}' data-summary='{html.escape(summary)}'>"

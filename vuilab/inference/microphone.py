@@ -27,7 +27,7 @@ import soundfile
 import soxr
 
 from vuilab.audio import SAMPLE_RATE
-from vuilab.files import repository
+from vuilab.files import asset
 
 MAX_SECONDS = 60.0
 RATES = (8_000, 192_000)  # Hz that a sound card may have
@@ -184,7 +184,7 @@ class _Server(ThreadingHTTPServer):
 
     def page(self) -> bytes:
         """Return the page."""
-        text = (repository() / "microphone.html").read_text(encoding="utf-8")
+        text = asset("inference/microphone.html")
         values = {"{nonce}": self.nonce, "{max_seconds}": f"{self.recorder.max_seconds:g}"}
         for name, value in values.items():
             text = text.replace(name, value)

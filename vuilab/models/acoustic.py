@@ -5,6 +5,7 @@ builders themselves stand in `sample_models.py` and `models/wavenet.py`.
 """
 
 import logging
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -153,6 +154,28 @@ def acoustic_model(the_input, logits, name: str, print_summary: bool = True) -> 
     if print_summary:
         model.summary(line_length=78)
     return model
+
+
+def build_by_name(zoo: Mapping[str, Callable], name: str, input_dim: int, **options) -> AcousticModel:
+    """Build a model of a collection by name.
+
+    Args:
+        zoo: name -> builder.
+        name: in `zoo`.
+        input_dim: features per frame.
+        options: keyword arguments of the builder.
+
+    Raises:
+        ValueError: for an unknown name or option; the known ones are listed.
+    """
+    if name not in zoo:
+        raise ValueError(f"Unknown model {name!r}. Expected one of: {', '.join(zoo)}")
+    try:
+        return zoo[name](input_dim, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise ValueError(f"{name} has no such option: {error}. `help(sample_models)` lists each builder's.") from error
 
 
 def heads_of(model: keras.Model, prefix: str) -> list[keras.Layer]:

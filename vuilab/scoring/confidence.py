@@ -1,6 +1,7 @@
 """Does the confidence of a word tell whether it is right? Ranking and calibration over a set of utterances.
 
-The confidence of a word is the geometric mean of the probabilities at the frames where its characters stand (`decoding/alignment.py`).
+The confidence of a word is the geometric mean of the probabilities at the frames where its characters stand
+(`decoding/alignment.py`).
 Two numbers judge it: how often a right word has a higher one than a wrong word (the area under the ROC curve; Fawcett,
 Pattern Recognition Letters 2006), and how far it is from the share of right words (the expected calibration error; Guo et
 al., ICML 2017).

@@ -1,7 +1,7 @@
 """The study in a session: train models of `models/builder.py` side by side, load them again, and compare them by name.
 
-A run is named after its network, in the notation of `models/builder.py`. Its files stand in `results/study/` under a short form of
-that name and a number that depends on the settings and the data, so that two runs of one network (another seed, another
+A run is named after its network, in the notation of `models/builder.py`. Its files stand in `results/study/` under a short
+form of that name and a number that depends on the settings and the data, so that two runs of one network (another seed, another
 learning rate) do not meet, and the same call finds its own run again: finished runs are loaded, interrupted ones go on.
 """
 

@@ -38,7 +38,7 @@ def recipe_of(command: str, model: str | None) -> dict[str, Any]:
     """Return the options of the command line that stand in for its defaults; empty where there is no recipe.
 
     Args:
-        command: of `vui.py`; only `train` knows recipes.
+        command: of `cli/main.py`; only `train` knows recipes.
         model: its MODEL.
 
     Example:

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-import keyword_commands
-import spotting_commands
+from vuilab.cli import keywords, spot
 
 RECORD_HELP = "write the result into the record beside the weights"
 
@@ -53,7 +52,7 @@ def add_keywords(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--data-seed", type=int, default=0, help="of the unknown words and the silence")
     train.add_argument("--force", action="store_true", help="train even when the same run is finished")
     train.add_argument("--resume", action="store_true", help="go on with a run that was killed or stopped")
-    train.set_defaults(run=keyword_commands.train)
+    train.set_defaults(run=keywords.train)
     evaluate = kinds.add_parser("evaluate", help="accuracy, confusions, errors and robustness of a classifier")
     evaluate.add_argument("folder", type=Path, metavar="DIR", help="corpus in the layout of Speech Commands")
     evaluate.add_argument("--model", type=Path, default=None, metavar="WEIGHTS", help="default: the released weights")
@@ -64,7 +63,7 @@ def add_keywords(parser: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--figures", type=Path, default=None, metavar="FOLDER", help="also draw what was found")
     evaluate.add_argument("--json", action="store_true")
     evaluate.add_argument("--record", action="store_true", help=RECORD_HELP)
-    evaluate.set_defaults(run=keyword_commands.evaluate)
+    evaluate.set_defaults(run=keywords.evaluate)
     export = kinds.add_parser(
         "export", help="LiteRT files, as they are and with 8-bit integers, and what both recognise"
     )
@@ -76,7 +75,7 @@ def add_keywords(parser: argparse.ArgumentParser) -> None:
     export.add_argument("--part", choices=("development", "validation", "testing"), default="validation")
     export.add_argument("--data-seed", type=int, default=0, help="of the unknown words and the silence")
     export.add_argument("--record", action="store_true", help=RECORD_HELP)
-    export.set_defaults(run=keyword_commands.export)
+    export.set_defaults(run=keywords.export)
 
 
 def add_spot(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +111,7 @@ def add_spot(parser: argparse.ArgumentParser) -> None:
     )
     measure.add_argument("--allow-training-speakers", action="store_true")
     measure.add_argument("--record", action="store_true", help=RECORD_HELP)
-    parser.set_defaults(run=spotting_commands.spot)
+    parser.set_defaults(run=spot.spot)
 
 
 def add_sound_source(parser) -> None:

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from decoding_commands import (
+from vuilab.cli.decode import (
     JSON_VERSION,
     beam_settings,
     language_model_of,

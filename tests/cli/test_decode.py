@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-import vui
+from vuilab.cli import main
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, set_active_corpus
 from vuilab.runs.records import read_record
 
@@ -29,7 +29,7 @@ def language_model(project, capsys) -> str:
     (project / "book.txt").write_text(
         "She left the basket at the mill. Turn left at the door!\n\nHe was learning to read."
     )
-    assert vui.main(["lm", "train", "book.txt", "--order", "2", "--out", "lm.npz"]) == 0
+    assert main.main(["lm", "train", "book.txt", "--order", "2", "--out", "lm.npz"]) == 0
     assert re.search(r"lm\.npz: 3 sentences, \d+ 1-grams, \d+ 2-grams \(0\.0 MB\)", capsys.readouterr().out)
     return "lm.npz"
 
@@ -39,12 +39,12 @@ def test_evaluate_with_a_language_model_prints_both_rates_and_their_difference(
 ):
     manifest = str(tiny_corpus / MANIFESTS["test"])
     command = ["evaluate", manifest, "--model", weights, "--lm", language_model, "--alpha", "0.5", "--beam-width", "5"]
-    assert vui.main(command) == 0
+    assert main.main(command) == 0
     printed = capsys.readouterr().out
     assert "-- greedy" in printed and "-- with language model" in printed
     assert "Weights: {'alpha': 0.5, 'beta': 1.0}" in printed
     assert re.search(r"changes the WER by [+-]\d+\.\d points \[[+-]\d+\.\d, [+-]\d+\.\d\]", printed)
-    assert vui.main([*command, "--json"]) == 0
+    assert main.main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["language_model"]
     assert found["file"] == "lm.npz" and found["order"] == 2 and found["chosen"] == "by hand"
     assert set(found["wer_difference"]) == {"difference", "low", "high"} and "rate" in found["wer"]
@@ -52,9 +52,9 @@ def test_evaluate_with_a_language_model_prints_both_rates_and_their_difference(
 
 def test_evaluate_judges_the_confidence_of_words(language_model, tiny_corpus, weights, capsys):
     command = ["evaluate", str(tiny_corpus / MANIFESTS["test"]), "--model", weights]
-    assert vui.main(command) == 0
+    assert main.main(command) == 0
     assert "Word confidence" in capsys.readouterr().out
-    assert vui.main([*command, "--lm", language_model, "--beta", "9", "--json"]) == 0  # a model that writes words
+    assert main.main([*command, "--lm", language_model, "--beta", "9", "--json"]) == 0  # a model that writes words
     found = json.loads(capsys.readouterr().out)
     for part in (found, found["language_model"]):
         assert set(part["word_confidence"]) == {"num_words", "share_right", "auc", "calibration_error"}
@@ -65,7 +65,7 @@ def test_evaluate_records_its_result_beside_the_weights(language_model, tiny_cor
     weights, manifest = tmp_path / "copy" / "tiny.h5", str(tiny_corpus / MANIFESTS["test"])
     before = read_record(weights.with_suffix(".json"))
     command = ["evaluate", manifest, "--model", str(weights), "--lm", language_model, "--beam-width", "5", "--record"]
-    assert vui.main([*command, "--json"]) == 0
+    assert main.main([*command, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     record = read_record(weights.with_suffix(".json"))
     evaluation = record.pop("evaluation")
@@ -74,18 +74,18 @@ def test_evaluate_records_its_result_beside_the_weights(language_model, tiny_cor
     assert json.loads((tmp_path / "copy" / "ledger.jsonl").read_text().splitlines()[-1])["evaluation"] == evaluation
 
     weights.with_suffix(".json").unlink()
-    assert vui.main(command) == 1
+    assert main.main(command) == 1
     assert "there is none at" in capsys.readouterr().err
 
 
 def test_an_evaluation_with_a_model_of_characters_stands_beside_the_other(project, tiny_corpus, trained, capsys):
     shutil.copytree(trained / "results", project / "copy")
     (project / "book.txt").write_text("One two three four. Five six seven.")
-    assert vui.main(["lm", "train", "book.txt", "--order", "8", "--characters", "--out", "letters.npz"]) == 0
+    assert main.main(["lm", "train", "book.txt", "--order", "8", "--characters", "--out", "letters.npz"]) == 0
     assert "8-grams" in capsys.readouterr().out
     weights = project / "copy" / "tiny.h5"
     command = ["evaluate", str(tiny_corpus / MANIFESTS["test"]), "--model", str(weights), "--lm", "letters.npz"]
-    assert vui.main([*command, "--record", "--json"]) == 0
+    assert main.main([*command, "--record", "--json"]) == 0
     printed, record = json.loads(capsys.readouterr().out), read_record(weights.with_suffix(".json"))
     assert "evaluation" not in record
     assert record["character_evaluation"]["language_model"] == printed["language_model"]
@@ -97,7 +97,7 @@ def test_evaluate_tunes_leaving_one_speaker_out(language_model, tiny_corpus, wei
 
     monkeypatch.setattr(tuning.tune, "__defaults__", (None, (0.0, 1.0), (0.0,), False))
     manifest = str(tiny_corpus / MANIFESTS["test"])
-    assert vui.main(["evaluate", manifest, "--model", weights, "--lm", language_model, "--tune", "--json"]) == 0
+    assert main.main(["evaluate", manifest, "--model", weights, "--lm", language_model, "--tune", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["language_model"]
     speakers = {item.speaker for item in read_manifest(tiny_corpus / MANIFESTS["test"])}
     assert set(found["weights"]) == speakers and found["chosen"] == "leaving one speaker out"
@@ -108,20 +108,20 @@ def test_a_language_model_that_knows_the_sentences_is_refused(project, make_corp
     sentence = "a sentence of six words exactly"
     corpus = make_corpus({"test": [(sentence, 0.6), ("another one", 0.5)]})
     (project / "book.txt").write_text(f"{sentence}.")
-    assert vui.main(["lm", "train", "book.txt", "--order", "2", "--out", "lm.npz"]) == 0
-    assert vui.main(["lm", "train", "book.txt", "--order", "2", "--out", "lm.arpa"]) == 0
+    assert main.main(["lm", "train", "book.txt", "--order", "2", "--out", "lm.npz"]) == 0
+    assert main.main(["lm", "train", "book.txt", "--order", "2", "--out", "lm.arpa"]) == 0
     command = ["evaluate", str(corpus / MANIFESTS["test"]), "--model", weights, "--lm"]
-    assert vui.main([*command, "lm.npz"]) == 1
+    assert main.main([*command, "lm.npz"]) == 1
     assert "100 % of the sentences of six words or more" in capsys.readouterr().err
-    assert vui.main([*command, "lm.arpa"]) == 0  # it does not say what it has seen
+    assert main.main([*command, "lm.arpa"]) == 0  # it does not say what it has seen
     assert "does not say which sentences" in capsys.readouterr().err
 
 
 def test_lm_perplexity_of_a_text_and_of_a_manifest(language_model, project, tiny_corpus, capsys):
     (project / "other.txt").write_text("She left the mill.")
-    assert vui.main(["lm", "perplexity", language_model, "other.txt"]) == 0
+    assert main.main(["lm", "perplexity", language_model, "other.txt"]) == 0
     assert re.search(r"1 sentences, 4 words, 0 unknown \(0\.0 %\); perplexity \d+\.\d", capsys.readouterr().out)
-    assert vui.main(["lm", "perplexity", language_model, str(tiny_corpus / MANIFESTS["test"])]) == 0
+    assert main.main(["lm", "perplexity", language_model, str(tiny_corpus / MANIFESTS["test"])]) == 0
     assert re.search(r"10 sentences, \d+ words, \d+ unknown", capsys.readouterr().out)
 
 
@@ -139,18 +139,18 @@ def test_lm_perplexity_of_a_text_and_of_a_manifest(language_model, project, tiny
 def test_language_model_commands_say_what_is_wrong(command, message, project, tiny_corpus, capsys):
     (project / "book.txt").write_text("Hello there.")
     command = command.replace("MANIFEST", str(tiny_corpus / MANIFESTS["test"]))
-    assert vui.main(command.split()) == 1
+    assert main.main(command.split()) == 1
     assert re.search(message, capsys.readouterr().err)
     assert not (project / "lm.npz").exists()
 
 
 def test_transcribe_with_a_language_model_and_hot_words(language_model, weights, clip, monkeypatch, capsys):
     command = ["transcribe", clip, "--model", weights, "--hot-words", "basket", "mill"]
-    assert vui.main([*command, "--lm", language_model]) == 0
+    assert main.main([*command, "--lm", language_model]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
     seen = []
     monkeypatch.setattr("vuilab.decoding.beam.BeamDecoder", lambda *arguments: seen.append(arguments))
-    assert vui.main(command) == 0  # hot words do without a language model
+    assert main.main(command) == 0  # hot words do without a language model
     assert seen[0][0] is None and set(seen[0][2]) == {"basket", "mill"}
 
 
@@ -160,29 +160,29 @@ def test_transcribe_with_a_language_model_and_hot_words(language_model, weights,
 def test_align_gives_times_in_every_format(project, weights, clip, capsys):
     (project / "said.txt").write_text("Hi, Bo!")
     duration = soundfile.info(clip).duration
-    assert vui.main(["align", clip, "said.txt", "--model", weights]) == 0
+    assert main.main(["align", clip, "said.txt", "--model", weights]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[2] for line in lines] == ["hi", "bo"]
     assert 0 <= float(lines[0].split()[0]) < float(lines[1].split()[1]) <= duration + 0.1
-    assert vui.main(["align", clip, "said.txt", "--model", weights, "--format", "json"]) == 0
+    assert main.main(["align", clip, "said.txt", "--model", weights, "--format", "json"]) == 0
     assert [word["text"] for word in json.loads(capsys.readouterr().out)["words"]] == ["hi", "bo"]
     for form, begin in (("srt", "1\n00:00:"), ("vtt", "WEBVTT\n"), ("textgrid", 'File type = "ooTextFile"')):
-        assert vui.main(["align", clip, "said.txt", "--model", weights, "--format", form]) == 0
+        assert main.main(["align", clip, "said.txt", "--model", weights, "--format", form]) == 0
         assert capsys.readouterr().out.startswith(begin)
 
 
 def test_align_refuses_what_does_not_fit(project, weights, clip, capsys):
     (project / "long.txt").write_text("never " * 500)
-    assert vui.main(["align", clip, "long.txt", "--model", weights]) == 1
+    assert main.main(["align", clip, "long.txt", "--model", weights]) == 1
     assert "too short for the text" in capsys.readouterr().err
-    assert vui.main(["align", clip, "none.txt", "--model", weights]) == 1
+    assert main.main(["align", clip, "none.txt", "--model", weights]) == 1
     assert "No text at none.txt" in capsys.readouterr().err
 
 
 def test_transcribe_of_a_recording_in_which_nobody_speaks_is_empty(project, weights, capsys):
     soundfile.write("quiet.wav", np.zeros(16_000 * 3), 16_000)
     soundfile.write("long.wav", 0.01 * np.random.default_rng(0).standard_normal(16_000 * 40), 16_000)
-    assert vui.main(["transcribe", "quiet.wav", "long.wav", "--model", weights]) == 0
+    assert main.main(["transcribe", "quiet.wav", "long.wav", "--model", weights]) == 0
     assert capsys.readouterr().out == "quiet.wav: \nlong.wav: \n"
 
 
@@ -210,7 +210,7 @@ def released(language_model, tiny_corpus, trained, project, monkeypatch, capsys)
         "--tune",
         "--record",
     ]
-    assert vui.main(command) == 0
+    assert main.main(command) == 0
     capsys.readouterr()
     return folder
 
@@ -225,20 +225,20 @@ def test_released_weights_bring_their_language_model(released, tiny_corpus, clip
     decoder = BeamDecoder(load_model(released / "small.npz"), BeamSettings(alpha=0.7, beta=3.0))
     expected = load_recogniser().with_decoder(decoder).transcribe(clip)
     assert recogniser.transcribe(clip) == expected
-    assert vui.main(["transcribe", clip]) == 0
+    assert main.main(["transcribe", clip]) == 0
     assert capsys.readouterr().out == f"{expected}\n"
-    assert vui.main(["transcribe", clip, "--greedy"]) == 0
+    assert main.main(["transcribe", clip, "--greedy"]) == 0
     assert capsys.readouterr().out == f"{load_recogniser().transcribe(clip)}\n"
     manifest = str(tiny_corpus / MANIFESTS["test"])
     for options, weights in (([], {"alpha": 0.7, "beta": 3.0}), (["--beta", "1"], {"alpha": 0.7, "beta": 1.0})):
-        assert vui.main(["evaluate", manifest, "--json", *options]) == 0
+        assert main.main(["evaluate", manifest, "--json", *options]) == 0
         assert json.loads(capsys.readouterr().out)["language_model"]["weights"] == weights
-    assert vui.main(["evaluate", manifest, "--json", "--greedy"]) == 0
+    assert main.main(["evaluate", manifest, "--json", "--greedy"]) == 0
     assert "language_model" not in json.loads(capsys.readouterr().out)
 
 
 def test_named_weights_are_decoded_greedily_unless_a_language_model_is_named(released, tiny_corpus, weights, capsys):
-    assert vui.main(["evaluate", str(tiny_corpus / MANIFESTS["test"]), "--model", weights, "--json"]) == 0
+    assert main.main(["evaluate", str(tiny_corpus / MANIFESTS["test"]), "--model", weights, "--json"]) == 0
     assert "language_model" not in json.loads(capsys.readouterr().out)
 
 
@@ -272,7 +272,7 @@ def test_models_that_know_phonemes_are_read_by_both(phonetic, tiny_corpus, clip,
     from vuilab.inference.transcribe import load_recogniser, released_recogniser
 
     manifest, lm = str(tiny_corpus / MANIFESTS["test"]), str(phonetic / "small.npz")
-    assert vui.main(["evaluate", manifest, "--lm", lm, "--tune", "--record"]) == 0
+    assert main.main(["evaluate", manifest, "--lm", lm, "--tune", "--record"]) == 0
     printed = capsys.readouterr().out
     assert "-- with language model and phonemes" in printed and "Reading phonemes too changes the WER" in printed
     evaluation = read_record(phonetic / "recogniser.json")["evaluation"]
@@ -283,25 +283,25 @@ def test_models_that_know_phonemes_are_read_by_both(phonetic, tiny_corpus, clip,
 
     recogniser = released_recogniser()  # what was recorded is what the released weights are decoded with
     assert isinstance(recogniser.decoder, SoundDecoder) and recogniser.decoder.weights == SoundWeights(0.4, 0.6, 2.0)
-    assert vui.main(["transcribe", clip]) == 0
+    assert main.main(["transcribe", clip]) == 0
     assert capsys.readouterr().out == f"{recogniser.transcribe(clip)}\n"
-    assert vui.main(["evaluate", manifest, "--json", "--alpha", "1"]) == 0
+    assert main.main(["evaluate", manifest, "--json", "--alpha", "1"]) == 0
     found = json.loads(capsys.readouterr().out)["language_model"]
     assert found["weights"] == {"alpha": 1.0, "beta": 3.0}
     assert found["phonemes"]["weights"] == {"phonemes": 0.4, "alpha": 1.0, "beta": 2.0}
-    assert vui.main(["evaluate", manifest, "--json", "--phonemes", "0"]) == 0
+    assert main.main(["evaluate", manifest, "--json", "--phonemes", "0"]) == 0
     assert "phonemes" not in json.loads(capsys.readouterr().out)["language_model"]
-    assert vui.main(["transcribe", clip, "--phonemes", "2"]) == 1
+    assert main.main(["transcribe", clip, "--phonemes", "2"]) == 1
     assert "The weight of the phonemes is in 0..1" in capsys.readouterr().err
     assert load_recogniser().knows_phonemes
 
 
 def test_a_model_of_characters_reads_letters_alone_where_phonemes_are_known_too(phonetic, project, tiny_corpus, clip):
     (project / "book.txt").write_text("One two three four. Five six seven.")
-    assert vui.main(["lm", "train", "book.txt", "--order", "6", "--characters", "--out", "letters.npz"]) == 0
+    assert main.main(["lm", "train", "book.txt", "--order", "6", "--characters", "--out", "letters.npz"]) == 0
     command = ["--model", str(phonetic / "recogniser.h5"), "--lm", "letters.npz"]
-    assert vui.main(["transcribe", clip, *command]) == 0
-    assert vui.main(["evaluate", str(tiny_corpus / MANIFESTS["test"]), *command, "--record"]) == 0
+    assert main.main(["transcribe", clip, *command]) == 0
+    assert main.main(["evaluate", str(tiny_corpus / MANIFESTS["test"]), *command, "--record"]) == 0
     found = read_record(phonetic / "recogniser.json")["character_evaluation"]
     assert "phonemes" not in found["language_model"]
     assert set(found["utterances"]) == {"seconds", "greedy", "with language model"}
@@ -309,5 +309,5 @@ def test_a_model_of_characters_reads_letters_alone_where_phonemes_are_known_too(
 
 def test_greedy_and_a_language_model_exclude_each_other(released, clip, capsys):
     for more in (["--lm", "lm.npz"], ["--hot-words", "basket"]):
-        assert vui.main(["transcribe", clip, "--greedy", *more]) == 1
+        assert main.main(["transcribe", clip, "--greedy", *more]) == 1
         assert "--greedy decodes without --lm and --hot-words" in capsys.readouterr().err

@@ -13,8 +13,7 @@ import pytest
 import soundfile
 from tiny_training import TRAIN
 
-import commands
-import vui
+from vuilab.cli import commands, main
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, set_active_corpus, write_manifest
 from vuilab.files import repository
 
@@ -63,7 +62,7 @@ print(sorted({{"tensorflow", "keras", "jax", "torch"}} & set(sys.modules)))
 
 def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit) as caught:
-        vui.main(["--help"])
+        main.main(["--help"])
     assert caught.value.code == 0
     printed = capsys.readouterr().out
     assert all(re.search(rf"^{command} +\w", printed, re.MULTILINE) for command in COMMANDS)
@@ -75,7 +74,7 @@ def test_help_names_every_command(capsys):
 )
 def test_wrong_usage_ends_with_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
-        vui.main(arguments)
+        main.main(arguments)
     assert caught.value.code == 2
     assert "usage: vui.py" in capsys.readouterr().err
 
@@ -97,16 +96,16 @@ def test_program_started_as_a_script_reports_an_error_in_one_line(tmp_path):
 
 def test_data_demo_makes_the_corpus_and_leaves_it_when_it_is_there(tmp_path, capsys):
     out = tmp_path / "demo"
-    assert vui.main(["data", "demo", "--out", str(out), "--scale", "tiny"]) == 0
+    assert main.main(["data", "demo", "--out", str(out), "--scale", "tiny"]) == 0
     assert [len(read_manifest(out / name)) for name in MANIFESTS.values()] == [44, 6, 10]
     capsys.readouterr()
-    assert vui.main(["data", "demo", "--out", str(out), "--scale", "tiny"]) == 0
+    assert main.main(["data", "demo", "--out", str(out), "--scale", "tiny"]) == 0
     assert "already there with these settings, nothing made" in capsys.readouterr().out
 
 
 def test_data_demo_never_overwrites_a_users_folder(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("my own work")
-    assert vui.main(["data", "demo", "--out", str(tmp_path), "--scale", "tiny"]) == 1
+    assert main.main(["data", "demo", "--out", str(tmp_path), "--scale", "tiny"]) == 1
     assert "is not a demo corpus" in capsys.readouterr().err
     assert [item.name for item in tmp_path.iterdir() if not item.name.startswith(".")] == ["mine.txt"]
 
@@ -126,10 +125,10 @@ def test_data_index_writes_manifests_with_the_speakers_asked_for(tiny_corpus, tm
         "--test-speakers",
         speakers[1],
     ]
-    assert vui.main(command) == 0
+    assert main.main(command) == 0
     parts = {split: {item.speaker for item in read_manifest(out / name)} for split, name in MANIFESTS.items()}
     assert parts == {"validation": {speakers[0]}, "test": {speakers[1]}, "train": set(speakers[2:])}
-    assert vui.main(["data", "index", str(tmp_path / "none"), "--out", str(out)]) == 1
+    assert main.main(["data", "index", str(tmp_path / "none"), "--out", str(out)]) == 1
     assert "none" in capsys.readouterr().err
 
 
@@ -147,7 +146,7 @@ def test_train_leaves_history_weights_and_record(trained, tiny_corpus):
 def test_train_again_loads_the_finished_run(trained, tiny_corpus, tmp_path, monkeypatch, capsys):
     shutil.copytree(trained / "results", tmp_path / "results")
     monkeypatch.chdir(tmp_path)
-    assert vui.main([*TRAIN.split(), "--corpus", str(tiny_corpus)]) == 0
+    assert main.main([*TRAIN.split(), "--corpus", str(tiny_corpus)]) == 0
     printed = capsys.readouterr().out
     assert "tiny was trained before with the same settings and data" in printed
     assert "Weights: results/tiny.h5   record: results/tiny.json" in printed
@@ -164,7 +163,7 @@ def test_train_passes_every_option_on(project, monkeypatch):
         "--sort-by-duration --seed 3 --force --resume --patience 5 --batch-frames 5000 "
         "--start-from first.h5 --plan 100 960 --splice 0.7"
     )
-    assert vui.main(command.split()) == 0
+    assert main.main(command.split()) == 0
     assert [path.as_posix() for path in passed.pop("paths")] == ["results/try.pickle", "results/try.h5"]
     optimizer, augmentation, settings = (passed.pop(name) for name in ("optimizer", "augmentation", "features"))
     assert type(optimizer).__name__ == "AdamW" and float(optimizer.learning_rate) == pytest.approx(0.003)
@@ -198,8 +197,8 @@ def test_train_takes_a_run_name_of_the_study(project, monkeypatch, capsys):
     seen = []
     monkeypatch.setattr(recogniser, "train_model", lambda model, *paths, **options: seen.append((model, options)))
     name = "MFCC GRU(30 x1) BN relu DO(0.2) TD(D)"
-    assert vui.main(["train", name]) == 1 and "--name" in capsys.readouterr().err
-    assert vui.main(["train", name, "--name", "mine", "--mfcc-dim", "26"]) == 0
+    assert main.main(["train", name]) == 1 and "--name" in capsys.readouterr().err
+    assert main.main(["train", name, "--name", "mine", "--mfcc-dim", "26"]) == 0
     model, options = seen[0]
     assert model.input_shape[-1] == 26 and options["features"].kind == "mfcc"
     assert options["notes"] == {"full_name": name}
@@ -217,7 +216,7 @@ def test_train_takes_a_run_name_of_the_study(project, monkeypatch, capsys):
     ],
 )
 def test_train_refuses_what_it_cannot_do(arguments, message, project, capsys):
-    assert vui.main(arguments.split()) == 1
+    assert main.main(arguments.split()) == 1
     assert re.search("Error: .*" + message, capsys.readouterr().err)
     assert not list(project.rglob("*.h5"))
 
@@ -226,7 +225,7 @@ def test_train_refuses_what_it_cannot_do(arguments, message, project, capsys):
 
 
 def test_evaluate_prints_rates_errors_intervals_and_speakers(project, tiny_corpus, weights, capsys):
-    assert vui.main(["evaluate", str(tiny_corpus / MANIFESTS["test"]), "--model", weights]) == 0
+    assert main.main(["evaluate", str(tiny_corpus / MANIFESTS["test"]), "--model", weights]) == 0
     printed = capsys.readouterr().out
     number = r"\d+\.\d %"
     assert re.search(r"^10 utterances, \d+ speakers, \d+ empty hypotheses$", printed, re.MULTILINE)
@@ -245,12 +244,12 @@ def test_evaluate_json_is_versioned_pure_and_agrees_with_jiwer(project, tiny_cor
     import jiwer
 
     manifest = tiny_corpus / MANIFESTS["test"]
-    assert vui.main(["evaluate", str(manifest), "--model", weights, "--json"]) == 0
+    assert main.main(["evaluate", str(manifest), "--model", weights, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["version"] == 1 and result["num_utterances"] == 10 and result["manifest"] == str(manifest)
     assert 0 <= result["empty_share"] <= 1 and set(result["by_speaker"])
     files = [str(item.path) for item in read_manifest(manifest)]
-    assert vui.main(["transcribe", *files, "--model", weights, "--format", "json"]) == 0
+    assert main.main(["transcribe", *files, "--model", weights, "--format", "json"]) == 0
     texts = [item["text"] for item in json.loads(capsys.readouterr().out)["results"]]
     true = [item.text for item in read_manifest(manifest)]
     # transcribe reads one clip at a time in float32, evaluate in batches from the float16 cache: allow a letter or two
@@ -268,11 +267,11 @@ def test_evaluate_json_is_versioned_pure_and_agrees_with_jiwer(project, tiny_cor
 def test_evaluate_refuses_speakers_that_the_model_was_trained_on(project, tiny_corpus, weights, tmp_path, capsys):
     few = tmp_path / "few.json"
     write_manifest(few, read_manifest(tiny_corpus / MANIFESTS["train"])[:3])
-    assert vui.main(["evaluate", str(few), "--model", weights]) == 1
+    assert main.main(["evaluate", str(few), "--model", weights]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert re.search(r"Error: The model was trained on \d of these speakers .*--allow-training-speakers", captured.err)
-    assert vui.main(["evaluate", str(few), "--model", weights, "--allow-training-speakers"]) == 0
+    assert main.main(["evaluate", str(few), "--model", weights, "--allow-training-speakers"]) == 0
     assert "3 utterances" in capsys.readouterr().out
 
 
@@ -280,10 +279,10 @@ def test_evaluate_refuses_speakers_that_the_model_was_trained_on(project, tiny_c
 
 
 def test_transcribe_prints_the_text_alone_for_one_file_and_with_names_for_more(project, weights, clip, capsys):
-    assert vui.main(["transcribe", clip, "--model", weights]) == 0
+    assert main.main(["transcribe", clip, "--model", weights]) == 0
     text = capsys.readouterr().out
     assert text.endswith("\n") and clip not in text
-    assert vui.main(["transcribe", clip, clip, "--model", weights]) == 0
+    assert main.main(["transcribe", clip, clip, "--model", weights]) == 0
     assert capsys.readouterr().out == f"{clip}: {text}" * 2
 
 
@@ -291,21 +290,21 @@ def test_transcribe_skips_and_lists_what_it_cannot_read(project, weights, clip, 
     Path("text.flac").write_text("no audio")
     soundfile.write("short.flac", [0.0] * 50, 16_000)
     arguments = ["transcribe", "text.flac", clip, "none.wav", "short.flac", "--model", weights]
-    assert vui.main([*arguments, "--format", "json"]) == 0
+    assert main.main([*arguments, "--format", "json"]) == 0
     captured = capsys.readouterr()
     result = json.loads(captured.out)
     assert result["version"] == 1
     assert [item["file"] for item in result["results"]] == [clip]
     assert [item["file"] for item in result["skipped"]] == ["text.flac", "none.wav", "short.flac"]
     assert "Skipped text.flac: Cannot read" in captured.err and "Skipped none.wav: No audio file at" in captured.err
-    assert vui.main(arguments) == 0
+    assert main.main(arguments) == 0
     captured = capsys.readouterr()
     assert captured.out.startswith(f"{clip}: ") and captured.err.count("Skipped") == 3
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_transcribe_ends_with_status_1_only_when_nothing_succeeded(form, project, weights, capsys):
-    assert vui.main(["transcribe", "none.wav", "also-none.wav", "--model", weights, "--format", form]) == 1
+    assert main.main(["transcribe", "none.wav", "also-none.wav", "--model", weights, "--format", form]) == 1
     assert capsys.readouterr().err.count("Skipped") == 2
 
 
@@ -313,9 +312,9 @@ def test_transcribe_without_weights_names_train(project, clip, monkeypatch, caps
     from vuilab.inference import transcribe
 
     monkeypatch.setattr(transcribe, "repository", lambda: project)
-    assert vui.main(["transcribe", clip]) == 1
+    assert main.main(["transcribe", clip]) == 1
     assert re.search(r"(?s)Error: There are no released weights yet.*vui\.py train", capsys.readouterr().err)
-    assert vui.main(["transcribe", clip, "--model", "none.h5"]) == 1
+    assert main.main(["transcribe", clip, "--model", "none.h5"]) == 1
     assert "No weights at none.h5. Train a model first: python vui.py train MODEL" in capsys.readouterr().err
 
 
@@ -324,11 +323,11 @@ def test_transcribe_without_weights_names_train(project, clip, monkeypatch, caps
 
 def test_listen_hears_a_file_in_the_microphones_place(project, weights, clip, capsys):
     arguments = ["listen", "--from", clip, "--fast", "--model", weights]
-    assert vui.main(arguments) == 0
+    assert main.main(arguments) == 0
     captured = capsys.readouterr()
     assert captured.err == ("" if captured.out else "No speech was heard.\n")
     soundfile.write("noise.wav", np.random.default_rng(0).normal(0, 0.1, 32_000).clip(-1, 1), 16_000)
-    assert vui.main(["listen", "--from", "noise.wav", "--fast", "--seconds", "1", "--model", weights]) == 0
+    assert main.main(["listen", "--from", "noise.wav", "--fast", "--seconds", "1", "--model", weights]) == 0
     assert capsys.readouterr() == ("", "No speech was heard.\n")
 
 
@@ -339,14 +338,14 @@ def test_listen_says_what_is_missing_before_a_model_is_loaded(project, monkeypat
         (["--from", "none.wav"], r"Error: No audio file at none\.wav"),
         (["--fast"], r"Error: --fast goes with --from FILE"),
     ]:
-        assert vui.main(["listen", "--model", "none.h5", *arguments]) == 1
+        assert main.main(["listen", "--model", "none.h5", *arguments]) == 1
         captured = capsys.readouterr()
         assert re.search(message, captured.err) and captured.out == ""
 
 
 def test_listen_refuses_what_is_no_audio(project, weights, capsys):
     Path("text.wav").write_text("no audio")
-    assert vui.main(["listen", "--from", "text.wav", "--fast", "--model", weights]) == 1
+    assert main.main(["listen", "--from", "text.wav", "--fast", "--model", weights]) == 1
     assert "Error: Cannot read text.wav as audio" in capsys.readouterr().err
 
 
@@ -356,7 +355,7 @@ def test_listen_refuses_what_is_no_audio(project, weights, capsys):
 def test_compare_prints_the_table_and_draws_the_figure(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder = str(trained / "results")
-    assert vui.main(["compare", "--results", folder, "--figure", "figures/all.png"]) == 0
+    assert main.main(["compare", "--results", folder, "--figure", "figures/all.png"]) == 0
     printed = capsys.readouterr().out
     record = json.loads((trained / "results" / "tiny.json").read_text())
     row = next(line for line in printed.splitlines() if line.startswith("tiny"))
@@ -365,9 +364,9 @@ def test_compare_prints_the_table_and_draws_the_figure(trained, tmp_path, monkey
 
 
 def test_compare_without_runs_says_so(project, capsys):
-    assert vui.main(["compare"]) == 1
+    assert main.main(["compare"]) == 1
     assert "No history in results matches anything" in capsys.readouterr().err
-    assert vui.main(["compare", "nothing*"]) == 1
+    assert main.main(["compare", "nothing*"]) == 1
     assert re.search(r"No history in results matches \['nothing\*'\]; there are: \[\]\. Train", capsys.readouterr().err)
 
 
@@ -375,7 +374,7 @@ def test_compare_without_runs_says_so(project, capsys):
 
 
 def test_report_without_notebook_is_an_error(project, capsys):
-    assert vui.main(["report", "none.ipynb"]) == 1
+    assert main.main(["report", "none.ipynb"]) == 1
     assert "Error: No notebook at none.ipynb" in capsys.readouterr().err
 
 
@@ -396,7 +395,7 @@ def test_ctrl_c_ends_with_the_status_of_a_signal(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(commands, "compare", interrupted)
-    assert vui.main(["compare"]) == 130
+    assert main.main(["compare"]) == 130
     assert capsys.readouterr().err == "Stopped by hand.\n"
 
 
@@ -404,15 +403,15 @@ def test_ctrl_c_ends_with_the_status_of_a_signal(monkeypatch, capsys):
 
 
 def test_study_lists_its_questions_and_refuses_others(capsys):
-    assert vui.main(["study"]) == 0
+    assert main.main(["study"]) == 0
     assert "merge              How should the two directions be merged?" in capsys.readouterr().out
-    assert vui.main(["study", "colour"]) == 1
+    assert main.main(["study", "colour"]) == 1
     assert "Unknown question 'colour'. Expected one of: dense" in capsys.readouterr().err
 
 
 def test_study_trains_what_a_question_compares_and_concludes(project, tiny_corpus, capsys):
     command = ["study", "dense", "--corpus", str(tiny_corpus), "--results", "runs", "--batch-size", "20"]
-    assert vui.main(command) == 0
+    assert main.main(command) == 0
     printed = capsys.readouterr().out
     assert "== Does the dense layer at each frame matter?" in printed and "undecided (one seed each" in printed
     assert len(list((project / "runs").glob("*.pickle"))) == 2

@@ -1,4 +1,4 @@
-"""What the commands of `vui.py` about keywords do, one function each; `vui.py` has their options.
+"""What the commands of `cli/main.py` about keywords do, one function each; `cli/main.py` has their options.
 
 Imports stand inside, so that `--help` and fetching data load no deep-learning backend.
 """

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-import keyword_commands
-import vui
+from vuilab.cli import keywords, main
 from vuilab.corpus.manifest import Utterance, write_manifest
 from vuilab.keywords import scores
 from vuilab.runs.records import write_json
@@ -40,16 +39,16 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_files_give_events_and_unreadable_ones_are_listed(folder, capsys):
-    assert vui.main(["spot", "long.wav", "text.wav", "none.wav", "--model", "m.h5"]) == 0
+    assert main.main(["spot", "long.wav", "text.wav", "none.wav", "--model", "m.h5"]) == 0
     out, err = capsys.readouterr()
     assert out == "long.wav: 1 word found\n     2.25 s  bed        1.00\n"
     assert "Skipped text.wav: Cannot read text.wav as audio" in err and "Skipped none.wav: No audio file" in err
-    assert vui.main(["spot", "text.wav", "none.wav", "--model", "m.h5"]) == 1
+    assert main.main(["spot", "text.wav", "none.wav", "--model", "m.h5"]) == 1
 
 
 def test_json_is_versioned_and_holds_settings_and_skipped_files(folder, capsys):
     arguments = ["--json", "--threshold", "0.6", "--smoothing", "1", "--model", "m.h5"]
-    assert vui.main(["spot", "long.wav", "none.wav", *arguments]) == 0
+    assert main.main(["spot", "long.wav", "none.wav", *arguments]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["version"] == 1 and found["labels"] == ["bed", "silence", "unknown"] and found["warning"] is None
     assert found["settings"] == {"threshold": 0.6, "hop": 0.1, "smoothing": 1, "refractory": 0.5}
@@ -60,10 +59,10 @@ def test_json_is_versioned_and_holds_settings_and_skipped_files(folder, capsys):
 
 
 def test_live_finds_what_a_file_says_in_the_microphones_place(folder, capsys):
-    assert vui.main(["spot", "--live", "--from", "long.wav", "--fast", "--model", "m.h5"]) == 0
+    assert main.main(["spot", "--live", "--from", "long.wav", "--fast", "--model", "m.h5"]) == 0
     assert capsys.readouterr() == ("     2.25 s  bed        1.00\n", "")
     arguments = ["spot", "--live", "--from", "long.wav", "--fast", "--seconds", "1", "--model", "m.h5"]
-    assert vui.main([*arguments, "--json"]) == 0
+    assert main.main([*arguments, "--json"]) == 0
     assert capsys.readouterr() == ("", "No word was found.\n")
 
 
@@ -72,8 +71,8 @@ def test_live_ends_with_what_was_heard_before_ctrl_c(folder, capsys, monkeypatch
         yield np.full(RATE, 0.4)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spotting_commands.live_chunks", chunks)
-    assert vui.main(["spot", "--live", "--json", "--model", "m.h5"]) == 0
+    monkeypatch.setattr("vuilab.cli.spot.live_chunks", chunks)
+    assert main.main(["spot", "--live", "--json", "--model", "m.h5"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["word"] == "bed" and err == "Listening. Ctrl-C ends.\n"
 
@@ -91,21 +90,21 @@ def test_measuring_gives_a_curve_of_recall_against_false_alarms(folder, spoken_w
         ],
     )
     arguments = ["spot", "--measure", "speech.json", "--clips", str(spoken_words), "--part", "validation"]
-    assert vui.main([*arguments, "--model", "m.h5", "--json"]) == 0
+    assert main.main([*arguments, "--model", "m.h5", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     rates = {point["threshold"]: point["false_alarms"]["per_hour"] for point in found["points"]}
     assert rates[0.8] == pytest.approx(3600 / 40)  # the utterance with the word does not count
     assert found["clips"]["num_clips"] == 4 and found["clips"]["part"] == "validation"
     assert all(0 <= point["recall"]["rate"] <= 1 for point in found["points"])
     assert found["chosen"] is None and "gone.wav" in found["skipped"][0]
-    assert vui.main([*arguments, "--model", "m.h5", "--record"]) == 1
+    assert main.main([*arguments, "--model", "m.h5", "--record"]) == 1
     assert "there is none at m.json" in capsys.readouterr().err
     write_json("m.json", {"name": "m"})
-    assert vui.main([*arguments, "--model", "m.h5", "--record"]) == 0
+    assert main.main([*arguments, "--model", "m.h5", "--record"]) == 0
     recorded = json.loads((folder / "m.json").read_text())["spotting"]
     assert recorded["points"] == found["points"] and recorded["commit"] and recorded["versions"]
     capsys.readouterr()
-    assert vui.main([*arguments, "--model", "m.h5", "--threshold", "0.7"]) == 0
+    assert main.main([*arguments, "--model", "m.h5", "--threshold", "0.7"]) == 0
     text = capsys.readouterr().out
     assert "0.01 hours of speech" in text and "threshold 0.700   90.00 [2.28, 501.45] false alarms per hour" in text
     assert "bed           1 false alarms in 0.01 h   recall" in text and "long.wav: well" in text
@@ -113,7 +112,7 @@ def test_measuring_gives_a_curve_of_recall_against_false_alarms(folder, spoken_w
 
 def test_a_classifier_of_words_alone_is_warned_about(folder, capsys, monkeypatch):
     monkeypatch.setattr(Loud, "labels", ("bed", "cat"))
-    assert vui.main(["spot", "long.wav", "--model", "m.h5", "--json"]) == 0
+    assert main.main(["spot", "long.wav", "--model", "m.h5", "--json"]) == 0
     out, err = capsys.readouterr()
     assert err.startswith("Warning: The classifier has no label 'unknown' or 'silence'")
     assert json.loads(out)["warning"] in err
@@ -134,8 +133,8 @@ def test_a_classifier_of_words_alone_is_warned_about(folder, capsys, monkeypatch
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(folder, capsys, monkeypatch, arguments, message):
-    monkeypatch.setattr(keyword_commands, "RELEASED", folder / "nothing")
-    assert vui.main(["spot", *arguments]) == 1
+    monkeypatch.setattr(keywords, "RELEASED", folder / "nothing")
+    assert main.main(["spot", *arguments]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("Error: ") and message in err
     assert "no released" not in err or "python vui.py keywords train DIR" in err

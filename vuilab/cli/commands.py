@@ -1,4 +1,4 @@
-"""What the commands of `vui.py` do, one function each; `vui.py` has their options.
+"""What the commands of `cli/main.py` do, one function each; `cli/main.py` has their options.
 
 Each takes the parsed options and returns the exit status. Imports stand inside, so that `--help` and the commands that need
 no deep learning load none.
@@ -109,10 +109,10 @@ def _look_up_model(options: argparse.Namespace) -> tuple[Callable, dict | None]:
 
     A run name of the study tells the features too, which then stand in the options.
     """
-    from sample_models import build
-
     if " " not in options.model:
-        return functools.partial(build, options.model, **_model_options(options)), None
+        from vuilab.models.acoustic import build_by_name
+
+        return functools.partial(build_by_name, options.zoo(), options.model, **_model_options(options)), None
     from vuilab.models.builder import RNNModel
 
     if options.model_options:

@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from decoding_commands import live_chunks
-from keyword_commands import released_or
+from vuilab.cli.decode import live_chunks
+from vuilab.cli.keywords import released_or
 
 JSON_VERSION = 1  # of what --json prints
 

@@ -1,0 +1,1 @@
+"""Classifiers of single words: corpus, features, models, training, spotting."""
