@@ -1,0 +1,1 @@
+"""From a manifest to batches: cached features, buckets, partitions and the generator."""
