@@ -1,0 +1,104 @@
+"""Flags of the command line, derived from the fields of a dataclass, so that an option is stated once.
+
+A field's metadata hold `help` and, where they are wanted, `choices`, `metavar` and `flag` (a name other than the field's). The
+type says how many values a flag takes: `tuple[float, ...]` several, `bool` none, and `X | None` one X or nothing. A field that is
+true unless told otherwise becomes `--no-NAME`.
+"""
+
+import argparse
+import dataclasses
+import types
+import typing
+from collections.abc import Container
+from typing import Any
+
+Group = argparse.ArgumentParser | argparse._ArgumentGroup
+Kind = typing.TypeVar("Kind")
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Shows the default of each option that has one, unless its help speaks of it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help
+        silent = action.default is argparse.SUPPRESS or action.default in (None, (), "") or action.nargs == 0
+        if not text or silent or "default" in text:
+            return text
+        shown = action.default if isinstance(action.default, tuple) else (action.default,)
+        return f"{text} (default: {' '.join(map(str, shown))})"
+
+
+def add_fields(group: Group, kind: type, skip: Container[str] = ()) -> None:
+    """Add a flag for each field of a dataclass; what the field is called is where the parsed value stands.
+
+    Args:
+        group: a parser, or a group of one.
+        kind: the dataclass.
+        skip: names of fields that get no flag.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Search:
+        ...     beam_width: int = dataclasses.field(default=100, metadata={"help": "texts that are kept"})
+        >>> parser = argparse.ArgumentParser()
+        >>> add_fields(parser, Search)
+        >>> from_arguments(Search, parser.parse_args(["--beam-width", "5"]))
+        Search(beam_width=5)
+    """
+    annotations = typing.get_type_hints(kind)
+    for field in _fields(kind):
+        if field.name not in skip:
+            _add_flag(group, field, annotations[field.name])
+
+
+def from_arguments(kind: type[Kind], arguments: argparse.Namespace, **values: Any) -> Kind:
+    """Return the dataclass that parsed arguments describe.
+
+    Args:
+        kind: the dataclass.
+        arguments: parsed; fields that are not among them keep their defaults.
+        values: of fields, which come before the arguments.
+
+    Raises:
+        ValueError: what the dataclass refuses.
+    """
+    given = {field.name: getattr(arguments, field.name) for field in _fields(kind) if hasattr(arguments, field.name)}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    return kind(**{**given, **values})
+
+
+def _fields(kind: type) -> list[dataclasses.Field]:
+    return [field for field in dataclasses.fields(kind) if field.init]
+
+
+def _add_flag(group: Group, field: dataclasses.Field, annotation: Any) -> None:
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    options: dict[str, Any] = {"dest": field.name, "help": field.metadata.get("help", "").replace("%", "%%")}
+    flag = field.metadata.get("flag", field.name.replace("_", "-"))
+    if default is dataclasses.MISSING:
+        options["required"] = True
+    else:
+        options["default"] = default
+    if annotation is bool:
+        flag = f"no-{flag}" if default is True else flag
+        options["action"] = "store_false" if default is True else "store_true"
+    else:
+        options["type"], several = _value_type(annotation)
+        options |= {name: field.metadata[name] for name in ("choices", "metavar") if name in field.metadata}
+        if several:
+            options["nargs"] = "+"
+    group.add_argument(f"--{flag}", **options)
+
+
+def _value_type(annotation: Any) -> tuple[type, bool]:
+    """Return the type of one value, and whether a flag takes several.
+
+    Example:
+        >>> _value_type(tuple[float, ...] | None), _value_type(int)
+        ((<class 'float'>, True), (<class 'int'>, False))
+    """
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        (annotation,) = (part for part in typing.get_args(annotation) if part is not types.NoneType)
+    if typing.get_origin(annotation) is tuple:
+        return typing.get_args(annotation)[0], True
+    return annotation, False
