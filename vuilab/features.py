@@ -5,9 +5,9 @@ import functools
 from pathlib import Path
 
 import numpy as np
-import scipy.signal
 
 from vuilab.audio import SAMPLE_RATE, read_audio
+from vuilab.options import option, require_choices
 
 LOG_FLOOR = 1e-14  # added to the power density before the logarithm, so that digital silence stays finite
 MFCC_WINDOW = 0.025  # seconds, the default of python_speech_features
@@ -40,6 +40,8 @@ def spectrogram(
     Raises:
         ValueError: when the waveform is shorter than one window, or `max_freq` is out of range.
     """
+    import scipy.signal  # here, since the command line's options should load at once
+
     if not 0 < max_freq <= sample_rate / 2:
         raise ValueError(f"max_freq must be in 0..{sample_rate / 2:.0f} Hz. Received: max_freq={max_freq}")
     frame_length, frame_step = _samples(window, sample_rate), _samples(step, sample_rate)
@@ -123,16 +125,17 @@ class FeatureSettings:
         ValueError: at construction, for an unknown kind or times that are not positive.
     """
 
-    kind: str = "spectrogram"  # 'spectrogram', 'mfcc', 'logmel' or 'raw': the samples themselves, one feature wide
-    step: float = 10  # milliseconds between frames
-    window: float = 20  # milliseconds per frame (MFCCs always use 25)
-    max_freq: float = 8000  # Hz
-    mfcc_dim: int = 13  # coefficients, for 'mfcc'
-    num_mels: int = 80  # bands, for 'logmel'
+    kind: str = option(
+        "spectrogram", "raw: the samples themselves, one feature wide", flag="--features", choices=FEATURE_KINDS
+    )
+    step: float = option(10, "milliseconds between frames", metavar="MS")
+    window: float = option(20, "milliseconds per frame (MFCCs always use 25)", metavar="MS")
+    max_freq: float = option(8000, "Hz, the highest frequency", metavar="HZ")
+    mfcc_dim: int = option(13, "coefficients, for mfcc", metavar="N")
+    num_mels: int = option(80, "bands, for logmel", metavar="N")
 
     def __post_init__(self) -> None:
-        if self.kind not in FEATURE_KINDS:
-            raise ValueError(f"kind must be one of {FEATURE_KINDS}. Received: kind={self.kind!r}")
+        require_choices(self)
         if self.step <= 0 or self.window <= 0:
             raise ValueError(f"step and window are positive milliseconds. Received: {self.step}, {self.window}")
 

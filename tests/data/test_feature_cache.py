@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from vuilab.data import feature_cache
-from vuilab.data.feature_cache import cache_folder, load_features
 from vuilab.audio import read_audio
 from vuilab.augment import speed_perturb
 from vuilab.corpus.manifest import MANIFESTS, Utterance, read_manifest, write_manifest
+from vuilab.data import feature_cache
+from vuilab.data.feature_cache import cache_folder, load_features
 from vuilab.features import FeatureSettings, spectrogram_from_file
 
 SPECTROGRAM = FeatureSettings()

@@ -7,12 +7,12 @@ import pytest
 import scipy.signal
 import soundfile
 
-from vuilab.data import generator as data_generator
-from vuilab.data.generator import AudioGenerator, vis_train_features
-from vuilab.data.feature_cache import FeatureCache
 from vuilab.alphabet import ALPHABET
 from vuilab.augment import Augmentation
 from vuilab.corpus.manifest import Utterance, write_manifest
+from vuilab.data import generator as data_generator
+from vuilab.data.feature_cache import FeatureCache
+from vuilab.data.generator import AudioGenerator, vis_train_features
 from vuilab.features import FeatureSettings
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vuilab.corpus.manifest import MANIFESTS, Utterance, read_manifest
 from vuilab.data.generator import AudioGenerator
 from vuilab.data.splicing import MOST_WORDS, Splicer
-from vuilab.corpus.manifest import MANIFESTS, Utterance, read_manifest
 from vuilab.features import FeatureSettings
 from vuilab.text import int_sequence_to_text
 
@@ -182,8 +182,8 @@ def test_a_share_outside_0_and_1_is_refused(share):
 @pytest.fixture(scope="module")
 def aligner(tmp_path_factory):
     """Weights of a small length-aware network that was never trained."""
-    from vuilab.runs import records
     from sample_models import build
+    from vuilab.runs import records
 
     model = build("residual_birnn", 80, filters=8, units=8, recur_layers=1, dilations=(1,), print_summary=False)
     path = tmp_path_factory.mktemp("aligner") / "aligner.h5"

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from vuilab.data.generator import AudioGenerator
 from vuilab.data.feature_cache import FeatureCache
+from vuilab.data.generator import AudioGenerator
 from vuilab.features import FeatureSettings
 
 __all__ = ["AudioGeneratorCached"]

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vuilab.data.buckets import MAX_BUCKETS, bucket_boundaries, plan_batches
-from vuilab.data.feature_cache import FeatureCache, load_features
-from vuilab.data.partition import Partition, read_partition
-from vuilab.data.splicing import Splicer
 from vuilab.audio import read_audio
 from vuilab.augment import Augmentation
 from vuilab.corpus.manifest import MANIFESTS, resolve_manifest
 from vuilab.corpus.phonemes import phoneme_targets
+from vuilab.data.buckets import MAX_BUCKETS, bucket_boundaries, plan_batches
+from vuilab.data.feature_cache import FeatureCache, load_features
+from vuilab.data.partition import Partition, read_partition
+from vuilab.data.splicing import Splicer
 from vuilab.features import FeatureSettings
 from vuilab.figures import plot_mfcc_feature, plot_raw_audio, plot_spectrogram_feature
 from vuilab.text import int_sequence_to_text

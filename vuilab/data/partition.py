@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vuilab.corpus.manifest import Utterance, read_manifest
 from vuilab.data.feature_cache import FeatureCache
 from vuilab.data.splicing import Splicer
-from vuilab.corpus.manifest import Utterance, read_manifest
 from vuilab.text import text_to_int_sequence
 
 
