@@ -177,13 +177,13 @@ def trained(tmp_path_factory, tiny_corpus) -> Path:
     """A working folder with a model that the command line trained; treat it as read-only."""
     from tiny_training import TRAIN
 
-    from vuilab.cli import main
+    import vui
     from vuilab.corpus.manifest import set_active_corpus
 
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert main.main([*TRAIN.split(), "--corpus", str(tiny_corpus)]) == 0
+        assert vui.main([*TRAIN.split(), "--corpus", str(tiny_corpus)]) == 0
     set_active_corpus(None)
     return folder
 
