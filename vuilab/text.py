@@ -1,7 +1,7 @@
-"""Transcripts and class indices, and text that Markdown shows as it is."""
+"""Transcripts and class indices, and the texts that tables are made of."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from vuilab.alphabet import char_map, index_map
 
@@ -60,3 +60,36 @@ def escape_markdown(text: str) -> str:
     """
     text = text.encode("utf-8", "backslashreplace").decode()  # names of files may hold bytes that are no text
     return re.sub(r"[^\w .:/,;()%'+-]|:(?=\S)|(?<![^\W_])_|_(?![^\W_])", lambda match: f"&#{ord(match[0])};", text)
+
+
+def markdown_rows(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Return a Markdown table, its first `left` columns left-aligned, the others right-aligned.
+
+    Example:
+        >>> print(markdown_rows(["model", "CER %"], [["a", "12.0"]]))
+        | model | CER % |
+        | --- | ---: |
+        | a | 12.0 |
+    """
+    lines = [head, ["---"] * left + ["---:"] * (len(head) - left), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def join(items: Sequence[str]) -> str:
+    """Return items as a list in words.
+
+    Example:
+        >>> join(["yes", "no", "up"])
+        'yes, no and up'
+    """
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
+
+
+def percent_with_interval(rate: float, low: float, high: float) -> str:
+    """Return a rate and its interval in percent, as tables show them.
+
+    Example:
+        >>> percent_with_interval(0.437, 0.4255, 0.4481)
+        '43.7 [42.5, 44.8]'
+    """
+    return f"{100 * rate:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

@@ -14,8 +14,7 @@ import numpy as np
 from vuilab.keywords.corpus import PARTS, Dataset
 from vuilab.keywords.scores import KeywordScore, Proportion, score_of
 from vuilab.runs import records
-from vuilab.scoring.error_rates import percent_with_interval
-from vuilab.text import escape_markdown
+from vuilab.text import escape_markdown, join, markdown_rows, percent_with_interval
 
 Ranked = TypeVar("Ranked")
 OVERFITS = 1.1  # so many times its minimum the development loss must be at the end before the text speaks of it
@@ -358,25 +357,6 @@ def conclusion(
             "With so few clips the intervals are wide: a difference of some points between two models means little here."
         )
     return " ".join(texts)
-
-
-# ------------------------------------------------------------------------------------------------- texts
-
-
-def markdown_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table, its first column left-aligned, the others right-aligned."""
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def join(items: Sequence[str]) -> str:
-    """Return items as a list in words.
-
-    Example:
-        >>> join(["yes", "no", "up"])
-        'yes, no and up'
-    """
-    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
 
 
 def _percent(value: Proportion) -> str:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vuilab.keywords.tables import join, markdown_rows
 from vuilab.runs.records import read_records
 from vuilab.scoring.error_rates import ErrorCounts
+from vuilab.text import join, markdown_rows
 
 # as evaluations name them; what rows call the rates
 GREEDY, FUSED, SOUNDS = "greedy", "with language model", "with language model and phonemes"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vuilab.keywords.tables import join, markdown_rows
 from vuilab.reports.ablation import FUSED, GREEDY, SOUNDS, errors_of
 from vuilab.runs.records import read_record
-from vuilab.scoring.error_rates import ErrorCounts, percent_with_interval
+from vuilab.scoring.error_rates import ErrorCounts
+from vuilab.text import join, markdown_rows, percent_with_interval
 
 SEXES = {"F": "women", "M": "men"}
 

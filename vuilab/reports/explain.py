@@ -15,8 +15,9 @@ from vuilab.decoding.greedy import class_labels, greedy_decode
 from vuilab.figures import plot_alignment
 from vuilab.inference.transcribe import Recogniser, load_recogniser
 from vuilab.scoring.comparison import RunResult
-from vuilab.scoring.error_rates import Score, confusions, edit_counts, marked, percent_with_interval, score
+from vuilab.scoring.error_rates import Score, confusions, edit_counts, marked, score
 from vuilab.scoring.predictions import generator_for, predict_texts
+from vuilab.text import percent_with_interval
 
 
 def explain_model_0(probabilities: np.ndarray, ceiling: float) -> str:

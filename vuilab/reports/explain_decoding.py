@@ -15,9 +15,10 @@ from vuilab.decoding.kneser_ney import train_ngram
 from vuilab.decoding.ngram import NGramModel
 from vuilab.figures import plot_words
 from vuilab.inference.transcribe import Recogniser, load_recogniser
-from vuilab.scoring.error_rates import Score, edit_counts, marked, paired_difference, percent_with_interval, score
+from vuilab.scoring.error_rates import Score, edit_counts, marked, paired_difference, score
 from vuilab.scoring.predictions import generator_for, predict_probabilities
 from vuilab.scoring.tuning import ALPHAS, BETAS, choose, tune
+from vuilab.text import percent_with_interval
 
 ORDER = 3  # of the model made from the training sentences
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from vuilab.keywords.spotting import SpotSettings
-from vuilab.keywords.tables import join, markdown_rows, noise_table
+from vuilab.keywords.tables import noise_table
 from vuilab.runs.records import read_record
 from vuilab.scoring.comparison import percent
+from vuilab.text import join, markdown_rows
 
 SHOWN = (0.5, 0.8, 0.95, 0.97)  # thresholds
 PARTS = {  # of the record -> command that measures it

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from vuilab.keywords.scores import KeywordScore, Proportion, score_of
-from vuilab.keywords.tables import join, markdown_rows, noise_table, overlapping
+from vuilab.keywords.tables import noise_table, overlapping
 from vuilab.runs.records import read_records
-from vuilab.scoring.error_rates import percent_with_interval
-from vuilab.text import escape_markdown
+from vuilab.text import escape_markdown, join, markdown_rows, percent_with_interval
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vuilab.figures import curve_style
 from vuilab.runs import records
-from vuilab.scoring.error_rates import percent_with_interval
+from vuilab.text import join, markdown_rows, percent_with_interval
 
 WORD = re.compile(
     r"(?<!\S)(?:(?:relu|BN|DO\(\S+\))(?: (?=relu|BN|DO\())?)+(?!\S)|(?:[^\s(]|\((?:[^()]|\([^()]*\))*\))+"
@@ -263,8 +263,7 @@ def percent(rate: dict) -> str:
 def markdown_table(runs: Sequence[RunResult]) -> str:
     """Return the results table in Markdown."""
     head, *rows = table(runs)
-    rows = [head, ("---",) + ("---:",) * (len(head) - 1), *rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown_rows(head, rows)
 
 
 def text_table(runs: Sequence[RunResult]) -> str:
@@ -342,7 +341,7 @@ def findings(runs: Sequence[RunResult]) -> list[str]:
     ties = [run for run in finite[1:] if run.best_loss <= best.best_loss * (1 + TIE)]
     lead = f"{best.name} has the lowest validation loss, {best.best_loss:.1f} nats per utterance in epoch {best.best_epoch}"
     if ties:
-        names = _list([f"{run.name} ({run.best_loss:.1f})" for run in ties])
+        names = join([f"{run.name} ({run.best_loss:.1f})" for run in ties])
         sentences.append(
             f"{lead}, but {names} {'is' if len(ties) == 1 else 'are'} within {100 * TIE:.0f} % of it: "
             "with one seed each that is a tie."
@@ -361,7 +360,7 @@ def findings(runs: Sequence[RunResult]) -> list[str]:
     silent = [run for run in finite if _learnt_nothing(run)]
     sentences += _overfitting([run for run in finite if run not in silent])
     if silent:
-        sentences.append(f"{_list([run.name for run in silent])} learnt no letters: the CER stays at 100 %.")
+        sentences.append(f"{join([run.name for run in silent])} learnt no letters: the CER stays at 100 %.")
     return sentences + _speed(finite)
 
 
@@ -386,7 +385,7 @@ def _overfitting(runs: Sequence[RunResult]) -> list[str]:
         for run in overfit
     ]
     return [
-        f"The validation loss rises again by more than 5 % in {_list(parts)}: further training fits the training set only."
+        f"The validation loss rises again by more than 5 % in {join(parts)}: further training fits the training set only."
     ]
 
 
@@ -405,7 +404,3 @@ def _speed(runs: Sequence[RunResult]) -> list[str]:
         f"The fastest is {fastest.name} with {fastest.seconds_per_epoch:.1f} s an epoch; {best.name} takes {ratio:.1f} times as "
         f"long and has a validation loss {100 * (1 - best.best_loss / fastest.best_loss):.0f} % lower."
     ]
-
-
-def _list(items: Sequence[str]) -> str:
-    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]

@@ -17,16 +17,6 @@ NUM_RESAMPLES = 2000
 MIN_SPEAKERS = 10  # from here on whole speakers are drawn
 
 
-def percent_with_interval(rate: float, low: float, high: float) -> str:
-    """Return a rate and its interval, shares of 1, in percent.
-
-    Example:
-        >>> percent_with_interval(0.437, 0.4255, 0.4481)
-        '43.7 [42.5, 44.8]'
-    """
-    return f"{100 * rate:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
 @dataclasses.dataclass(frozen=True)
 class ErrorRate:
     """Errors of one kind (characters or words), pooled over utterances."""
