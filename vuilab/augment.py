@@ -8,7 +8,6 @@ import dataclasses
 import fractions
 
 import numpy as np
-import scipy.signal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +41,8 @@ def speed_perturb(samples: np.ndarray, factor: float) -> np.ndarray:
     Raises:
         ValueError: for a factor outside 0.5..2.
     """
+    import scipy.signal  # here, since it takes long and options need none of it
+
     if not 0.5 <= factor <= 2:
         raise ValueError(f"factor must be in 0.5..2. Received: factor={factor}")
     ratio = fractions.Fraction(factor).limit_denominator(100)

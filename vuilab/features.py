@@ -40,7 +40,7 @@ def spectrogram(
     Raises:
         ValueError: when the waveform is shorter than one window, or `max_freq` is out of range.
     """
-    import scipy.signal  # here, since the command line's options should load at once
+    import scipy.signal  # here, since it takes long and options need none of it
 
     if not 0 < max_freq <= sample_rate / 2:
         raise ValueError(f"max_freq must be in 0..{sample_rate / 2:.0f} Hz. Received: max_freq={max_freq}")
@@ -126,7 +126,7 @@ class FeatureSettings:
     """
 
     kind: str = option(
-        "spectrogram", "raw: the samples themselves, one feature wide", flag="--features", choices=FEATURE_KINDS
+        "spectrogram", "raw: the samples themselves, one feature wide", flag="features", choices=FEATURE_KINDS
     )
     step: float = option(10, "milliseconds between frames", metavar="MS")
     window: float = option(20, "milliseconds per frame (MFCCs always use 25)", metavar="MS")

@@ -1,25 +1,20 @@
 """One statement for each option: its default, its comment and its unit stand in the field of a frozen dataclass.
 
-The command line derives its flags from the fields (`dataclasses.fields`), and a run's record from their values. A field
-without a help text, such as one that holds an object, makes no flag.
+The command line derives its flags from the fields (`cli/flags.py`), and a run's record comes from their values.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 
-def option(
-    default: Any, help: str, *, flag: str | None = None, choices: Sequence[str] = (), metavar: str | None = None
-) -> Any:
+def option(default: Any, help: str, **more: Any) -> Any:
     """Return the dataclass field of an option.
 
     Args:
         default: immutable; its value where nothing is said.
         help: what it does, and in which unit. It comments the field here and explains the flag on the command line.
-        flag: of the command line, where it is not named after the field; '' where it has none.
-        choices: the values that a text may take; `require_choices` refuses others.
-        metavar: stands for the value in the help.
+        more: `flag`: its name on the command line, where that is not the field's; `choices`: the values that a text may take
+            (`require_choices` refuses others); `metavar`: what stands for the value in the help.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
@@ -28,8 +23,7 @@ def option(
         >>> Options(epochs=3).epochs, dataclasses.fields(Options)[0].metadata["help"]
         (3, 'passes over the training data')
     """
-    metadata = {"help": help, "flag": flag, "choices": tuple(choices), "metavar": metavar}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata={"help": help, **more})
 
 
 def require_choices(options: Any) -> None:

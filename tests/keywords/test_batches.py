@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from vuilab.augment import speed_perturb
-from vuilab.keywords.batches import ClipAugmentation, ClipGenerator
+from vuilab.keywords.batches import ClipGenerator
 from vuilab.keywords.corpus import choose_clips, index_folder
 from vuilab.keywords.features import KeywordFeatures
+from vuilab.keywords.options import ClipAugmentation
 
 NOTHING = {
     "shift": 0,

@@ -41,10 +41,10 @@ def train(options: argparse.Namespace) -> int:
     print(f"{index}\n{dataset}")  # what is wrong with the data is said before a backend is loaded
     import keras
 
-    from vuilab.keywords.batches import ClipAugmentation
     from vuilab.keywords.corpus import write_manifest
     from vuilab.keywords.features import KeywordFeatures
     from vuilab.keywords.models import FEATURES, ZOO
+    from vuilab.keywords.options import ClipAugmentation
     from vuilab.keywords.training import train_keywords
     from vuilab.training.devices import configure_gpu
 

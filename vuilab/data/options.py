@@ -1,12 +1,10 @@
 """What a generator of batches is told apart from the features: which utterances take part, how many at once, how changed."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from vuilab.augment import Augmentation
 from vuilab.options import option
-
-if TYPE_CHECKING:
-    from vuilab.augment import Augmentation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +15,7 @@ class DataOptions:
         ValueError: at construction, for values out of range.
     """
 
-    minibatch_size: int = option(20, "utterances per step", flag="--batch-size")
+    minibatch_size: int = option(20, "utterances per step", flag="batch-size")
     max_duration: float | None = option(10.0, "seconds; longer utterances take no part", metavar="SECONDS")
     sort_by_duration: bool = option(False, "shortest utterances first in the first epoch")
     speeds: tuple[float, ...] = option(
@@ -29,8 +27,8 @@ class DataOptions:
         "e.g. 0.5; the manifest has to tell when each word is spoken",
         metavar="SHARE",
     )
-    augmentation: "Augmentation | None" = option(None, "changes training features, anew in each epoch", flag="")
-    shuffle: bool = option(True, "False: shortest utterances first, in every epoch", flag="")
+    augmentation: Augmentation | None = option(None, "changes training features, anew in each epoch")
+    shuffle: bool = option(True, "False: shortest utterances first, in every epoch")
     seed: int = option(0, "of the order of the batches and of the augmentation")
 
     def __post_init__(self) -> None:

@@ -13,10 +13,11 @@ from typing import ClassVar
 import keras
 import numpy as np
 
-from vuilab.keywords.batches import ClipAugmentation, ClipGenerator
+from vuilab.keywords.batches import ClipGenerator
 from vuilab.keywords.corpus import Dataset
 from vuilab.keywords.features import KeywordFeatures
 from vuilab.keywords.models import FEATURES
+from vuilab.keywords.options import ClipAugmentation
 from vuilab.keywords.scores import Classifier, evaluate_part, score_predictions, softmax
 from vuilab.models.ctc import logits_of
 from vuilab.runs import records

@@ -91,7 +91,7 @@ class TrainingOptions:
     force: bool = option(False, "train even when the same run is finished")
     resume: bool = option(False, "go on with a run that was killed or stopped, from its last checkpoint")
     plan: tuple[float, ...] = option((), "say what so much speech would take; train nothing", metavar="HOURS")
-    verbose: int = option(1, "0: silent, 1: a line per epoch", flag="")
+    verbose: int = option(1, "0: silent, 1: a line per epoch")
 
     def __post_init__(self) -> None:
         require_choices(self)
