@@ -57,7 +57,6 @@ bench: $(VENV)/.bench  ## speed against PyTorch and stock Keras, features, infer
 	$(RUN) -m benchmarks.bench_training $(if $(QUICK),--quick)
 	$(RUN) -m benchmarks.bench_epoch $(if $(QUICK),--quick)
 	$(RUN) -m benchmarks.bench_inference $(if $(QUICK),--quick)
-	$(RUN) -m benchmarks.bench_streaming $(if $(QUICK),--quick)
 	$(RUN) -m benchmarks.bench_length_awareness $(if $(QUICK),--quick)
 	$(RUN) -m benchmarks.bench_scale $(if $(QUICK),--quick)
 

@@ -63,7 +63,6 @@ def mfcc(
     step: float = 10,
     mfcc_dim: int = 13,
     sample_rate: int = SAMPLE_RATE,
-    preemphasis: float = PREEMPHASIS,
 ) -> np.ndarray:
     """Mel-frequency cepstral coefficients as python_speech_features computes them (25 ms window).
 
@@ -72,7 +71,6 @@ def mfcc(
         step: distance of two frames in milliseconds.
         mfcc_dim: number of coefficients, 1..26.
         sample_rate: in Hz.
-        preemphasis: share of the previous sample that is taken off each one; 0 for samples that have been through this.
 
     Returns:
         float32 array (num_frames, mfcc_dim). Its frame count can differ by one from the spectrogram's.
@@ -86,7 +84,7 @@ def mfcc(
         raise ValueError(f"mfcc_dim must be in 1..26 (there are 26 mel filters). Received: mfcc_dim={mfcc_dim}")
     _require_length(samples, round(MFCC_WINDOW * sample_rate))
     coefficients = python_speech_features.mfcc(
-        samples, sample_rate, winlen=MFCC_WINDOW, winstep=step / 1000, numcep=mfcc_dim, preemph=preemphasis
+        samples, sample_rate, winlen=MFCC_WINDOW, winstep=step / 1000, numcep=mfcc_dim, preemph=PREEMPHASIS
     )
     return coefficients.astype(np.float32)
 

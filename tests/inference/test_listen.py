@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sample_models import bidirectional_rnn_model, rnn_model
+from sample_models import bidirectional_rnn_model, cnn_rnn_model, rnn_model
 from vuilab.audio import read_audio
 from vuilab.corpus.manifest import MANIFESTS, read_manifest
 from vuilab.decoding.beam import Hypothesis
@@ -16,7 +16,6 @@ from vuilab.features import FeatureSettings
 from vuilab.inference.listen import Heard, Listener, LiveLine, listen
 from vuilab.inference.pieces import pieces
 from vuilab.inference.transcribe import Recogniser
-from vuilab.models.acoustic import acoustic_model
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +29,6 @@ def talk(tiny_corpus, tmp_path_factory):
     path = tmp_path_factory.mktemp("talk") / "talk.wav"
     soundfile.write(path, signal.clip(-1, 1), 16_000)
     return path
-
-
-def _separable_model(width: int) -> keras.Model:
-    """A model with a layer that is not known frame by frame."""
-    the_input = keras.Input(shape=(None, width), name="the_input")
-    x = keras.layers.SeparableConv1D(16, 5, name="conv")(the_input)
-    return acoustic_model(the_input, keras.layers.Dense(29, name="logits")(x), "separable", print_summary=False)
 
 
 def _recogniser(model: keras.Model, talk) -> Recogniser:
@@ -59,37 +51,48 @@ def _hear(listener: Listener, samples: np.ndarray, size: int) -> list[Heard]:
 
 @pytest.mark.contract
 @pytest.mark.parametrize(
-    ("build", "streams"),
+    ("build", "looks_back"),
     [(lambda: rnn_model(161, 12), True), (lambda: bidirectional_rnn_model(161, 8), False)],
-    ids=["streams", "does not stream"],
+    ids=["looks back only", "both directions"],
 )
-def test_final_texts_are_the_offline_ones_and_come_in_parts_before(build, streams, talk):
+def test_final_texts_are_the_offline_ones_and_come_in_parts_before(build, looks_back, talk):
     recogniser = _recogniser(build(), talk)
     found = list(pieces(talk))
     expected = [recogniser.decode(recogniser.probabilities(piece.samples)) for piece in found]
     assert len(expected) >= 3 and all(expected)
     samples = read_audio(talk)
     for size in (1600, 777):
-        listener = Listener(recogniser)
-        assert listener.streams == streams
-        heard = _hear(listener, samples, size)
+        heard = _hear(Listener(recogniser), samples, size)
         finals = [item for item in heard if item.final]
         assert [item.text for item in finals] == expected
         assert [item.start for item in finals] == [piece.start for piece in found]
         for final in finals:
             before = [item.text for item in heard if not item.final and item.start == final.start]
             assert len(before) >= 2 and all(before)  # while it was said
-            if streams:  # what has been heard does not change, up to the end that greedy decoding strips
+            if looks_back:  # what has been heard does not change, up to the end that greedy decoding strips
                 assert all(later.startswith(text) for text, later in itertools.pairwise(before))
 
 
-def test_a_model_that_is_not_known_frame_by_frame_is_run_by_keras(talk):
-    recogniser = _recogniser(_separable_model(161), talk)
-    listener = Listener(recogniser, partial=1.0)
-    samples = read_audio(talk)[: 3 * 16_000]
-    expected = [recogniser.decode(recogniser.probabilities(piece.samples)) for piece in _pieces_of(samples)]
-    finals = [item.text for item in _hear(listener, samples, 1600) if item.final]
-    assert not listener.streams and finals == expected and len(finals) >= 1
+def test_a_growing_piece_is_decoded_at_multiples_of_half_a_second(talk):
+    class Recorder(Recogniser):
+        def posteriors(self, samples):
+            lengths.append(len(samples))
+            return super().posteriors(samples)
+
+    lengths: list[int] = []
+    given = _recogniser(rnn_model(161, 4), talk)
+    recogniser = Recorder(given.model, given.settings, given.mean, given.std, given.metadata)
+    found = list(pieces(talk))
+    _hear(Listener(recogniser), read_audio(talk), 777)
+    finals = [len(piece.samples) for piece in found]
+    growing = [length for length in lengths if length not in finals]
+    assert len(growing) > 2 * len(finals) and not any(length % 8000 for length in growing)
+
+
+def test_a_piece_too_short_for_the_model_gives_no_line(talk):
+    recogniser = _recogniser(cnn_rnn_model(161, 4, 400, 2, "valid", 4), talk)  # a kernel of 4 s
+    assert all(len(piece.samples) < 4 * 16_000 for piece in pieces(talk))
+    assert _hear(Listener(recogniser), read_audio(talk), 1600) == []
 
 
 def test_phonemes_are_read_at_the_end_of_a_piece(talk):

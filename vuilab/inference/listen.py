@@ -1,25 +1,22 @@
 """Listening: sound arrives in chunks, from a microphone or a file, and becomes text while somebody speaks.
 
-Speech is found and cut at pauses as in long recordings, so that silence and noise give no words. While a piece grows its text
-so far is shown: frame by frame where the model only looks back, else by decoding the growing piece again about twice a
-second. At the pause the finished piece is decoded once more as a whole, which gives the text that `transcribe` would give.
+Speech is found and cut at pauses as in long recordings, so that silence and noise give no words. While a piece grows its
+beginning is decoded again about twice a second, which any model can do. At the pause the finished piece is decoded once more
+as a whole, which gives the text that `transcribe` would give.
 """
 
 import contextlib
 import dataclasses
 import shutil
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 import numpy as np
 
 from vuilab.audio import SAMPLE_RATE
-from vuilab.decoding.greedy import Posteriors, greedy_decode
-from vuilab.inference.frame_model import FrameModel
+from vuilab.decoding.greedy import greedy_decode
 from vuilab.inference.pieces import LONGEST, Piece, PieceCutter
-from vuilab.inference.streaming import StreamingRecogniser
 from vuilab.inference.transcribe import Recogniser
 from vuilab.models.acoustic import output_length
 
@@ -39,25 +36,16 @@ class Listener:
     """Turns chunks of sound into text.
 
     Args:
-        recogniser: any; see `streams`.
-        partial: seconds of new sound after which a growing piece is decoded again, for models that do not stream.
+        recogniser: any.
+        partial: seconds; a growing piece is decoded at multiples of this. Backends compile each new length, and so there are few.
         longest: seconds of a piece at most.
     """
 
     def __init__(self, recogniser: Recogniser, partial: float = PARTIAL, longest: float = LONGEST):
         self.recogniser, self.partial = recogniser, partial
         self.cutter = PieceCutter(longest)
-        self.frames, self.stream = None, None
-        with contextlib.suppress(ValueError):  # a layer that is not known frame by frame: Keras runs the model
-            self.frames = FrameModel(recogniser.model)
-            self.stream = StreamingRecogniser(recogniser, self.frames)
         self.shown = ""
-        self._begin(-1.0)
-
-    @property
-    def streams(self) -> bool:
-        """Whether the model goes frame by frame; otherwise pieces are decoded again while they grow."""
-        return self.stream is not None
+        self.start, self.num_done = -1.0, 0  # seconds; samples of the growing piece that have been decoded
 
     def add(self, samples: np.ndarray) -> Iterator[Heard]:
         """Take samples (num_samples,) at 16 kHz and yield what is new: texts so far, and final ones at pauses."""
@@ -77,12 +65,9 @@ class Listener:
             self.shown = ""
             yield Heard("", self.start, final=False)
 
-    def _begin(self, start: float) -> None:
-        """Get ready for the piece that begins at `start`."""
-        self.start, self.num_done, self.wait = start, 0, 0.0
-
     def _end(self, piece: Piece) -> Iterator[Heard]:
-        text = self.recogniser.decode(*self._posteriors(piece.samples))
+        samples = piece.samples
+        text = self.recogniser.decode(*self.recogniser.posteriors(samples)) if self._is_enough(samples) else ""
         if text:
             self.shown = ""
             yield Heard(text, piece.start, final=True)
@@ -90,32 +75,17 @@ class Listener:
     def _so_far(self, growing: Piece) -> str:
         """Return the text of a piece that has not ended."""
         if growing.start != self.start:
-            self._begin(growing.start)
-            if self.stream is not None:
-                self.stream.reset()
-        new = growing.samples[self.num_done :]
-        if self.stream is not None:
-            self.stream.add(new)
-        elif len(new) < self.wait * SAMPLE_RATE:
+            self.start, self.num_done = growing.start, 0
+        step = round(self.partial * SAMPLE_RATE)
+        samples = growing.samples[: len(growing.samples) // step * step]
+        if len(samples) == self.num_done or not self._is_enough(samples):
             return self.shown
-        self.num_done = len(growing.samples)
-        if self.stream is not None:
-            return self.stream.text
-        begun = time.perf_counter()
-        text = greedy_decode(self._posteriors(growing.samples).letters)
-        # at least half of the time is left for the rest
-        self.wait = max(self.partial, 2 * (time.perf_counter() - begun))
-        return text
+        self.num_done = len(samples)
+        return greedy_decode(self.recogniser.probabilities(samples))
 
-    def _posteriors(self, samples: np.ndarray) -> Posteriors:
-        """Return what `Recogniser.posteriors` gives, without compiling for each length where that can be avoided."""
-        features = self.recogniser.normalise(self.recogniser.settings.extract(samples))
-        if output_length(self.recogniser.model, len(features)) < 1:
-            return Posteriors(np.empty((0, self.recogniser.model.output_shape[-1]), np.float32))
-        if self.frames is None:
-            return self.recogniser.posteriors(samples)
-        # a stream that shares the frames begins anew with the next piece
-        return Posteriors(self.frames.whole(features))
+    def _is_enough(self, samples: np.ndarray) -> bool:
+        """Whether the model puts out a frame for so few samples."""
+        return output_length(self.recogniser.model, len(self.recogniser.settings.extract(samples))) >= 1
 
 
 # -------------------------------------------------------------------------------------------------- terminal
