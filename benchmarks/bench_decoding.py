@@ -47,11 +47,11 @@ def measure_search(data: dict, model_path: Path, alpha: float, beta: float, beam
     """Return speed and error rates of the pruned, of the unpruned and of the joint search, on one core."""
     _use_one_core()
     from vuilab.decoding.beam import BeamDecoder, BeamSettings
-    from vuilab.decoding.language_model import load_model
+    from vuilab.decoding.language_model import load_language_model
     from vuilab.decoding.sounds import SoundDecoder
     from vuilab.scoring.error_rates import score
 
-    model = load_model(model_path)
+    model = load_language_model(model_path)
     settings = BeamSettings(beam_width=beam_width, alpha=alpha, beta=beta)
     contestants = [
         ("pruned", BeamDecoder(model, settings), [(rows,) for rows in data["probabilities"]]),

@@ -217,12 +217,12 @@ def released(language_model, tiny_corpus, trained, project, monkeypatch, capsys)
 
 def test_released_weights_bring_their_language_model(released, tiny_corpus, clip, capsys):
     from vuilab.decoding.beam import BeamDecoder, BeamSettings
-    from vuilab.decoding.language_model import load_model
+    from vuilab.decoding.language_model import load_language_model
     from vuilab.inference.transcribe import load_recogniser, released_recogniser
 
     recogniser = released_recogniser()
     assert recogniser.decoder.settings == BeamSettings(alpha=0.7, beta=3.0)
-    decoder = BeamDecoder(load_model(released / "small.npz"), BeamSettings(alpha=0.7, beta=3.0))
+    decoder = BeamDecoder(load_language_model(released / "small.npz"), BeamSettings(alpha=0.7, beta=3.0))
     expected = load_recogniser().with_decoder(decoder).transcribe(clip)
     assert recogniser.transcribe(clip) == expected
     assert main.main(["transcribe", clip]) == 0

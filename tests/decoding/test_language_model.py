@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vuilab.decoding.kneser_ney import discounts
-from vuilab.decoding.language_model import load_model, save_model, train_ngram
+from vuilab.decoding.language_model import load_language_model, save_language_model, train_ngram
 from vuilab.decoding.ngram import find_child, hash_sentences
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -69,7 +69,7 @@ def test_discounts_follow_chen_and_goodman():
 @pytest.mark.parametrize(("file", "prune"), [("kenlm_order3", ()), ("kenlm_order3_pruned", (0, 0, 1))])
 def test_training_gives_the_model_of_kenlm(file, prune):
     """The ARPA files were made by KenLM's lmplz; `golden/README.md` has the commands."""
-    golden = load_model(GOLDEN / f"{file}.arpa.gz")
+    golden = load_language_model(GOLDEN / f"{file}.arpa.gz")
     sentences = (GOLDEN / "fauntleroy.txt").read_text().splitlines()
     model = train_ngram(sentences, 3, prune)
     assert model.num_ngrams == golden.num_ngrams
@@ -117,8 +117,8 @@ def test_perplexities_of_models_of_characters_are_per_word():
 @pytest.mark.parametrize("suffix", [".npz", ".arpa", ".arpa.gz"])
 def test_files_of_models_of_characters_give_the_same_probabilities_back(suffix, tmp_path):
     model = train_ngram(TEXT, 8, (0, 0, 0, 1), characters=True)
-    save_model(model, tmp_path / f"model{suffix}")
-    again = load_model(tmp_path / f"model{suffix}")
+    save_language_model(model, tmp_path / f"model{suffix}")
+    again = load_language_model(tmp_path / f"model{suffix}")
     assert again.of_characters
     for sentence in [*TEXT, "d d c"]:
         assert again.sentence_scores(sentence) == pytest.approx(model.sentence_scores(sentence), abs=2e-5)
@@ -128,8 +128,8 @@ def test_files_of_models_of_characters_give_the_same_probabilities_back(suffix, 
 def test_files_give_the_same_probabilities_back(suffix, tmp_path):
     model = train_ngram(TEXT, 3, (0, 0, 1))
     path = tmp_path / f"model{suffix}"
-    save_model(model, path)
-    again = load_model(path)
+    save_language_model(model, path)
+    again = load_language_model(path)
     assert again.num_ngrams == model.num_ngrams and set(again.words) == set(model.words)
     for sentence in [*TEXT, "a b", "c c c", "b zebra a"]:
         assert again.sentence_scores(sentence) == pytest.approx(model.sentence_scores(sentence), abs=2e-5)
@@ -225,7 +225,7 @@ ngram 2=3
 def test_an_arpa_file_of_another_tool_is_read(tmp_path):
     path = tmp_path / "other.arpa"
     path.write_text(GOOD)
-    model = load_model(path)
+    model = load_language_model(path)
     expected = [-0.2, -0.4, -0.5]
     assert model.sentence_scores("no no") == pytest.approx([value * math.log(10) for value in expected], abs=1e-5)
     assert model.score("zebra", model.begin_state)[0] == pytest.approx((-0.30103 - 0.60206) * math.log(10), abs=1e-5)
@@ -252,22 +252,22 @@ def test_a_broken_line_is_named(old, new, line, reason, tmp_path):
     assert old in GOOD
     path.write_text(GOOD.replace(old, new, 1))
     with pytest.raises(ValueError, match=reason) as caught:
-        load_model(path)
+        load_language_model(path)
     assert f"broken.arpa, line {line}:" in str(caught.value)
 
 
 def test_what_is_no_language_model_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"vui\.py lm train"):
-        load_model(tmp_path / "none.npz")
+        load_language_model(tmp_path / "none.npz")
     (tmp_path / "text.txt").write_text("hello")
     with pytest.raises(ValueError, match=r"ends in \.npz, \.arpa or \.arpa\.gz"):
-        load_model(tmp_path / "text.txt")
+        load_language_model(tmp_path / "text.txt")
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(ValueError, match="no language model of this project"):
-        load_model(tmp_path / "cut.npz")
+        load_language_model(tmp_path / "cut.npz")
     (tmp_path / "cut.arpa.gz").write_bytes(gzip.compress(GOOD.encode())[:-20])
     with pytest.raises(ValueError, match="line"):
-        load_model(tmp_path / "cut.arpa.gz")
+        load_language_model(tmp_path / "cut.arpa.gz")
     model = train_ngram(TEXT, 2)
     wild = {name: getattr(model, name) for name in ("level_starts", "word", "first_child", "log_prob", "backoff")}
     wild["first_child"] = wild["first_child"] + 1000  # compiled code would read outside the array
@@ -275,4 +275,4 @@ def test_what_is_no_language_model_is_refused(tmp_path):
     empty = np.empty(0, np.uint64)
     np.savez(tmp_path / "wild.npz", format=1, order=2, words=words, suffix=model.suffix, sentence_hashes=empty, **wild)
     with pytest.raises(ValueError, match="do not fit together"):
-        load_model(tmp_path / "wild.npz")
+        load_language_model(tmp_path / "wild.npz")

@@ -9,7 +9,6 @@ from vuilab.exploration.spectra import (
     amplitude_spectrum,
     check_clip,
     check_clips,
-    fit_length,
     level,
     long_term_spectrum,
 )
@@ -54,11 +53,6 @@ def test_levels():
     assert level(np.sin(2 * np.pi * 100 * TIME)) == pytest.approx(-3.0103, abs=1e-4)
     assert level(np.full(100, 0.1, np.float32)) == pytest.approx(-20, abs=1e-4)
     assert level(np.zeros(100)) == -140
-
-
-def test_lengths_are_filled_up_or_cut_at_the_end():
-    np.testing.assert_array_equal(fit_length(np.array([1.0, 2.0]), 3), [1, 2, 0])
-    np.testing.assert_array_equal(fit_length(np.array([1.0, 2.0]), 1), [1])
 
 
 @pytest.mark.parametrize(

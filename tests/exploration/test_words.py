@@ -104,6 +104,9 @@ def test_a_short_clip_counts_in_a_mean_spectrogram_only_where_it_has_frames():
     np.testing.assert_allclose(numbers.spectrograms[0, 49:], first[49:], atol=1e-5)
     _, numbers = mean_spectra({"a": [short]})  # no clip has the second half
     np.testing.assert_allclose(numbers.spectrograms[0, 49:], np.log(1e-14))
+    np.testing.assert_allclose(
+        numbers.fft[0, 1:-1], np.abs(np.fft.rfft(short, 16_000))[1:-1] / 8000, rtol=1e-4
+    )  # zeros
 
 
 def test_a_longer_clip_is_cut_and_a_duration_that_is_too_short_refused():

@@ -32,9 +32,9 @@ def language_model_of(options: argparse.Namespace):
         if getattr(options, "tune", False):
             raise ValueError("--tune chooses the weights of a language model: pass --lm FILE.")
         return None
-    from vuilab.decoding.language_model import load_model
+    from vuilab.decoding.language_model import load_language_model
 
-    return load_model(options.lm)
+    return load_language_model(options.lm)
 
 
 def beam_settings(options: argparse.Namespace):
@@ -174,13 +174,13 @@ def _hot_words(options: argparse.Namespace) -> dict[str, float]:
 def lm_train(options: argparse.Namespace) -> int:
     """Make a language model from text files."""
     from vuilab.corpus.books import read_sentences
-    from vuilab.decoding.language_model import save_model, train_ngram
+    from vuilab.decoding.language_model import save_language_model, train_ngram
 
     sentences = [sentence for path in options.texts for sentence in read_sentences(path)]
     model = train_ngram(
         sentences, options.order, options.prune, options.min_count, options.max_words, options.characters
     )
-    save_model(model, options.out)
+    save_language_model(model, options.out)
     counts = ", ".join(f"{number:,} {n}-grams" for n, number in enumerate(model.num_ngrams, start=1))
     print(f"{options.out}: {len(sentences):,} sentences, {counts} ({options.out.stat().st_size / 1e6:.1f} MB)")
     return 0
@@ -189,9 +189,9 @@ def lm_train(options: argparse.Namespace) -> int:
 def lm_perplexity(options: argparse.Namespace) -> int:
     """Measure how well a language model predicts a text."""
     from vuilab.corpus.books import read_sentences
-    from vuilab.decoding.language_model import load_model
+    from vuilab.decoding.language_model import load_language_model
 
-    model = load_model(options.model)
+    model = load_language_model(options.model)
     if options.text.suffix == ".json":
         from vuilab.corpus.manifest import read_manifest
 

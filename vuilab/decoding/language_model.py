@@ -15,12 +15,12 @@ from vuilab.decoding.kneser_ney import train_ngram
 from vuilab.decoding.ngram import SPECIAL, NGramModel
 from vuilab.files import atomic_path
 
-__all__ = ["NGramModel", "load_model", "save_model", "train_ngram"]
+__all__ = ["NGramModel", "load_language_model", "save_language_model", "train_ngram"]
 
 FORMAT = 1  # of .npz files
 
 
-def save_model(model: NGramModel, path: str | Path) -> None:
+def save_language_model(model: NGramModel, path: str | Path) -> None:
     """Write a model: `.npz` (compact, with the sentence hashes), `.arpa` or `.arpa.gz` (for other tools).
 
     Raises:
@@ -40,8 +40,8 @@ def save_model(model: NGramModel, path: str | Path) -> None:
                 file.writelines(arpa_lines(model))
 
 
-def load_model(path: str | Path) -> NGramModel:
-    """Read a model that `save_model` wrote, or an ARPA file (plain or gzipped) of another tool.
+def load_language_model(path: str | Path) -> NGramModel:
+    """Read a model that `save_language_model` wrote, or an ARPA file (plain or gzipped) of another tool.
 
     Raises:
         FileNotFoundError: when there is no such file.

@@ -68,16 +68,6 @@ def check_clips(clips: Mapping[str, Sequence[np.ndarray]]) -> dict[str, list[np.
     return kept
 
 
-def fit_length(samples: np.ndarray, num_samples: int) -> np.ndarray:
-    """Return the first `num_samples` of a waveform, with zeros after its end where it is shorter.
-
-    Example:
-        >>> fit_length(np.array([0.5, 0.25]), 4)
-        array([0.5 , 0.25, 0.  , 0.  ])
-    """
-    return np.pad(samples[:num_samples], (0, max(0, num_samples - len(samples))))
-
-
 def amplitude_spectrum(samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> tuple[np.ndarray, np.ndarray]:
     """Amplitudes of the sine waves that add up to a waveform, from one Fourier transform over all of it.
 

@@ -14,7 +14,7 @@ import seaborn
 from matplotlib.figure import Figure
 
 from vuilab.audio import SAMPLE_RATE
-from vuilab.exploration.spectra import BINS, DECIBELS, amplitude_spectrum, check_clip, check_clips, fit_length
+from vuilab.exploration.spectra import BINS, DECIBELS, amplitude_spectrum, check_clip, check_clips
 from vuilab.features import LOG_FLOOR, spectrogram
 from vuilab.figures import curve_style, plot_image
 from vuilab.text import escape_markdown
@@ -214,7 +214,7 @@ def mean_spectra(clips: Mapping[str, Sequence[np.ndarray]], duration: float = 1.
     words = check_clips(clips)
     spectrograms, ffts = [], []
     for waves in words.values():
-        fitted = [fit_length(wave, num_samples) for wave in waves]
+        fitted = [np.pad(wave[:num_samples], (0, max(0, num_samples - len(wave)))) for wave in waves]
         ffts.append(np.mean([amplitude_spectrum(wave)[1] for wave in fitted], axis=0))
         spectrograms.append(
             _mean_frames([spectrogram(wave[:num_samples]) for wave in waves], len(spectrogram(fitted[0])))

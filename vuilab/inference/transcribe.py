@@ -233,12 +233,12 @@ def released_recogniser() -> Recogniser:
     Raises:
         FileNotFoundError: when there are no released weights.
     """
-    from vuilab.decoding.language_model import load_model
+    from vuilab.decoding.language_model import load_language_model
 
     recogniser, found = load_recogniser(), released_language_model()
     if found is None:
         return recogniser
-    model, settings = load_model(found.path), BeamSettings(**found.weights)
+    model, settings = load_language_model(found.path), BeamSettings(**found.weights)
     if found.sounds is None:
         return recogniser.with_decoder(BeamDecoder(model, settings))
     return recogniser.with_decoder(SoundDecoder(model, SoundWeights(**found.sounds), settings))
