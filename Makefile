@@ -38,9 +38,11 @@ test-all: $(VENV)/.dev  ## every test, on both backends
 	$(RUN) -m pytest $(PARALLEL) -m "not gpu"
 	KERAS_BACKEND=jax $(RUN) -m pytest $(PARALLEL) -m "not gpu"
 
-lint: $(VENV)/.dev  ## style, formatting, and whether the README agrees with the records
+lint: $(VENV)/.dev  ## style, layers, types, and whether the pages agree with the records
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
 	$(RUN) vui.py compare --check
 
 format: $(VENV)/.dev  ## format the code

@@ -42,7 +42,7 @@ def evaluate(options: argparse.Namespace) -> int:
     texts, more = {"greedy": [greedy_decode(rows) for rows in probabilities]}, {}
     if language_model is not None:
         texts[FUSED], more = _decode_with(language_model, probabilities, references, speakers, options)
-        more["wer_difference"] = _difference(references, *texts.values(), speakers)
+        more["wer_difference"] = _difference(references, texts["greedy"], texts[FUSED], speakers)
         if posteriors[0].phonemes is not None and not language_model.of_characters:
             found, more[SOUNDS] = _decode_sounds(language_model, posteriors, references, speakers, options)
             more[SOUNDS]["wer_difference"] = _difference(references, texts[FUSED], found, speakers)

@@ -132,6 +132,7 @@ def _measure(options: argparse.Namespace, settings) -> int:
     thresholds = THRESHOLDS if options.threshold is None else (options.threshold,)
     points = list(curve(speech, placed, words, settings, thresholds))
     chosen = choose_threshold(points, options.per_hour) if options.threshold is None else points[0]
+    skipped = [*skipped, *clips.pop("skipped", ())]
     result = {
         "version": JSON_VERSION,
         "manifest": str(options.measure),
@@ -141,7 +142,7 @@ def _measure(options: argparse.Namespace, settings) -> int:
         "points": [point.as_dict() for point in points],
         "chosen": None if chosen is None else chosen.threshold,
         "alarms": [] if chosen is None else [dataclasses.asdict(alarm) for alarm in chosen.false_alarms.alarms],
-        "skipped": [*skipped, *clips.pop("skipped", ())],
+        "skipped": skipped,
     }
     if options.record:
         from vuilab.runs.records import add_to_record
@@ -151,7 +152,7 @@ def _measure(options: argparse.Namespace, settings) -> int:
         print(json.dumps(result, indent=1))
         return 0
     _print_measure(points, chosen, sum(one.duration for one in speech) / 3600, options.per_hour)
-    for text in result["skipped"]:
+    for text in skipped:
         print(f"  skipped {text}")
     return 0
 

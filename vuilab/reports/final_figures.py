@@ -112,7 +112,7 @@ def convolution_context(model: keras.Model, step: float = 10.0) -> dict[str, flo
         step: milliseconds between feature frames.
 
     Example:
-        >>> from residual_birnn import residual_birnn_model
+        >>> from vuilab.models.residual_birnn import residual_birnn_model
         >>> list(convolution_context(residual_birnn_model(units=2, filters=2, print_summary=False)).values())
         [110.0, 190.0, 350.0, 670.0]
     """

@@ -37,7 +37,7 @@ def save_checkpoint(
         state: plain data that the training loop wants back.
         callbacks: Keras callbacks whose counters (and best weights) are kept.
     """
-    arrays = {f"variable_{number}": value for number, value in enumerate(_values(trainer))}
+    arrays: dict[str, Any] = {f"variable_{number}": value for number, value in enumerate(_values(trainer))}
     kept = []
     for number, callback in enumerate(callbacks):
         kept.append({"class": type(callback).__name__, "counters": _counters(callback)})
