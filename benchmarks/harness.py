@@ -186,7 +186,7 @@ def goal(text: str, value: float, met: bool, unit: str = "") -> str:
 
 def environment() -> dict:
     """Return commit, versions, machine and date, as run records hold them, with the command that this process runs."""
-    script = "import json, records; print('\\n' + json.dumps(records.environment()))"
+    script = "import json; from vuilab.runs.record import environment; print('\\n' + json.dumps(environment()))"
     found = subprocess.run(
         [sys.executable, "-c", script],
         cwd=repository(),

@@ -10,7 +10,8 @@ import pytest
 from sample_models import cnn_rnn_model
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, set_active_corpus
 from vuilab.inference.transcribe import load_recogniser
-from vuilab.runs import records
+from vuilab.runs.record import read_record
+from vuilab.runs.weights import load_model
 from vuilab.scoring.comparison import load_runs, markdown_table
 from vuilab.scoring.error_rates import score
 from vuilab.scoring.predictions import generator_for, predict_texts
@@ -31,13 +32,13 @@ def test_whole_chain_from_speech_to_transcripts_and_comparison(project, tiny_cor
     assert history["loss"][-1] < 0.9 * history["loss"][0]
     assert all(np.isfinite(values).all() and len(values) == 3 for values in history.values())
 
-    record = records.read_record("results/model_2.json")
+    record = read_record("results/model_2.json")
     assert record["backend"] == keras.backend.backend() and record["status"] == "finished"
     num_train = len(read_manifest(tiny_corpus / MANIFESTS["train"]))
     assert record["corpus"]["train"]["num_utterances"] <= num_train == 44
     assert not set(record["corpus"]["train"]["speakers"]) & set(record["corpus"]["validation"]["speakers"])
 
-    loaded, metadata = records.load_model("results/model_2.h5")
+    loaded, metadata = load_model("results/model_2.h5")
     generator = generator_for(metadata, 13, MANIFESTS["validation"], "validation", max_duration=10.0)
     utterances = generator.partitions["validation"].utterances
     texts = predict_texts(loaded, generator, "validation")

@@ -24,7 +24,7 @@ from sample_models import (
     simple_rnn_model,
     wavenet_model,
 )
-from vuilab.runs.records import load_model, save_weights
+from vuilab.runs.weights import load_model, save_weights
 
 # the parameter counts that the reference notebooks printed, and how many GRU units (over layers and directions)
 # a model has: `reset_after=True` gives each of them three biases more

@@ -3,7 +3,7 @@
 import keras
 
 from sample_models import acoustic_model
-from vuilab.runs import records
+from vuilab.runs.record import read_record
 from vuilab.training.recogniser import train_model
 
 TEXTS = ["a cat", "see it", "to be", "an oak", "i am", "we go", "no", "so it is", "yes", "up we go"]
@@ -26,7 +26,7 @@ def train_tiny(model=None, name: str = "tiny", suffix: str = ".h5", **options) -
 
 
 def tiny_record(name: str = "tiny") -> dict:
-    return records.read_record(f"results/{name}.json")
+    return read_record(f"results/{name}.json")
 
 
 def without_time(history: dict) -> dict:

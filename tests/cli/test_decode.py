@@ -10,7 +10,7 @@ import soundfile
 
 from vuilab.cli import main
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, set_active_corpus
-from vuilab.runs.records import read_record
+from vuilab.runs.record import read_record
 
 
 @pytest.fixture(autouse=True)
@@ -257,12 +257,12 @@ def phonetic(released, monkeypatch):
     import keras
 
     from vuilab.models.residual_birnn import residual_birnn_model
-    from vuilab.runs import records
+    from vuilab.runs.weights import save_weights
     from vuilab.scoring import tuning
 
     keras.utils.set_random_seed(0)
     model = residual_birnn_model(units=4, filters=4, recur_layers=2, phoneme_heads=(1,), print_summary=False)
-    records.save_weights(model, released / "recogniser.h5", {"features": {"kind": "logmel"}})
+    save_weights(model, released / "recogniser.h5", {"features": {"kind": "logmel"}})
     monkeypatch.setattr(tuning.tune_sounds, "__defaults__", ((0.4,), (0.6,), (2.0,)))
     return released
 

@@ -9,7 +9,7 @@ import soundfile
 from vuilab.cli import keywords, main
 from vuilab.corpus.manifest import Utterance, write_manifest
 from vuilab.keywords import scores
-from vuilab.runs.records import write_json
+from vuilab.runs.record import write_json
 
 RATE = 16_000
 

@@ -117,7 +117,7 @@ def test_two_heads_behind_one_layer_are_refused():
 
 def test_training_fills_in_the_phonemes_and_the_weights_do_without(tiny_corpus, tmp_path):
     from vuilab.features import FeatureSettings
-    from vuilab.runs import records
+    from vuilab.runs.weights import load_model
     from vuilab.training.recogniser import train_model
 
     model = residual_birnn_model(80, 8, 11, 2, 3, (1,), 8, 2, phoneme_heads=(1,), print_summary=False)
@@ -136,7 +136,7 @@ def test_training_fills_in_the_phonemes_and_the_weights_do_without(tiny_corpus, 
     )
     assert np.isfinite(history["loss"][0]) and np.isfinite(history["val_loss"][0])
     assert np.abs(model.get_layer("phonemes_1").get_weights()[0] - before).max() > 1e-4
-    loaded, _ = records.load_model(tmp_path / "m.h5")
+    loaded, _ = load_model(tmp_path / "m.h5")
     features = np.random.default_rng(0).normal(0, 1, (1, 40, 80)).astype("float32")
     np.testing.assert_allclose(loaded.predict_on_batch(features), model.predict_on_batch(features), atol=1e-5)
 

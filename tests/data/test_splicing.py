@@ -183,12 +183,12 @@ def test_a_share_outside_0_and_1_is_refused(share):
 def aligner(tmp_path_factory):
     """Weights of a small length-aware network that was never trained."""
     from sample_models import build
-    from vuilab.runs import records
+    from vuilab.runs.weights import save_weights
 
     model = build("residual_birnn", 80, filters=8, units=8, recur_layers=1, dilations=(1,), print_summary=False)
     path = tmp_path_factory.mktemp("aligner") / "aligner.h5"
     settings = dataclasses.asdict(FeatureSettings("logmel"))
-    records.save_weights(model, path, {"features": settings, "mean": [0.0] * 80, "std": [1.0] * 80})
+    save_weights(model, path, {"features": settings, "mean": [0.0] * 80, "std": [1.0] * 80})
     return path
 
 

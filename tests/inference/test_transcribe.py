@@ -12,7 +12,7 @@ from vuilab.audio import read_audio
 from vuilab.corpus.manifest import MANIFESTS, read_manifest
 from vuilab.inference import transcribe
 from vuilab.inference.transcribe import load_recogniser, released_weights
-from vuilab.runs import records
+from vuilab.runs.weights import save_weights
 
 
 def _listening_model(width: int, frame_step: int = 1, scale: float = 10.0) -> keras.Model:
@@ -29,7 +29,7 @@ def _listening_model(width: int, frame_step: int = 1, scale: float = 10.0) -> ke
 def weights(tmp_path):
     path = tmp_path / "model.h5"
     metadata = {"features": {"kind": "mfcc", "mfcc_dim": 13}, "mean": [0.0] * 13, "std": [1.0] * 13}
-    records.save_weights(_listening_model(13), path, metadata)
+    save_weights(_listening_model(13), path, metadata)
     return path
 
 
@@ -63,7 +63,7 @@ def test_mean_and_deviation_are_applied_and_a_constant_feature_does_not_divide_b
     std = np.full(13, 2.0)
     std[12] = 0.0  # as of a feature that never changes
     metadata = {"features": {"kind": "mfcc", "mfcc_dim": 13}, "mean": list(range(13)), "std": std.tolist()}
-    records.save_weights(_listening_model(13, scale=0.1), path, metadata)
+    save_weights(_listening_model(13, scale=0.1), path, metadata)
     recogniser = load_recogniser(path)
     samples = soundfile.read(clip, dtype="float32")[0]
     features = recogniser.settings.extract(samples)
@@ -115,7 +115,7 @@ def test_unusable_audio_is_named_with_the_reason(weights, tmp_path):
 
 def test_clip_too_short_for_one_output_frame_is_refused(tmp_path):
     metadata = {"features": {"kind": "mfcc", "mfcc_dim": 13}}
-    records.save_weights(_listening_model(13, frame_step=20), tmp_path / "model.h5", metadata)
+    save_weights(_listening_model(13, frame_step=20), tmp_path / "model.h5", metadata)
     recogniser = load_recogniser(tmp_path / "model.h5")
     with pytest.raises(ValueError, match="2000 samples are too few for one output frame of listening_model"):
         recogniser.probabilities(np.zeros(2000, np.float32))
@@ -149,7 +149,7 @@ def test_lengths_of_a_length_aware_model_are_rounded_up_without_changing_a_proba
 
     keras.utils.set_random_seed(0)
     model = residual_birnn_model(units=4, filters=4, recur_layers=1, print_summary=False)
-    records.save_weights(model, tmp_path / "model.h5", {"features": {"kind": "logmel"}})
+    save_weights(model, tmp_path / "model.h5", {"features": {"kind": "logmel"}})
     recogniser, rng = load_recogniser(tmp_path / "model.h5"), np.random.default_rng(0)
     clips = [rng.normal(0, 0.1, 16_000 + 800 * number).astype("float32") for number in range(8)]
     features = [recogniser.normalise(recogniser.settings.extract(clip)) for clip in clips]

@@ -16,7 +16,7 @@ from vuilab.keywords.export import describe, export_keywords
 from vuilab.keywords.features import KeywordFeatures
 from vuilab.keywords.models import classifier as finish
 from vuilab.keywords.scores import Classifier, evaluate_part
-from vuilab.runs import records
+from vuilab.runs.weights import save_weights
 
 
 def by_energy(num_labels: int = 3) -> Classifier:
@@ -97,6 +97,6 @@ def test_the_command_names_what_is_missing(noises, tmp_path, capsys):
 
 def test_a_classifier_is_no_recogniser(tmp_path):
     ours = by_energy()
-    records.save_weights(ours.model, tmp_path / "words.h5", ours.metadata)
+    save_weights(ours.model, tmp_path / "words.h5", ours.metadata)
     with pytest.raises(ValueError, match=r"words\.h5 is a classifier of single words, no recogniser.*keywords export"):
         load_recogniser(tmp_path / "words.h5")

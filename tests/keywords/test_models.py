@@ -68,15 +68,15 @@ def test_every_builder_fits_its_features_and_ends_in_softmax(name):
     ],
 )
 def test_probabilities_add_up_and_the_weights_come_back(name, tmp_path):
-    from vuilab.runs import records
+    from vuilab.runs.weights import load_model, save_weights
 
     shape = KeywordFeatures(FEATURES[name]).shape
     model = ZOO[name](shape, 4)
     clips = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     before = np.asarray(model(clips, training=False))
     np.testing.assert_allclose(before.sum(axis=1), 1, rtol=1e-5)
-    records.save_weights(model, tmp_path / "a.h5", {"task": "keywords"})
-    again, metadata = records.load_model(tmp_path / "a.h5")
+    save_weights(model, tmp_path / "a.h5", {"task": "keywords"})
+    again, metadata = load_model(tmp_path / "a.h5")
     np.testing.assert_allclose(np.asarray(again(clips, training=False)), before, rtol=1e-4, atol=1e-6)
     assert metadata["task"] == "keywords"
 
@@ -126,11 +126,11 @@ def test_pooling_is_that_of_keras(kind, theirs, width, stride, num_samples):
 
 @pytest.mark.contract
 def test_a_wavception_comes_back_from_its_file(tmp_path):
-    from vuilab.runs import records
+    from vuilab.runs.weights import load_model, save_weights
 
     model = wavception((600, 1), 3, depths=(1, 1))
-    records.save_weights(model, tmp_path / "m.h5", {})
-    loaded, _ = records.load_model(tmp_path / "m.h5")
+    save_weights(model, tmp_path / "m.h5", {})
+    loaded, _ = load_model(tmp_path / "m.h5")
     x = np.random.default_rng(0).normal(size=(1, 600, 1)).astype("float32")
     np.testing.assert_allclose(loaded.predict_on_batch(x), model.predict_on_batch(x), atol=1e-5)
 

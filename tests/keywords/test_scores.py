@@ -28,7 +28,7 @@ from vuilab.keywords.scores import (
     score_predictions,
     softmax,
 )
-from vuilab.runs import records
+from vuilab.runs.weights import save_weights
 
 
 def one_hot(classes, num_classes=3, top=0.8):
@@ -149,7 +149,7 @@ def test_weights_of_a_classifier_are_loaded_and_measured_and_others_refused(spok
         "mean": [[[0.0]]] * 20,
     }
     metadata |= {"std": [[[10.0]]] * 20}
-    records.save_weights(model, tmp_path / "good.h5", metadata)
+    save_weights(model, tmp_path / "good.h5", metadata)
     found = load_classifier(tmp_path / "good.h5")
     score = evaluate_part(found, dataset, "validation", progress=False)
     audio = load_part(dataset, "validation", progress=False)
@@ -162,7 +162,7 @@ def test_weights_of_a_classifier_are_loaded_and_measured_and_others_refused(spok
     )
     with pytest.raises(ValueError, match=r"knows the labels: bed cat\. Received clips with: cat bed"):
         evaluate_part(found, choose_clips(index_folder(spoken_words), ["cat", "bed"]), "validation", progress=False)
-    records.save_weights(model, tmp_path / "other.h5", {"alphabet": "abc"})
+    save_weights(model, tmp_path / "other.h5", {"alphabet": "abc"})
     with pytest.raises(ValueError, match=r"no keyword classifier\. Train one: python vui\.py keywords train DIR"):
         load_classifier(tmp_path / "other.h5")
     with pytest.raises(FileNotFoundError, match=r"No weights at .*keywords train DIR"):
@@ -191,7 +191,7 @@ def test_figures_show_the_numbers_they_return():
 
 def test_a_network_with_layers_of_its_own_loads_where_nothing_else_was_imported(tmp_path):
     metadata = {"task": "keywords", "labels": ["a", "b"], "features": {"kind": "raw"}, "mean": [[0.0]], "std": [[1.0]]}
-    records.save_weights(wavception((400, 1), 2, depths=(1,)), tmp_path / "m.h5", metadata)
+    save_weights(wavception((400, 1), 2, depths=(1,)), tmp_path / "m.h5", metadata)
     code = f"from keyword_evaluation import load_classifier; print(load_classifier({str(tmp_path / 'm.h5')!r}).labels)"
     root = repository()
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)

@@ -27,7 +27,7 @@ from vuilab.keywords.tables import (
     words_table,
 )
 from vuilab.keywords.training import train_keywords
-from vuilab.runs import records
+from vuilab.runs.record import read_record, write_json
 
 
 def score(num_right, num_clips=100, labels=("bed", "cat")):
@@ -211,12 +211,12 @@ def test_runs_are_read_back_as_they_were_measured(tmp_path, monkeypatch):
         model, choose_clips(index_folder("noises")), "runs/a.pickle", "runs/a.h5", epochs=2, verbose=0
     )
     (found,) = load_keyword_runs(["a", "never trained"], "runs")
-    record = records.read_record("runs/a.json")
+    record = read_record("runs/a.json")
     assert found.history == history and found.parameters == 442
     assert found.accuracy.as_dict() == record["report"]["accuracy"]
     assert found.development_loss == min(history["val_loss"]) == record["scores"]["val_loss"]
     with pytest.raises(FileNotFoundError, match="never trained"):
         load_keyword_runs(["never trained"], "runs")
-    records.write_json("runs/a.json", {key: value for key, value in record.items() if key != "report"})
+    write_json("runs/a.json", {key: value for key, value in record.items() if key != "report"})
     with pytest.raises(ValueError, match="resume=True"):
         load_keyword_runs(["a"], "runs")

@@ -10,7 +10,9 @@ from vuilab.keywords.features import KeywordFeatures
 from vuilab.keywords.models import classifier
 from vuilab.keywords.options import ClipAugmentation
 from vuilab.keywords.training import train_keywords
-from vuilab.runs import records
+from vuilab.runs.history import load_history
+from vuilab.runs.record import RESULTS, read_record
+from vuilab.runs.weights import load_model, read_metadata
 
 pytestmark = pytest.mark.usefixtures("without_compiling")
 WORDS = ("brown", "violet", "white")
@@ -46,8 +48,8 @@ def test_a_classifier_learns_and_leaves_history_weights_and_record(dataset):
     history = run(dataset, model=model, epochs=6)
     assert set(history) == {"loss", "val_loss", "val_accuracy", "learning_rate", "seconds"}
     assert history["val_accuracy"][-1] == 1 and history["loss"][-1] < 0.5 * history["loss"][0]
-    assert records.load_history("results/tiny.pickle") == history
-    record = records.read_record("results/tiny.json")
+    assert load_history("results/tiny.pickle") == history
+    record = read_record("results/tiny.json")
     assert record["status"] == "finished" and record["epochs"] == 6 and record["configuration"]["task"] == "keywords"
     assert record["report"]["accuracy"]["rate"] == 1 and record["report"]["num_clips"] == len(
         dataset.part("validation")
@@ -56,7 +58,7 @@ def test_a_classifier_learns_and_leaves_history_weights_and_record(dataset):
         dataset.part("train")
     )
     assert "development part" in record["chosen_by"] and record["commit"]
-    assert (records.RESULTS / "ledger.jsonl").read_text().count("\n") == 1
+    assert (RESULTS / "ledger.jsonl").read_text().count("\n") == 1
     again = keyword_evaluation.load_classifier("results/tiny.h5")
     clips = np.random.default_rng(0).normal(0, 0.1, (3, 16_000)).astype(np.float32)
     normal = again.features(clips)
@@ -82,13 +84,13 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(dataset):
     model = tiny()
     with np.errstate(all="ignore"):
         run(dataset, "cut", model=model, augmentation=augmentation, epochs=3, callbacks=[Stop()])
-    assert records.read_record("results/cut.json")["status"] == "interrupted"
+    assert read_record("results/cut.json")["status"] == "interrupted"
     resumed = run(
         dataset, "cut", model=tiny(seed=5), augmentation=augmentation, epochs=3, callbacks=[Watch()], resume=True
     )
     for key, values in without_time(whole).items():
         np.testing.assert_allclose(resumed[key], values, rtol=1e-4)
-    assert records.read_record("results/cut.json")["status"] == "finished"
+    assert read_record("results/cut.json")["status"] == "finished"
 
 
 def test_a_finished_run_is_loaded_and_another_setting_trains_anew(dataset, capsys):
@@ -123,10 +125,10 @@ def test_the_weights_kept_are_those_of_the_best_epoch_by_loss_or_accuracy(datase
     monkeypatch.setattr(keyword_training, "_validate", validate)
     run(dataset, "by_loss")
     run(dataset, "by_accuracy", monitor="val_accuracy")
-    assert records.read_record("results/by_loss.json")["best_epoch"] == 1
-    record = records.read_record("results/by_accuracy.json")
+    assert read_record("results/by_loss.json")["best_epoch"] == 1
+    record = read_record("results/by_accuracy.json")
     assert record["best_epoch"] == 2 and record["chosen_by"].startswith("highest val_accuracy on the development part")
-    assert records.read_metadata("results/by_accuracy.h5")["best"]["epoch"] == 2
+    assert read_metadata("results/by_accuracy.h5")["best"]["epoch"] == 2
 
 
 def test_the_learning_rate_warms_up_and_falls_along_a_cosine(dataset):
@@ -148,8 +150,8 @@ def test_weights_know_their_speakers_and_evaluating_on_them_is_refused(dataset):
 
 def test_a_loss_that_is_no_number_ends_the_run(dataset, capsys):
     run(dataset, optimizer=keras.optimizers.SGD(1e30), schedule="constant", warmup_epochs=0, verbose=1, epochs=5)
-    assert records.read_record("results/tiny.json")["status"] == "diverged"
-    assert "The loss is" in capsys.readouterr().out and records.load_model("results/tiny.h5")
+    assert read_record("results/tiny.json")["status"] == "diverged"
+    assert "The loss is" in capsys.readouterr().out and load_model("results/tiny.h5")
 
 
 @pytest.mark.parametrize(
@@ -170,4 +172,4 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(dataset, options, 
         options = {"model": tiny(options["model"])}
     with pytest.raises(ValueError, match=message):
         run(dataset, **options)
-    assert not records.RESULTS.exists()
+    assert not RESULTS.exists()

@@ -235,7 +235,7 @@ print(json.dumps(np.asarray(add_ctc_loss(load_model(sys.argv[1])[0]).predict_on_
 
 @pytest.mark.slow
 def test_both_backends_give_the_same_loss_for_the_same_weights_and_batch(tmp_path):
-    from vuilab.runs.records import save_weights
+    from vuilab.runs.weights import save_weights
 
     model = _models()["strided"]
     save_weights(model, tmp_path / "model.h5")

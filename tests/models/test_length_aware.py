@@ -21,7 +21,7 @@ from vuilab.models.length_aware import (
     padded_conv,
 )
 from vuilab.models.residual_birnn import residual_birnn_model
-from vuilab.runs import records
+from vuilab.runs.weights import load_model, save_weights
 
 LENGTHS = (23, 8, 15, 16, 1)
 
@@ -121,8 +121,8 @@ def test_the_sample_models_lack_it():
 
 def test_a_network_comes_back_from_its_file(tmp_path):
     model, x = small_model(), utterances()[0]
-    records.save_weights(model, tmp_path / "model.h5", {})
-    again, _ = records.load_model(tmp_path / "model.h5")
+    save_weights(model, tmp_path / "model.h5", {})
+    again, _ = load_model(tmp_path / "model.h5")
     np.testing.assert_allclose(alone(again, x), alone(model, x), atol=1e-6)
     assert [again.output_length(n) for n in (1, 22, 23)] == [1, 11, 12]
 
@@ -302,7 +302,7 @@ def test_the_released_recogniser_knows_when_words_are_spoken(tiny_corpus):
 def test_the_released_weights_work_where_only_records_was_imported_and_nothing_warns():
     code = """
 import numpy, records
-model, _ = records.load_model("results/released/recogniser.h5")
+model, _ = load_model("results/released/recogniser.h5")
 print(model.name, model.predict_on_batch(numpy.zeros((1, 20, 80))).shape[-1])
 """
     root = repository()

@@ -8,7 +8,8 @@ import pytest
 from vuilab.reports.ablation import errors_of, final_block, final_rows, label_of
 from vuilab.reports.cards import card_block
 from vuilab.reports.ledger import check_project, update_readme
-from vuilab.runs import records
+from vuilab.runs.history import save_history
+from vuilab.runs.record import read_record, write_json
 from vuilab.scoring.error_rates import ErrorCounts
 
 SPEAKERS = ("1", "1", "2", "2")
@@ -74,8 +75,8 @@ def write_run(
         },
     } | changes
     folder.mkdir(parents=True, exist_ok=True)
-    records.write_json(folder / f"{name}.json", record)
-    records.save_history(folder / f"{name}.pickle", {"loss": [1.0], "val_loss": [1.0]})
+    write_json(folder / f"{name}.json", record)
+    save_history(folder / f"{name}.pickle", {"loss": [1.0], "val_loss": [1.0]})
     return folder / f"{name}.json"
 
 
@@ -116,19 +117,19 @@ def test_rows_gather_seeds_and_count_passes(folder):
 
 def test_another_corpus_is_part_of_the_label(folder):
     path = write_run(folder, "elsewhere", day=6)
-    record = records.read_record(path)
+    record = read_record(path)
     record["command"] = record["command"].replace("data/small", "data/synthetic")
     record["corpus"]["train"]["manifest"] = "data/synthetic/t.json"
-    records.write_json(path, record)
+    write_json(path, record)
     assert [row.label for row in final_rows(folder) if "corpus" in row.label] == ["net --corpus data/synthetic"]
 
 
 def test_rows_are_compared_with_the_one_without_options_even_if_another_had_fewer_passes(folder):
     before = final_block(folder)
     path = write_run(folder, "pretrained", "--speeds 1", epochs=1, day=1)
-    record = records.read_record(path)
+    record = read_record(path)
     record["configuration"]["speeds"], record["corpus"]["train"]["num_utterances"] = [1.0], 9000
-    records.write_json(path, record)
+    write_json(path, record)
     block = final_block(folder)
     assert final_rows(folder)[0].label == "net --speeds 1"
     later = before.splitlines()[-1].replace("Row 5 against row 4", "Row 6 against row 5")
@@ -136,7 +137,7 @@ def test_rows_are_compared_with_the_one_without_options_even_if_another_had_fewe
 
 
 def test_longer_utterances_are_left_out_where_rows_are_compared(folder):
-    record = records.read_record(folder / "final.json")
+    record = read_record(folder / "final.json")
     assert errors_of(record).rate()[0] == pytest.approx(11 / 40)
     assert errors_of(record, longest=16.0).rate()[0] == pytest.approx(6 / 30)
     assert final_rows(folder)[-1].values("cer_lm") == [pytest.approx(3 / 30)]
@@ -261,7 +262,7 @@ def test_readme_and_card_follow_the_records(folder, tmp_path):
     )
     record = json.loads((folder / "final.json").read_text())
     record["best_epoch"] = 1
-    records.write_json(folder / "final.json", record)
+    write_json(folder / "final.json", record)
     (problem,) = check_project(tmp_path)
     assert (
         problem

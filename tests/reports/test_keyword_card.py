@@ -5,7 +5,7 @@ import scipy.stats
 
 from vuilab.reports.keyword_card import keyword_card_block
 from vuilab.reports.ledger import check_project, update_readme
-from vuilab.runs import records
+from vuilab.runs.record import write_json
 
 MACHINE = {"clean": True, "commit": "fedcba9876543", "backend": "tensorflow", "machine": {"processor": "a processor"}}
 
@@ -56,7 +56,7 @@ def record():
 
 
 def test_the_card_holds_the_numbers_of_the_record(record, tmp_path):
-    records.write_json(tmp_path / "keywords.json", record)
+    write_json(tmp_path / "keywords.json", record)
     text = keyword_card_block(tmp_path / "keywords.json")
     assert "75,783 parameters, trained with `python vui.py keywords train DIR` (commit 0123456, seed 0," in text
     assert "on 8,081 clips of 569 speakers." in text
@@ -78,7 +78,7 @@ def test_the_card_holds_the_numbers_of_the_record(record, tmp_path):
 @pytest.mark.parametrize("part", ["evaluation", "export", "spotting"])
 def test_what_was_not_measured_is_named_with_its_command(record, tmp_path, part):
     del record[part]
-    records.write_json(tmp_path / "keywords.json", record)
+    write_json(tmp_path / "keywords.json", record)
     command = {"evaluation": "keywords evaluate", "export": "keywords export", "spotting": "spot --measure"}[part]
     with pytest.raises(ValueError, match=f"has no '{part}'. Measure it: python vui.py {command}"):
         keyword_card_block(tmp_path / "keywords.json")
@@ -87,12 +87,12 @@ def test_what_was_not_measured_is_named_with_its_command(record, tmp_path, part)
 def test_the_card_is_kept_true(record, tmp_path):
     (tmp_path / "README.md").write_text("<!-- spotter: results/keywords.json -->\n<!-- end spotter -->\n")
     (tmp_path / "results").mkdir()
-    records.write_json(tmp_path / "results" / "keywords.json", record)
+    write_json(tmp_path / "results" / "keywords.json", record)
     assert update_readme(tmp_path) and check_project(tmp_path) == []
     record["spotting"]["clean"] = False
     record["evaluation"]["num_clips"] = 201
     record["export"]["command"] = "python vui.py keywords export data --out /somewhere/spotter.tflite --record"
-    records.write_json(tmp_path / "results" / "keywords.json", record)
+    write_json(tmp_path / "results" / "keywords.json", record)
     assert check_project(tmp_path) == [
         "README.md differs from the records in results/keywords.json. Run: python vui.py compare --update",
         "results/spotter.json comes from uncommitted code; measure it again.",

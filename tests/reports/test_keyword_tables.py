@@ -6,7 +6,8 @@ import scipy.stats
 
 from vuilab.reports.keyword_tables import keyword_block, keyword_tasks
 from vuilab.reports.ledger import check_project, update_readme
-from vuilab.runs import records
+from vuilab.runs.history import save_history
+from vuilab.runs.record import read_record, write_json
 
 
 def write_run(folder, model, seed, num_errors, labels=("bed", "cat"), **changes):
@@ -36,8 +37,8 @@ def write_run(folder, model, seed, num_errors, labels=("bed", "cat"), **changes)
         "report": {"part": "validation", "labels": list(labels), "confusion": confusion.tolist(), "errors": []},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    records.write_json(folder / f"{model}_{seed}.json", record | changes)
-    records.save_history(folder / f"{model}_{seed}.pickle", {"val_loss": [1.0]})
+    write_json(folder / f"{model}_{seed}.json", record | changes)
+    save_history(folder / f"{model}_{seed}.pickle", {"val_loss": [1.0]})
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_latency_and_noise_are_shown_where_they_were_recorded(folder):
 
 
 def test_rows_of_one_model_are_told_apart_by_their_clips(folder):
-    corpus = records.read_record(folder / "matchboxnet_0.json")["corpus"]
+    corpus = read_record(folder / "matchboxnet_0.json")["corpus"]
     more = corpus | {"train": {"num_clips": 900, "num_speakers": 40}}
     write_run(folder, "matchboxnet", 7, 5, corpus=more)
     assert (
@@ -96,8 +97,8 @@ def test_rows_of_one_model_are_told_apart_by_their_clips(folder):
 
 def test_unfinished_runs_and_recognisers_do_not_count(folder, tmp_path):
     write_run(folder, "one_conv", 0, 1, report=None)
-    record = records.read_record(folder / "one_conv_0.json")
-    records.write_json(folder / "one_conv_0.json", {key: value for key, value in record.items() if key != "report"})
+    record = read_record(folder / "one_conv_0.json")
+    write_json(folder / "one_conv_0.json", {key: value for key, value in record.items() if key != "report"})
     write_run(folder, "model_1", 0, 1, configuration={"optimizer": "sgd"})
     assert {runs.model for models in keyword_tasks(folder).values() for runs in models} == {
         "matchboxnet",

@@ -8,7 +8,8 @@ import pytest
 
 from vuilab.reports import ledger
 from vuilab.reports.ledger import check_project, result_block, update_readme
-from vuilab.runs import records
+from vuilab.runs.history import save_history
+from vuilab.runs.record import read_record, write_json
 from vuilab.scoring.comparison import findings, load_runs
 
 README = """# Title
@@ -24,9 +25,7 @@ After.
 
 
 def write_run(folder, name, val_loss, **changes):
-    records.save_history(
-        folder / f"{name}.pickle", {"loss": val_loss, "val_loss": val_loss, "seconds": [3.0] * len(val_loss)}
-    )
+    save_history(folder / f"{name}.pickle", {"loss": val_loss, "val_loss": val_loss, "seconds": [3.0] * len(val_loss)})
     rate = {"rate": 0.25, "low": 0.2, "high": 0.3}
     record = {
         "name": name,
@@ -43,7 +42,7 @@ def write_run(folder, name, val_loss, **changes):
         "configuration": {"max_duration": 10.0, "seed": 0},
         "scores": {"cer": rate, "wer": rate, "interval": "bootstrap over 12 speakers"},
     }
-    records.write_json(folder / f"{name}.json", {**record, **changes})
+    write_json(folder / f"{name}.json", {**record, **changes})
 
 
 @pytest.fixture
@@ -171,11 +170,11 @@ def test_a_block_of_decoding_shows_rates_with_and_without_a_language_model(root)
         return {"cer": {"rate": cer, "low": cer, "high": cer}, "wer": {"rate": wer, "low": wer, "high": wer}}
 
     path = next((root / "results" / "real").glob("*.json"))
-    record = records.read_record(path)
+    record = read_record(path)
     fused = {"file": "lm.npz", "order": 3, "beam_width": 100, "chosen": "by hand", **rates(0.4, 0.6)}
     fused |= {"wer_difference": {"difference": -0.2, "low": -0.25, "high": -0.15}, "word_confidence": {"auc": 0.75}}
     record["evaluation"] = {"num_utterances": 7, "interval": "bootstrap", **rates(0.5, 0.8), "language_model": fused}
-    records.write_json(path, record)
+    write_json(path, record)
     assert ledger.update_readme(readme.parent)
     text = readme.read_text()
     cells = "| 7 | 50.0 [50.0, 50.0] | 40.0 [40.0, 40.0] | 80.0 [80.0, 80.0] | 60.0 [60.0, 60.0] | 0.75 |"

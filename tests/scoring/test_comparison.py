@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from vuilab.runs import records
-from vuilab.runs.records import save_history, write_json
+from vuilab.runs.history import save_history
+from vuilab.runs.record import write_json
 from vuilab.scoring.comparison import (
     COLUMNS,
     RunResult,
@@ -188,8 +188,8 @@ def results(tmp_path):
     for number in range(3):
         losses = [200.0 - 10 * number, 150.0 - 10 * number, 120.0]
         history = {"loss": losses, "val_loss": losses, "val_cer": [0.9, 0.5, 0.4], "seconds": [1.0, 2.0, 9.0]}
-        records.save_history(tmp_path / f"model_{number}.pickle", history)
-    records.write_json(tmp_path / "model_1.json", {"name": "model_1", "parameters": 7})
+        save_history(tmp_path / f"model_{number}.pickle", history)
+    write_json(tmp_path / "model_1.json", {"name": "model_1", "parameters": 7})
     return tmp_path
 
 
@@ -280,9 +280,9 @@ def test_the_plot_keeps_to_its_limits_and_names(results):
 
 
 def test_runs_that_diverged_do_not_break_the_plot(results):
-    records.save_history(results / "lost.pickle", {"loss": [NAN], "val_loss": [NAN]})
-    records.save_history(results / "late.pickle", {"loss": [200.0, NAN], "val_loss": [200.0, NAN]})
-    records.save_history(results / "empty.pickle", {"loss": [], "val_loss": []})
+    save_history(results / "lost.pickle", {"loss": [NAN], "val_loss": [NAN]})
+    save_history(results / "late.pickle", {"loss": [200.0, NAN], "val_loss": [200.0, NAN]})
+    save_history(results / "empty.pickle", {"loss": [], "val_loss": []})
     figure = plot_comparison(folder=results)
     figure.canvas.draw()
     assert len(figure.axes[1].lines) == 4
@@ -291,9 +291,7 @@ def test_runs_that_diverged_do_not_break_the_plot(results):
 
 def test_histories_without_cer_make_two_panels_and_names_do_not_overlap(tmp_path):
     for number in range(6):
-        records.save_history(
-            tmp_path / f"m{number}.pickle", {"loss": [9.0, 5.0], "val_loss": [9.0, 5.0 + number / 100]}
-        )
+        save_history(tmp_path / f"m{number}.pickle", {"loss": [9.0, 5.0], "val_loss": [9.0, 5.0 + number / 100]})
     figure = plot_comparison(folder=tmp_path)
     figure.canvas.draw()
     assert len(figure.axes) == 2

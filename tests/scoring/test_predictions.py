@@ -18,7 +18,8 @@ from vuilab.alphabet import ALPHABET
 from vuilab.audio import read_audio
 from vuilab.data.generator import AudioGenerator
 from vuilab.features import FeatureSettings
-from vuilab.runs import records
+from vuilab.runs.record import results_path
+from vuilab.runs.weights import save_weights
 from vuilab.scoring.error_rates import (
     ErrorCounts,
     confusions,
@@ -351,7 +352,7 @@ def test_texts_of_padded_batches_are_those_of_each_utterance_alone_in_the_manife
 
 @pytest.mark.contract
 def test_get_predictions_plays_prints_and_returns_one_utterance(corpus, lively_model, monkeypatch, capsys):
-    records.save_weights(lively_model, records.results_path("lively.h5"), METADATA)
+    save_weights(lively_model, results_path("lively.h5"), METADATA)
     shown = []
     monkeypatch.setattr(IPython.display, "display", shown.append)
     samples, _ = soundfile.read(corpus / "validation" / "validation-2.flac")
@@ -368,7 +369,7 @@ def test_get_predictions_plays_prints_and_returns_one_utterance(corpus, lively_m
 
 @pytest.mark.contract
 def test_print_predictions_lists_the_shortest_first_with_errors_and_rates(corpus, lively_model, capsys):
-    records.save_weights(lively_model, records.results_path("lively.h5"), METADATA)
+    save_weights(lively_model, results_path("lively.h5"), METADATA)
     generator = generator_for(METADATA, 13, "valid_corpus.json", "validation")
     predicted = texts_alone(lively_model, [generator.features("validation", index) for index in range(4)])
     capsys.readouterr()
@@ -382,7 +383,7 @@ def test_print_predictions_lists_the_shortest_first_with_errors_and_rates(corpus
 
 
 def test_an_utterance_or_partition_that_is_not_there_is_refused(corpus, lively_model):
-    records.save_weights(lively_model, records.results_path("lively.h5"), METADATA)
+    save_weights(lively_model, results_path("lively.h5"), METADATA)
     with pytest.raises(IndexError, match=r"The validation set has 4 utterances. Received: index=4"):
         get_predictions(4, "validation", lively_model, "lively.h5")
     with pytest.raises(ValueError, match=r"partition must be one of .*Received: partition='valid'"):
@@ -392,7 +393,7 @@ def test_an_utterance_or_partition_that_is_not_there_is_refused(corpus, lively_m
 
 
 def test_weights_of_another_architecture_are_refused_by_get_predictions(corpus, lively_model):
-    records.save_weights(lively_model, records.results_path("lively.h5"), METADATA)
+    save_weights(lively_model, results_path("lively.h5"), METADATA)
     with pytest.raises(ValueError, match="weights of another architecture"):
         get_predictions(0, "validation", simple_rnn_model(13), "lively.h5")
 

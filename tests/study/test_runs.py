@@ -9,7 +9,7 @@ import pytest
 from vuilab.corpus.manifest import set_active_corpus
 from vuilab.data.cached import AudioGeneratorCached
 from vuilab.models.builder import CNNConfig, RNNModel
-from vuilab.runs.records import load_history
+from vuilab.runs.history import load_history
 from vuilab.scoring.predictions import print_predictions
 from vuilab.study import runs as study
 from vuilab.study.claims import Setting

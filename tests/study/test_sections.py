@@ -2,7 +2,8 @@
 
 import pytest
 
-from vuilab.runs.records import save_history, write_json
+from vuilab.runs.history import save_history
+from vuilab.runs.record import write_json
 from vuilab.study import sections
 from vuilab.study.questions import question
 from vuilab.study.sections import conclusion, networks_at, verdict_table

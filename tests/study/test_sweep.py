@@ -10,7 +10,7 @@ import pytest
 
 from vuilab.files import repository
 from vuilab.models.builder import RNNModel
-from vuilab.runs.records import load_history
+from vuilab.runs.history import load_history
 from vuilab.study import sweep
 from vuilab.study.claims import Setting
 

@@ -9,7 +9,8 @@ from tiny_training import Counter, raising, tiny_model, tiny_record, train_tiny
 
 from sample_models import rnn_model
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, write_manifest
-from vuilab.runs import records
+from vuilab.runs.history import load_history
+from vuilab.runs.weights import load_model
 
 pytestmark = pytest.mark.usefixtures("without_compiling")
 KEYS = ["loss", "val_loss", "val_cer", "val_wer", "learning_rate", "seconds"]
@@ -20,7 +21,7 @@ KEYS = ["loss", "val_loss", "val_cer", "val_wer", "learning_rate", "seconds"]
 
 def test_finished_run_is_loaded_instead_of_trained_and_says_so(corpus, capsys):
     first = train_tiny()
-    weights = records.load_model("results/tiny.h5")[0].get_weights()
+    weights = load_model("results/tiny.h5")[0].get_weights()
     callback, model = Counter(), tiny_model()
     capsys.readouterr()
     again = train_tiny(model, verbose=1, callbacks=[callback])
@@ -68,7 +69,7 @@ def test_damaged_file_of_a_finished_run_is_trained_over(name, corpus, capsys):
     train_tiny(epochs=1, callbacks=[callback], verbose=1)
     assert callback.epochs == 1
     assert "tiny is trained again, since what an earlier run left is damaged" in capsys.readouterr().out
-    assert tiny_record()["status"] == "finished" and records.load_model("results/tiny.h5")
+    assert tiny_record()["status"] == "finished" and load_model("results/tiny.h5")
 
 
 def test_run_that_broke_off_is_not_taken_for_the_finished_one_before_it(corpus):
@@ -97,9 +98,9 @@ def test_interrupted_run_keeps_history_and_weights(corpus, capsys):
     model = tiny_model()
     history = train_tiny(model, epochs=5, verbose=1, callbacks=[Counter(1, raising(KeyboardInterrupt()))])
     assert len(history["loss"]) == 2
-    assert records.load_history("results/tiny.pickle") == history
+    assert load_history("results/tiny.pickle") == history
     assert tiny_record()["status"] == "interrupted" and tiny_record()["epochs"] == 2
-    assert records.load_model("results/tiny.h5")[1]["best"]["epoch"] in (1, 2)
+    assert load_model("results/tiny.h5")[1]["best"]["epoch"] in (1, 2)
     assert "Stopped by hand" in capsys.readouterr().out
     callback = Counter()
     train_tiny(epochs=5, callbacks=[callback])
@@ -112,12 +113,12 @@ def test_run_interrupted_in_its_first_epoch_leaves_an_earlier_result_whole(corpu
             raise KeyboardInterrupt
 
     assert train_tiny(name="new", callbacks=[Interrupt()]) == {}
-    assert records.load_model("results/new.h5")  # there was nothing before: what there is
+    assert load_model("results/new.h5")  # there was nothing before: what there is
     first = train_tiny()
     before = Path("results/tiny.h5").read_bytes()
     assert train_tiny(force=True, callbacks=[Interrupt()]) == {}
     assert Path("results/tiny.h5").read_bytes() == before
-    assert records.load_history("results/tiny.pickle") == first and tiny_record()["status"] == "finished"
+    assert load_history("results/tiny.pickle") == first and tiny_record()["status"] == "finished"
 
 
 def test_model_with_nan_weights_stops_at_once_and_names_the_batch(corpus, capsys):
@@ -141,7 +142,7 @@ def test_run_that_diverges_later_keeps_its_best_weights(corpus):
     history = train_tiny(epochs=5, callbacks=[Counter(1, poison)])
     assert np.isfinite(history["loss"][:2]).all() and np.isnan(history["loss"][2:]).all() and len(history["loss"]) == 3
     assert tiny_record()["status"] == "diverged" and tiny_record()["best_epoch"] in (1, 2)
-    model, _ = records.load_model("results/tiny.h5")
+    model, _ = load_model("results/tiny.h5")
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
@@ -161,7 +162,7 @@ def test_epoch_without_a_validation_loss_is_never_the_best_for_good(corpus):
     history = train_tiny(epochs=2, callbacks=[PoisonFirstValidation()])
     assert np.isnan(history["val_loss"][0]) and np.isfinite(history["val_loss"][1])
     assert tiny_record()["best_epoch"] == 2
-    assert np.isfinite(records.load_model("results/tiny.h5")[0].get_weights()[0]).all()
+    assert np.isfinite(load_model("results/tiny.h5")[0].get_weights()[0]).all()
 
 
 def test_learning_rate_far_too_high_without_clipping_diverges(corpus, capsys):

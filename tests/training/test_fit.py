@@ -9,7 +9,9 @@ import pytest
 
 from sample_models import acoustic_model
 from vuilab.corpus.manifest import set_active_corpus
-from vuilab.runs import records
+from vuilab.runs.history import load_history
+from vuilab.runs.record import file_hash, read_record
+from vuilab.runs.weights import load_weights, save_weights
 from vuilab.training import recogniser
 from vuilab.training.recogniser import train_model
 
@@ -60,7 +62,7 @@ def test_the_kept_weights_are_the_average_and_training_goes_on_with_the_others(c
     for weights in watch.weights[1:]:
         expected = [0.6 * average + 0.4 * weight for average, weight in zip(expected, weights, strict=True)]
     kept = build(seed=1)
-    records.load_weights(kept, "results/tiny.h5")
+    load_weights(kept, "results/tiny.h5")
     for found, average in zip(kept.get_weights(), expected, strict=True):
         np.testing.assert_allclose(found, average, rtol=1e-4, atol=1e-6)
     for found, last in zip(model.get_weights(), watch.weights[-1], strict=True):
@@ -69,7 +71,7 @@ def test_the_kept_weights_are_the_average_and_training_goes_on_with_the_others(c
 
 def test_the_scores_are_those_of_the_average(corpus):
     history = train(build(), ema=0.9, minibatch_size=2, epochs=2)
-    record = records.read_record("results/tiny.json")
+    record = read_record("results/tiny.json")
     plain = train(build(), force=True, epochs=2)
     assert history["loss"] == pytest.approx(plain["loss"], rel=1e-5)  # the steps are the same
     assert history["val_loss"] != pytest.approx(plain["val_loss"], rel=1e-3)
@@ -128,22 +130,22 @@ def test_tensorboard_logs_hold_the_history(corpus, tmp_path):
 
 def test_training_begins_with_the_weights_it_is_given(corpus):
     first = build(seed=1)
-    records.save_weights(first, "first.h5")
+    save_weights(first, "first.h5")
     model, watch = build(seed=2), Watch()
     train(model, start_from="first.h5", optimizer=keras.optimizers.SGD(1e-12), callbacks=[watch])
     for weight, expected in zip(watch.weights[0], first.get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected, atol=1e-6)
-    configuration = records.read_record("results/tiny.json")["configuration"]
-    assert configuration["start_from"] == records.file_hash("first.h5")
+    configuration = read_record("results/tiny.json")["configuration"]
+    assert configuration["start_from"] == file_hash("first.h5")
 
 
 def test_run_from_other_weights_is_another_run(corpus, capsys):
     for seed in (1, 2):
-        records.save_weights(build(seed), f"first_{seed}.h5")
+        save_weights(build(seed), f"first_{seed}.h5")
     train(build(), start_from="first_1.h5")
-    losses = records.load_history("results/tiny.pickle")["loss"]
+    losses = load_history("results/tiny.pickle")["loss"]
     train(build(), start_from="first_2.h5")
-    assert records.load_history("results/tiny.pickle")["loss"] != losses
+    assert load_history("results/tiny.pickle")["loss"] != losses
 
 
 @pytest.mark.parametrize(
@@ -158,9 +160,9 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(features
     if features == "other model":
         the_input = keras.Input(shape=(None, 13), name="the_input")
         other = acoustic_model(the_input, keras.layers.Dense(29, name="dense")(the_input), "other", print_summary=False)
-        records.save_weights(other, "first.h5")
+        save_weights(other, "first.h5")
     elif features:
-        records.save_weights(build(), "first.h5", {"features": features})
+        save_weights(build(), "first.h5", {"features": features})
     with pytest.raises(error, match=message):
         train(build(), start_from="first.h5")
     assert not list(Path("results").glob("*") if Path("results").is_dir() else [])

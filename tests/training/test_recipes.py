@@ -7,7 +7,7 @@ import pytest
 from sample_models import ZOO, build
 from vuilab.cli import main
 from vuilab.files import repository
-from vuilab.runs.records import load_model
+from vuilab.runs.weights import load_model
 from vuilab.training import recogniser
 from vuilab.training.recipes import RECIPES
 

@@ -12,7 +12,8 @@ from tiny_training import tiny_model, tiny_record, train_tiny, without_time
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, write_manifest
 from vuilab.data.generator import AudioGenerator
 from vuilab.models.ctc import add_ctc_loss
-from vuilab.runs import records
+from vuilab.runs.history import load_history
+from vuilab.runs.weights import load_model, read_metadata
 from vuilab.training import loop, recogniser
 from vuilab.training.recogniser import configure_gpu, train_model
 
@@ -30,7 +31,7 @@ def test_loss_falls_and_history_weights_record_and_ledger_agree(even_corpus, cap
     assert all(len(values) == 4 and np.isfinite(values).all() for values in history.values())
     assert history["loss"][-1] < 0.8 * history["loss"][0]
     assert history["val_loss"][-1] < history["val_loss"][0]
-    assert records.load_history("results/tiny.pickle") == history
+    assert load_history("results/tiny.pickle") == history
 
     best = int(np.argmin(history["val_loss"]))
     record = tiny_record()
@@ -48,7 +49,7 @@ def test_loss_falls_and_history_weights_record_and_ledger_agree(even_corpus, cap
     assert record["versions"]["keras"] == keras.__version__
     assert "/" not in record["corpus"]["train"]["manifest"].removeprefix("corpus/")  # no machine's path
 
-    metadata = records.read_metadata("results/tiny.h5")
+    metadata = read_metadata("results/tiny.h5")
     assert metadata["best"]["epoch"] == best + 1 and metadata["train_speakers"] == ["speaker-train"]
     assert metadata["features"]["kind"] == "mfcc" and len(metadata["mean"]) == len(metadata["std"]) == 13
     ledger = [json.loads(line) for line in Path("results/ledger.jsonl").read_text().splitlines()]
@@ -68,7 +69,7 @@ def test_reported_losses_are_means_over_utterances_and_the_weights_kept_are_the_
     assert np.isfinite(history["val_loss"]).all() and history["learning_rate"][-1] == 50
     best = int(np.argmin(history["val_loss"]))
     assert best < 4
-    loaded, metadata = records.load_model("results/tiny.h5")
+    loaded, metadata = load_model("results/tiny.h5")
     assert metadata["best"]["epoch"] == best + 1
     assert _mean_loss(loaded, metadata, "validation") == pytest.approx(history["val_loss"][best], rel=1e-4)
     assert _mean_loss(model, metadata, "validation") == pytest.approx(history["val_loss"][-1], rel=1e-4)
@@ -92,7 +93,7 @@ def test_training_loss_weighs_utterances_equally_although_the_last_batch_is_smal
     logits = keras.layers.Dense(29)(the_input)  # a layer that does the same in training
     model = keras.Model(the_input, keras.layers.Activation("softmax", name="softmax")(logits))
     history = train_tiny(model, epochs=1, optimizer=keras.optimizers.SGD(0.0))
-    metadata = records.read_metadata("results/tiny.h5")
+    metadata = read_metadata("results/tiny.h5")
     assert history["loss"][0] == pytest.approx(_mean_loss(model, metadata, "train"), rel=1e-4)
 
 
@@ -112,7 +113,7 @@ def test_monitor_chooses_the_weights(monitor, corpus, monkeypatch):
     assert history["val_cer"] == values["val_cer"] and int(np.argmin(history["val_loss"])) == 2
     best = int(np.argmin(history[monitor]))
     assert tiny_record()["chosen_by"] == f"lowest {monitor} on the validation set"
-    assert tiny_record()["best_epoch"] == best + 1 == records.read_metadata("results/tiny.h5")["best"]["epoch"]
+    assert tiny_record()["best_epoch"] == best + 1 == read_metadata("results/tiny.h5")["best"]["epoch"]
 
 
 @pytest.mark.contract

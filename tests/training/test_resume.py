@@ -18,8 +18,8 @@ import pytest
 from sample_models import cnn_birnn_model
 from vuilab.augment import Augmentation
 from vuilab.files import repository
-from vuilab.runs import records
 from vuilab.runs.checkpoint import checkpoint_path, load_checkpoint, peek, save_checkpoint
+from vuilab.runs.record import read_record
 from vuilab.training.recogniser import train_model
 
 ROOT = repository()
@@ -79,13 +79,13 @@ def test_ctrl_c_stops_after_the_batch_and_resume_gives_the_uninterrupted_run(pro
     stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=9)
     _, part = train("cut", callbacks=[Interrupt(1, 2), stopping])
     assert len(part["loss"]) == 1
-    assert records.read_record("results/cut.json")["status"] == "interrupted"
+    assert read_record("results/cut.json")["status"] == "interrupted"
     assert peek("results/cut.checkpoint.npz")["step"] == 3
     resumed, history = train("cut", callbacks=[Interrupt(-1, -1), stopping], resume=True)
     assert_same_curves(curves(history), curves(whole))
     for ours, theirs in zip(model.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
-    assert records.read_record("results/cut.json")["status"] == "finished"
+    assert read_record("results/cut.json")["status"] == "finished"
     assert not checkpoint_path("results/cut.pickle").exists()
 
 

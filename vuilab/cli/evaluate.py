@@ -53,7 +53,7 @@ def evaluate(options: argparse.Namespace) -> int:
     plain |= _each_utterance(options.manifest, utterances, texts)
     if options.record:
         from vuilab.inference.transcribe import released_weights
-        from vuilab.runs.records import add_to_record
+        from vuilab.runs.record import add_to_record
 
         of_characters = language_model is not None and language_model.of_characters
         part = "character_evaluation" if of_characters else "evaluation"
@@ -155,7 +155,7 @@ def _refuse_known_sentences(model, references: list[str], options: argparse.Name
 def _decode_with(model, probabilities: list, references: list[str], speakers: list, options: argparse.Namespace):
     """Decode with a language model; return the texts, and the weights and how they came about."""
     from vuilab.decoding.beam import BeamDecoder
-    from vuilab.runs.records import file_hash
+    from vuilab.runs.record import file_hash
     from vuilab.scoring.tuning import tune
 
     settings = beam_settings(options)

@@ -97,7 +97,7 @@ def evaluate(options: argparse.Namespace) -> int:
         refuse_known_speakers(classifier, dataset, options.part)
     result = _measure(classifier, dataset, options)
     if options.record:
-        from vuilab.runs.records import add_to_record
+        from vuilab.runs.record import add_to_record
 
         add_to_record(weights, "evaluation", {key: value for key, value in result.items() if key != "figures"})
     if options.json:
@@ -125,7 +125,7 @@ def export(options: argparse.Namespace) -> int:
     refuse_known_speakers(classifier, dataset, options.part)
     exported = export_keywords(classifier, dataset, options.out or default_path(weights, "litert"), options.part)
     if options.record:
-        from vuilab.runs.records import add_to_record
+        from vuilab.runs.record import add_to_record
 
         add_to_record(weights, "export", {numbers: file.as_dict() for numbers, file in exported.items()})
     print(describe(exported))

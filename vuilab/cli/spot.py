@@ -145,7 +145,7 @@ def _measure(options: argparse.Namespace, settings) -> int:
         "skipped": skipped,
     }
     if options.record:
-        from vuilab.runs.records import add_to_record
+        from vuilab.runs.record import add_to_record
 
         add_to_record(released_or(options.model), "spotting", result)
     if options.json:

@@ -25,7 +25,8 @@ from vuilab.features import LOG_FLOOR, MFCC_WINDOW
 from vuilab.inference import formats
 from vuilab.inference.transcribe import Recogniser
 from vuilab.models.acoustic import output_length
-from vuilab.runs import records
+from vuilab.runs.record import write_json
+from vuilab.runs.weights import WEIGHT_SUFFIXES
 
 VERSION = 1  # of the JSON file
 SUFFIXES = {"savedmodel": ".savedmodel", "litert": ".tflite", "onnx": ".onnx"}
@@ -52,9 +53,7 @@ def default_path(weights: str | Path, form: str) -> Path:
         'results/model_4.onnx'
     """
     weights = Path(weights)
-    stem = next(
-        (weights.name.removesuffix(s) for s in records.WEIGHT_SUFFIXES if weights.name.endswith(s)), weights.stem
-    )
+    stem = next((weights.name.removesuffix(s) for s in WEIGHT_SUFFIXES if weights.name.endswith(s)), weights.stem)
     return weights.with_name(stem + SUFFIXES[form])
 
 
@@ -88,7 +87,7 @@ def export(recogniser: Recogniser, path: str | Path, form: str) -> dict:
         exported = formats.open_file(folder / path.name)
         differences = verify(exported.run, recogniser, BATCH if form != "litert" else 1)
         metadata = _metadata(recogniser, path, form, exported, differences)
-        records.write_json(metadata_path(folder / path.name), metadata)
+        write_json(metadata_path(folder / path.name), metadata)
     return metadata
 
 

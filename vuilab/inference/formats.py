@@ -22,7 +22,7 @@ import keras
 import numpy as np
 
 from vuilab.files import atomic_path
-from vuilab.runs.records import architecture
+from vuilab.runs.weights import architecture
 
 FORMATS = ("savedmodel", "litert", "onnx")
 ONNX_OPSET = 15  # of 2021, which every runtime in use reads

@@ -21,7 +21,8 @@ from vuilab.inference.pieces import LONGEST, Piece, is_long, pieces, speech_piec
 from vuilab.models.acoustic import output_length, with_phonemes
 from vuilab.models.ctc import needs_phonemes
 from vuilab.models.length_aware import is_length_aware
-from vuilab.runs import records
+from vuilab.runs.record import RESULTS, read_record
+from vuilab.runs.weights import load_model
 from vuilab.scoring.predictions import feature_settings_for
 
 RELEASED = "released"  # folder of the released weights under results/
@@ -178,7 +179,7 @@ def load_recogniser(weights: str | Path | None = None) -> Recogniser:
         FileNotFoundError: when there are none; the message says how to train.
         ValueError: when the file is damaged, not of this project, or a classifier of single words.
     """
-    model, metadata = records.load_model(weights if weights is not None else released_weights())
+    model, metadata = load_model(weights if weights is not None else released_weights())
     if metadata.get("task") == "keywords":
         raise ValueError(
             f"{weights} is a classifier of single words, no recogniser. It is for `vui.py keywords evaluate`, `vui.py keywords "
@@ -196,7 +197,7 @@ def released_weights() -> Path:
     Raises:
         FileNotFoundError: when the project holds none yet.
     """
-    found = sorted((repository() / records.RESULTS / RELEASED).glob("recogniser*.h5"))
+    found = sorted((repository() / RESULTS / RELEASED).glob("recogniser*.h5"))
     if not found:
         raise FileNotFoundError(
             "There are no released weights yet. Train a model and name its weights, for example:\n"
@@ -219,7 +220,7 @@ def released_language_model() -> ReleasedLanguageModel | None:
     record_path = released_weights().with_suffix(".json")
     if not record_path.is_file():
         return None
-    used = records.read_record(record_path).get("evaluation", {}).get("language_model", {})
+    used = read_record(record_path).get("evaluation", {}).get("language_model", {})
     path = record_path.with_name(str(used.get("file")))
     if "for_other_recordings" not in used or not path.is_file():
         return None

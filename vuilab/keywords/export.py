@@ -18,7 +18,7 @@ from vuilab.inference.export import TOLERANCE, metadata_path
 from vuilab.keywords.clips import LabelledAudio, load_part
 from vuilab.keywords.corpus import CLIP_SAMPLES, Dataset
 from vuilab.keywords.scores import BATCH, Classifier, KeywordScore, predict, require_labels, score_predictions
-from vuilab.runs import records
+from vuilab.runs.record import write_json
 
 VERSION = 1  # of the JSON file
 NUM_EXAMPLES = 300  # training clips that give the ranges of the activations
@@ -100,7 +100,7 @@ def export_keywords(
             size = file.stat().st_size
             exported[numbers] = dataclasses.replace(found[numbers][1], path=target, num_bytes=size)
             about = _metadata(classifier, exported[numbers], numbers, activations, part)
-            records.write_json(metadata_path(file), about)
+            write_json(metadata_path(file), about)
         for file in partial.values():
             file.replace(path.with_name(file.name))
             metadata_path(file).replace(metadata_path(path.with_name(file.name)))

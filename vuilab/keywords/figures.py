@@ -86,7 +86,7 @@ def plot_keyword_histories(
     """Draw loss and accuracy on the development part against the epoch, one line for each run.
 
     Args:
-        histories: name -> history, as `records.load_history` gives it.
+        histories: name -> history, as `history.load_history` gives it.
 
     Returns:
         The figure, and name -> {'val_loss': ..., 'val_accuracy': ...}.

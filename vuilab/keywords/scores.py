@@ -169,14 +169,14 @@ def load_classifier(path: str | Path) -> Classifier:
         ValueError: when it is none of this project's keyword classifiers.
     """
     from vuilab.keywords import models as keyword_models  # noqa: F401  (registers its layers)
-    from vuilab.runs import records
+    from vuilab.runs.weights import load_model, read_metadata
 
     if Path(path).is_file():
         # a recogniser is refused before it is built
-        Classifier.of(None, {**records.read_metadata(path), "mean": 0, "std": 0})
+        Classifier.of(None, {**read_metadata(path), "mean": 0, "std": 0})
     else:
         raise FileNotFoundError(f"No weights at {path}. Train a classifier first: python vui.py keywords train DIR")
-    return Classifier.of(*records.load_model(path))
+    return Classifier.of(*load_model(path))
 
 
 def refuse_known_speakers(classifier: Classifier, dataset: Dataset, part: str) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 
 from vuilab.keywords.corpus import PARTS, Dataset
 from vuilab.keywords.scores import KeywordScore, Proportion, score_of
-from vuilab.runs import records
+from vuilab.runs.history import load_history
+from vuilab.runs.record import RESULTS, read_record
 from vuilab.text import escape_markdown, join, markdown_rows, percent_with_interval
 
 Ranked = TypeVar("Ranked")
@@ -98,7 +99,7 @@ class KeywordRun:
         return self.history["val_loss"][self.record["best_epoch"] - 1]
 
 
-def load_keyword_runs(names: Sequence[str], folder: str | Path = records.RESULTS) -> list[KeywordRun]:
+def load_keyword_runs(names: Sequence[str], folder: str | Path = RESULTS) -> list[KeywordRun]:
     """Read the runs with these names that are there, in this order.
 
     Args:
@@ -114,13 +115,13 @@ def load_keyword_runs(names: Sequence[str], folder: str | Path = records.RESULTS
         path = folder / f"{name}.json"
         if not path.is_file():
             continue
-        record = records.read_record(path)
+        record = read_record(path)
         if "report" not in record:
             raise ValueError(
                 f"The run {name} has not been measured on the validation part: it was stopped, or that part has no clips. Train "
                 "it again with resume=True."
             )
-        runs.append(KeywordRun(name, record, records.load_history(folder / f"{name}.pickle")))
+        runs.append(KeywordRun(name, record, load_history(folder / f"{name}.pickle")))
     if not runs:
         raise FileNotFoundError(f"No finished run in {folder} is called {' or '.join(names)}. Train one of them first.")
     return runs

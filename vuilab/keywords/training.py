@@ -20,7 +20,8 @@ from vuilab.keywords.models import FEATURES
 from vuilab.keywords.options import ClipAugmentation
 from vuilab.keywords.scores import Classifier, evaluate_part, score_predictions, softmax
 from vuilab.models.ctc import logits_of
-from vuilab.runs import records
+from vuilab.runs.record import environment, fingerprint, results_path
+from vuilab.runs.weights import architecture, load_weights
 from vuilab.training.devices import predict_step, prepare_optimizer
 from vuilab.training.loop import announce, train
 from vuilab.training.run import (
@@ -120,7 +121,7 @@ def train_keywords(
         keras.optimizers.AdamW(2e-3, weight_decay=1e-3) if optimizer is None else optimizer, ema
     )
     configuration = _configuration(generator, model, optimizer, options, label_smoothing)
-    history_path, weights_path = records.results_path(pickle_path), records.results_path(save_model_path)
+    history_path, weights_path = results_path(pickle_path), results_path(save_model_path)
     if not force:
         finished = finished_run(configuration, history_path, weights_path, model, verbose)
         if finished is not None:
@@ -133,10 +134,10 @@ def train_keywords(
     if verbose:
         announce(run)
     started = time.perf_counter()
-    environment = records.environment()
+    made_with = environment()
     train(run, [*callbacks, *early_stopping(options)], resume)
     wall_seconds = time.perf_counter() - started
-    finish(run, configuration, environment, wall_seconds, _corpus(generator), _report(run))
+    finish(run, configuration, made_with, wall_seconds, _corpus(generator), _report(run))
     return run.progress.history
 
 
@@ -167,7 +168,7 @@ def _configuration(
 ) -> dict:
     return {
         "task": TASK,
-        "architecture": records.architecture(model),
+        "architecture": architecture(model),
         "optimizer": keras.optimizers.serialize(optimizer),
         "features": dataclasses.asdict(generator.settings),
         "data": generator.dataset.fingerprint(),
@@ -197,7 +198,7 @@ def _start(
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
     trainer.compile(optimizer=optimizer, loss={"logits": loss}, jit_compile=keras.backend.backend() != "tensorflow")
     dataset = generator.dataset
-    progress = Progress(records.fingerprint(configuration))
+    progress = Progress(fingerprint(configuration))
     metadata = {
         "name": history_path.stem,
         "task": TASK,
@@ -275,7 +276,7 @@ def _report(run: Run) -> dict:
     dataset = run.generator.dataset
     if not run.weights_path.is_file() or not run.progress.history:
         return {"chosen_by": chosen_by}
-    metadata = records.load_weights(run.model, run.weights_path)
+    metadata = load_weights(run.model, run.weights_path)
     if run.progress.status == "interrupted" or not dataset.part("validation"):
         return {"chosen_by": chosen_by}
     score = evaluate_part(Classifier.of(run.model, metadata), dataset, "validation", progress=False)

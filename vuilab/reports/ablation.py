@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vuilab.runs.records import read_records
+from vuilab.runs.record import read_records
 from vuilab.scoring.error_rates import ErrorCounts
 from vuilab.text import join, markdown_rows
 

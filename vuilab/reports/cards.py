@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vuilab.reports.ablation import FUSED, GREEDY, SOUNDS, errors_of
-from vuilab.runs.records import read_record
+from vuilab.runs.record import read_record
 from vuilab.scoring.error_rates import ErrorCounts
 from vuilab.text import join, markdown_rows, percent_with_interval
 

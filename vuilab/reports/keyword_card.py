@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vuilab.keywords.spotting import SpotSettings
 from vuilab.keywords.tables import noise_table
-from vuilab.runs.records import read_record
+from vuilab.runs.record import read_record
 from vuilab.scoring.comparison import percent
 from vuilab.text import join, markdown_rows
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from vuilab.keywords.scores import KeywordScore, Proportion, score_of
 from vuilab.keywords.tables import noise_table, overlapping
-from vuilab.runs.records import read_records
+from vuilab.runs.record import read_records
 from vuilab.text import escape_markdown, join, markdown_rows, percent_with_interval
 
 

@@ -17,7 +17,7 @@ from vuilab.reports.ablation import final_block
 from vuilab.reports.cards import card_block
 from vuilab.reports.keyword_card import keyword_card_block
 from vuilab.reports.keyword_tables import keyword_block
-from vuilab.runs.records import read_records
+from vuilab.runs.record import read_records
 from vuilab.scoring.comparison import RunResult, findings, load_runs, markdown_table, percent
 from vuilab.study.claims import conclusions
 from vuilab.study.questions import QUESTIONS

@@ -19,7 +19,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from vuilab.figures import curve_style
-from vuilab.runs import records
+from vuilab.runs.history import load_history
+from vuilab.runs.record import RESULTS, read_record
 from vuilab.text import join, markdown_rows, percent_with_interval
 
 WORD = re.compile(
@@ -83,7 +84,7 @@ class RunResult:
         return (self.record or {}).get("parameters")
 
 
-def load_runs(model_names: Sequence[str] | None = None, folder: str | Path = records.RESULTS) -> list[RunResult]:
+def load_runs(model_names: Sequence[str] | None = None, folder: str | Path = RESULTS) -> list[RunResult]:
     """Read the pickled histories in a folder.
 
     A run is called by the full name in its record, where it has one (the study's runs do), else by its file.
@@ -117,13 +118,13 @@ def load_runs(model_names: Sequence[str] | None = None, folder: str | Path = rec
     for stem in dict.fromkeys(chosen):
         alike = [other for other in stems if full_name[other] == full_name[stem]]
         name = full_name[stem] if len(alike) == 1 else f"{full_name[stem]} [{alike.index(stem) + 1}]"
-        runs.append(RunResult(name, records.load_history(Path(folder) / f"{stem}.pickle"), records_of[stem]))
+        runs.append(RunResult(name, load_history(Path(folder) / f"{stem}.pickle"), records_of[stem]))
     return runs
 
 
 def _record_beside(history: Path) -> dict | None:
     path = history.with_suffix(".json")
-    return records.read_record(path) if path.is_file() else None
+    return read_record(path) if path.is_file() else None
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -149,7 +150,7 @@ def plot_comparison(
     max_loss: float | None = None,
     max_epoch: int | None = None,
     *,
-    folder: str | Path = records.RESULTS,
+    folder: str | Path = RESULTS,
 ) -> Figure:
     """Plot training and validation loss and validation CER of several runs, each curve labelled at its end.
 

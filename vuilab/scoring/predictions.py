@@ -124,11 +124,12 @@ def get_predictions(
     Raises:
         IndexError: when there is no such utterance.
     """
-    from vuilab.runs import records
+    from vuilab.runs.record import results_path
+    from vuilab.runs.weights import load_weights
 
     if partition not in MANIFESTS:
         raise ValueError(f"partition must be one of {list(MANIFESTS)}. Received: partition={partition!r}")
-    metadata = records.load_weights(input_to_softmax, records.results_path(model_path))
+    metadata = load_weights(input_to_softmax, results_path(model_path))
     generator = generator_for(metadata, input_to_softmax.input_shape[-1], MANIFESTS[partition], partition)
     utterances = generator.partitions[partition].utterances
     if not -len(utterances) <= index < len(utterances):
@@ -178,11 +179,12 @@ def print_predictions(
         partition: 'train', 'validation' or 'test' of the active corpus.
         names: what to call the models; None: by their files.
     """
-    from vuilab.runs import records
+    from vuilab.runs.record import results_path
+    from vuilab.runs.weights import load_weights
 
     columns, utterances = [], []
     for (model, path), name in zip(models, names or [Path(path).name for _, path in models], strict=True):
-        metadata = records.load_weights(model, records.results_path(path))
+        metadata = load_weights(model, results_path(path))
         generator = generator_for(metadata, model.input_shape[-1], MANIFESTS[partition], partition)
         utterances = generator.partitions[partition].utterances
         columns.append((name, predict_texts(model, generator, partition)))

@@ -19,8 +19,9 @@ from vuilab.data.cached import AudioGeneratorCached
 from vuilab.data.generator import AudioGenerator
 from vuilab.figures import curve_style
 from vuilab.models.builder import RNNModel
-from vuilab.runs import records
 from vuilab.runs.checkpoint import checkpoint_path
+from vuilab.runs.record import RESULTS, fingerprint, read_record, read_records
+from vuilab.runs.weights import load_weights
 from vuilab.scoring import comparison
 from vuilab.study.claims import Setting
 from vuilab.training.recogniser import train_model as train_in_files
@@ -39,7 +40,7 @@ __all__ = [
     "train_settings",
 ]
 
-STUDY = records.RESULTS / "study"
+STUDY = RESULTS / "study"
 LIMIT_EPOCHS = 3  # after so many epochs a loss must be under the limit
 LONGEST_SLUG = 100  # characters
 
@@ -119,7 +120,7 @@ def train_model(
     optimizer = optimizer or default_optimizer()
     name = builder.name(generator.settings.kind)
     stopping = [] if loss_limit is None else [LossLimit(loss_limit)]
-    key = records.fingerprint(
+    key = fingerprint(
         {
             "name": name,
             "features": generator.settings.relevant(),
@@ -181,7 +182,7 @@ def run_stem(name: str, key: str) -> str:
 
 def _is_finished(history: Path) -> bool:
     record = history.with_suffix(".json")
-    return history.is_file() and record.is_file() and records.read_record(record)["status"] == "finished"
+    return history.is_file() and record.is_file() and read_record(record)["status"] == "finished"
 
 
 def session_runs() -> list[str]:
@@ -206,14 +207,14 @@ def load_model(generator: AudioGenerator, builder: RNNModel, folder: str | Path 
     name = builder.name(generator.settings.kind)
     found = [
         (record["scores"]["val_loss"], Path(folder) / record["weights"])
-        for record in records.read_records(folder)
+        for record in read_records(folder)
         if record.get("full_name") == name and (Path(folder) / record["weights"]).is_file()
     ]
     if not found:
         raise FileNotFoundError(f"{folder} has no weights of {name!r}. Train it first: study.train_model(builder).")
     _, weights = min(found)
     model = builder.build(generator.settings.num_features, print_summary=False)
-    metadata = records.load_weights(model, weights)
+    metadata = load_weights(model, weights)
     generator.set_statistics(metadata["mean"], metadata["std"])
     return model, weights
 

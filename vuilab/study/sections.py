@@ -11,13 +11,13 @@ from IPython.display import HTML, Markdown, display
 
 from vuilab.figures import show
 from vuilab.models.builder import RNNModel
-from vuilab.runs import records
+from vuilab.runs.record import RESULTS
 from vuilab.scoring import comparison
 from vuilab.study.claims import Question, Setting, conclusions, judge
 from vuilab.study.questions import QUESTIONS, question
 from vuilab.study.runs import STUDY, best_losses, figure_of, run_files, train_settings
 
-EVIDENCE = records.RESULTS / "librispeech" / "study"
+EVIDENCE = RESULTS / "librispeech" / "study"
 SMOKE_TEST = ("features",)  # the questions that a smoke test of the notebook runs
 SCALES = {"full": "full", "quick": "tiny", "tiny": "smoke"}  # of the notebook -> of the networks
 

@@ -22,8 +22,9 @@ from vuilab.data.feature_cache import cache_bytes
 from vuilab.data.generator import AudioGenerator
 from vuilab.decoding.greedy import greedy_decode
 from vuilab.models.acoustic import output_length
-from vuilab.runs import records
 from vuilab.runs.checkpoint import load_checkpoint, save_checkpoint
+from vuilab.runs.history import save_history
+from vuilab.runs.weights import save_weights
 from vuilab.scoring.error_rates import score
 from vuilab.training.devices import is_chief, predict_step, train_step
 from vuilab.training.run import Progress, Run
@@ -217,7 +218,7 @@ def _close_epoch(run: Run) -> dict[str, float]:
     for key, value in logs.items():
         progress.history.setdefault(key, []).append(value)
     if is_chief():
-        records.save_history(run.history_path, progress.history)
+        save_history(run.history_path, progress.history)
     progress.epoch += 1
     progress.step, progress.total, progress.count, progress.seconds = 0, 0.0, 0, 0.0
     return logs
@@ -288,7 +289,7 @@ def _keep(run: Run, epoch: int, logs: dict[str, float]) -> None:
     if not is_chief():
         return
     best = {"epoch": epoch + 1, **{key: value for key, value in logs.items() if np.isfinite(value)}}
-    records.save_weights(run.model, run.weights_path, {**run.metadata, "best": best})
+    save_weights(run.model, run.weights_path, {**run.metadata, "best": best})
 
 
 def _epoch_line(run: Run, epoch: int, logs: dict[str, float], left: float) -> str:

@@ -20,7 +20,8 @@ from vuilab.data.feature_cache import cache_bytes, is_cached
 from vuilab.data.generator import AudioGenerator
 from vuilab.features import FeatureSettings
 from vuilab.models.ctc import add_ctc_loss, mean_loss, needs_phonemes
-from vuilab.runs import records
+from vuilab.runs.record import environment, file_hash, fingerprint, results_path
+from vuilab.runs.weights import architecture, load_weights
 from vuilab.scoring.comparison import plot_comparison
 from vuilab.scoring.predictions import get_predictions, print_predictions
 from vuilab.training.devices import configure_gpu, prepare_optimizer
@@ -168,14 +169,14 @@ def train_model(
     configuration = _configuration(generator, input_to_softmax, optimizer, options)
     if start_from is not None:
         _begin_with(input_to_softmax, start_from, generator.settings)
-        configuration["start_from"] = records.file_hash(start_from)
-    history_path, weights_path = records.results_path(pickle_path), records.results_path(save_model_path)
+        configuration["start_from"] = file_hash(start_from)
+    history_path, weights_path = results_path(pickle_path), results_path(save_model_path)
     if not (force or plan):
         finished = finished_run(configuration, history_path, weights_path, input_to_softmax, verbose)
         if finished is not None:
             return finished
     run = _start(
-        input_to_softmax, optimizer, generator, options, history_path, weights_path, records.fingerprint(configuration)
+        input_to_softmax, optimizer, generator, options, history_path, weights_path, fingerprint(configuration)
     )
     run.verbose, run.checkpoint_steps, run.notes = verbose, checkpoint_steps, dict(notes or {})
     resume = resume and not plan and can_resume(run, configuration)
@@ -185,9 +186,9 @@ def train_model(
     if plan:
         return {}
     started = time.perf_counter()
-    environment = records.environment()  # of the code that runs, whatever is edited meanwhile
+    made_with = environment()  # of the code that runs, whatever is edited meanwhile
     train(run, [*callbacks, *early_stopping(options)], resume)
-    finish(run, configuration, environment, time.perf_counter() - started, _corpus(run.generator), {})
+    finish(run, configuration, made_with, time.perf_counter() - started, _corpus(run.generator), {})
     return run.progress.history
 
 
@@ -201,7 +202,7 @@ def _require_width(model: keras.Model, settings: FeatureSettings) -> None:
 
 def _begin_with(model: keras.Model, path: str | Path, settings: FeatureSettings) -> None:
     """Load the weights to begin with; they must have been trained on the same features."""
-    features = records.load_weights(model, path).get("features")
+    features = load_weights(model, path).get("features")
     if features is not None and FeatureSettings(**features) != settings:
         raise ValueError(
             f"{path} was trained on other features. Received: {settings}; expected those of the file: {features}"
@@ -214,11 +215,11 @@ def _configuration(
     """Collect what decides the result; two runs with the same configuration need not both be trained."""
     parts = generator.partitions
     return {
-        "architecture": records.architecture(model),
+        "architecture": architecture(model),
         "optimizer": keras.optimizers.serialize(optimizer),
         "features": generator.settings.relevant(),
-        "train": records.file_hash(parts["train"].manifest),
-        "validation": records.file_hash(parts["validation"].manifest),
+        "train": file_hash(parts["train"].manifest),
+        "validation": file_hash(parts["validation"].manifest),
         "minibatch_size": generator.minibatch_size,
         "max_duration": generator.max_duration,
         "sort_by_duration": generator.sort_by_duration,

@@ -13,8 +13,10 @@ import keras
 import numpy as np
 
 from vuilab.files import require_writable
-from vuilab.runs import records
 from vuilab.runs.checkpoint import checkpoint_path, peek
+from vuilab.runs.history import load_history
+from vuilab.runs.record import append_to_ledger, has_fingerprint, read_record, write_json
+from vuilab.runs.weights import WEIGHT_SUFFIXES, load_weights, save_weights
 from vuilab.training.devices import is_chief
 
 SCHEDULES = ("constant", "cosine")
@@ -161,8 +163,8 @@ def early_stopping(options: Options) -> list[keras.callbacks.Callback]:
 
 def require_weights_suffix(path: str | Path) -> None:
     """Refuse a name that no weights file can have."""
-    if not str(path).endswith(records.WEIGHT_SUFFIXES):
-        raise ValueError(f"save_model_path must end in one of {records.WEIGHT_SUFFIXES}. Received: {str(path)!r}")
+    if not str(path).endswith(WEIGHT_SUFFIXES):
+        raise ValueError(f"save_model_path must end in one of {WEIGHT_SUFFIXES}. Received: {str(path)!r}")
 
 
 def prepare_files(history_path: Path, weights_path: Path) -> Path:
@@ -180,11 +182,11 @@ def finished_run(
     if not (record_path.is_file() and history_path.is_file() and weights_path.is_file()):
         return None
     try:
-        record = records.read_record(record_path)
-        if not records.has_fingerprint(record, configuration) or record.get("status") == "interrupted":
+        record = read_record(record_path)
+        if not has_fingerprint(record, configuration) or record.get("status") == "interrupted":
             return None
-        history = records.load_history(history_path)
-        records.load_weights(model, weights_path)
+        history = load_history(history_path)
+        load_weights(model, weights_path)
     except ValueError as error:
         if verbose:
             print(f"{history_path.stem} is trained again, since what an earlier run left is damaged: {error}")
@@ -202,7 +204,7 @@ def can_resume(run: Run, configuration: dict) -> bool:
     if not run.checkpoint_path.is_file():
         run.say(f"There is no checkpoint {run.checkpoint_path}; {run.name} begins with its first epoch.")
         return False
-    if not records.has_fingerprint(peek(run.checkpoint_path), configuration):
+    if not has_fingerprint(peek(run.checkpoint_path), configuration):
         raise ValueError(
             f"The checkpoint {run.checkpoint_path} belongs to a run with other settings, model or data, so it cannot go on as "
             f"{run.name}. Call train_model with the arguments of that run, or without resume=True to begin anew."
@@ -210,13 +212,13 @@ def can_resume(run: Run, configuration: dict) -> bool:
     return True
 
 
-def finish(run: Run, configuration: dict, environment: dict, wall_seconds: float, corpus: dict, more: dict) -> None:
+def finish(run: Run, configuration: dict, made_with: dict, wall_seconds: float, corpus: dict, more: dict) -> None:
     """Write the run record beside the history and add it to the ledger; a run that ended needs no checkpoint.
 
     Args:
         run: the run.
         configuration: what decides the result.
-        environment: of the code that ran (`records.environment`).
+        made_with: of the code that ran (`record.environment`).
         wall_seconds: of the whole run.
         corpus: what it was trained and validated on.
         more: further keys of the record.
@@ -228,7 +230,7 @@ def finish(run: Run, configuration: dict, environment: dict, wall_seconds: float
         run.checkpoint_path.unlink(missing_ok=True)
     if not progress.history:  # interrupted within the first epoch
         if not run.weights_path.exists():  # else they belong to the history and record of an earlier run
-            records.save_weights(run.model, run.weights_path, run.metadata)
+            save_weights(run.model, run.weights_path, run.metadata)
         return
     record = {
         **run.notes,
@@ -251,7 +253,7 @@ def finish(run: Run, configuration: dict, environment: dict, wall_seconds: float
         "wall_seconds": wall_seconds,
         "weights": run.weights_path.name,
         **more,
-        **environment,
+        **made_with,
     }
-    records.write_json(run.history_path.with_suffix(".json"), record)
-    records.append_to_ledger(run.history_path.parent, record)
+    write_json(run.history_path.with_suffix(".json"), record)
+    append_to_ledger(run.history_path.parent, record)

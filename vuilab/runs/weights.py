@@ -1,0 +1,176 @@
+"""Weights files that need nothing else: weights with their architecture, features and statistics, under the caller's name.
+
+Nothing here executes what a file says: the architecture may name only Keras' own layers (no `Lambda`) and this project's.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+
+from vuilab.files import atomic_path
+from vuilab.models import (
+    acoustic,  # noqa: F401  (registers the model class that weights files name)
+    length_aware,  # noqa: F401  (registers layers)
+)
+
+METADATA_KEY = "vui_metadata"
+WEIGHT_SUFFIXES = (".weights.h5", ".h5", ".keras")
+
+
+def save_weights(model: keras.Model, path: str | Path, metadata: dict | None = None) -> None:
+    """Write a model's weights, with its architecture and metadata, so that the file needs nothing else.
+
+    `model.load_weights(path)` reads it under the same name, whichever suffix was asked for.
+
+    Args:
+        model: the acoustic model, features to softmax.
+        path: ending in `.h5`, `.weights.h5` or `.keras`.
+        metadata: JSON-serialisable; `read_metadata` gives it back. The architecture is added under 'architecture'.
+
+    Raises:
+        ValueError: for another suffix.
+    """
+    path = Path(path)
+    _check_suffix(path)
+    text = json.dumps({**(metadata or {}), "architecture": architecture(model)})
+    with atomic_path(path) as partial:
+        if path.suffix == ".keras":
+            model.save(partial)
+            with zipfile.ZipFile(partial, "a") as archive:
+                archive.writestr(f"{METADATA_KEY}.json", text)
+        elif path.name.endswith(".weights.h5"):
+            model.save_weights(partial)
+            with h5py.File(partial, "a") as file:
+                file.create_dataset(METADATA_KEY, data=text)
+        else:
+            _write_layerwise(model, partial)
+            with h5py.File(partial, "a") as file:
+                file.create_dataset(METADATA_KEY, data=text)
+
+
+def _write_layerwise(model: keras.Model, path: Path) -> None:
+    """Write the layout that `load_weights` expects of a plain `.h5`: one group a layer, in order.
+
+    Keras 3 reads this layout but does not write it without the whole model and a warning.
+    """
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
+        file.attrs["backend"] = keras.backend.backend().encode()
+        file.attrs["keras_version"] = keras.__version__.encode()
+        for layer in model.layers:
+            group = file.create_group(layer.name)
+            weights = layer.trainable_weights + layer.non_trainable_weights
+            names = [f"{number}_{weight.name}" for number, weight in enumerate(weights)]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, weight in zip(names, weights, strict=True):
+                group.create_dataset(name, data=keras.ops.convert_to_numpy(weight))
+
+
+def read_metadata(path: str | Path) -> dict:
+    """Read the metadata of a weights file, among them 'architecture', 'features', 'mean' and 'std'.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is no weights file of this project.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No weights at {path}. Train a model first: python vui.py train MODEL")
+    _check_suffix(path)
+    try:
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                metadata = json.loads(archive.read(f"{METADATA_KEY}.json"))
+        else:
+            with h5py.File(path, "r") as file:
+                metadata = json.loads(file[METADATA_KEY][()])
+        if not isinstance(metadata, dict):
+            raise TypeError(f"its metadata are a {type(metadata).__name__}")
+        return metadata
+    except Exception as error:  # a damaged archive can raise almost anything
+        raise ValueError(
+            f"{path} is not a weights file of this project ({error}). Expected one that train_model wrote; train the "
+            "model again, or load plain Keras weights with model.load_weights."
+        ) from error
+
+
+def load_weights(model: keras.Model, path: str | Path) -> dict:
+    """Load weights into a model of the same architecture and return the file's metadata.
+
+    Raises:
+        ValueError: when the file belongs to another architecture; the model is left as it was.
+    """
+    metadata = read_metadata(path)
+    before = model.get_weights()
+    try:
+        model.load_weights(path)
+    except Exception as error:
+        model.set_weights(before)
+        raise ValueError(
+            f"{path} holds weights of another architecture than the model {model.name!r} ({model.count_params():,} "
+            f"parameters): {_first_line(error)} Build the model with the arguments that it was trained with, or "
+            "use vuilab.runs.weights.load_model(path), which needs no builder."
+        ) from error
+    return metadata
+
+
+def load_model(path: str | Path) -> tuple[keras.Model, dict]:
+    """Build the model that a weights file describes, load its weights, and return it with the metadata.
+
+    Raises:
+        ValueError: when the file's architecture names anything but Keras' own layers and this project's.
+    """
+    metadata = read_metadata(path)
+    config = metadata.get("architecture")
+    _refuse_foreign_classes(config, path)
+    try:
+        model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"it describes a {type(model).__name__}, no model.")
+    except Exception as error:
+        raise ValueError(f"The architecture in {path} cannot be built: {_first_line(error)}") from error
+    load_weights(model, path)
+    return model, metadata
+
+
+def architecture(model: keras.Model) -> dict:
+    """Return the model's architecture as plain data; counters in automatic layer names are removed by `fingerprint`."""
+    return keras.saving.serialize_keras_object(model)
+
+
+def _refuse_foreign_classes(config: Any, path: str | Path) -> None:
+    if isinstance(config, list):
+        for item in config:
+            _refuse_foreign_classes(item, path)
+    elif isinstance(config, dict):
+        if "class_name" in config:
+            module, name = str(config.get("module")), str(config["class_name"])
+            registered = str(config.get("registered_name"))
+            ours = registered.startswith("vui>") and keras.saving.get_registered_object(registered) is not None
+            keras_own = (
+                module == "keras"
+                or module.startswith("keras.")
+                or name in ("__tuple__", "__tensor__", "__keras_tensor__")
+            )
+            if name in ("Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "TFSMLayer") or not (
+                ours or keras_own
+            ):
+                raise ValueError(
+                    f"The architecture in {path} names {module}.{name}, which is neither a layer of Keras nor of this "
+                    "project. It was not loaded. If you trust the file, build the model yourself and use load_weights."
+                )
+        for value in config.values():
+            _refuse_foreign_classes(value, path)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _check_suffix(path: Path) -> None:
+    if not path.name.endswith(WEIGHT_SUFFIXES):
+        raise ValueError(f"A weights file ends in one of {WEIGHT_SUFFIXES}. Received: {path.name!r}")
