@@ -14,7 +14,8 @@ ROOT = repository()
 GRADIENTS = """
 import sys
 import keras, numpy as np
-import ctc, sample_models
+import sample_models
+from vuilab.models import ctc
 
 name, out = sys.argv[1], sys.argv[2]
 model = {

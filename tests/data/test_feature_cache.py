@@ -23,6 +23,7 @@ from vuilab.corpus.manifest import MANIFESTS, Utterance, read_manifest, write_ma
 from vuilab.data import feature_cache
 from vuilab.data.feature_cache import cache_folder, load_features
 from vuilab.features import FeatureSettings, spectrogram_from_file
+from vuilab.files import repository
 
 SPECTROGRAM = FeatureSettings()
 MFCC = FeatureSettings("mfcc")
@@ -259,9 +260,9 @@ CHILD = """
     from pathlib import Path
 
     sys.path.insert(0, {modules!r})
-    import feature_cache
-    from corpora import read_manifest
-    from utils import FeatureSettings
+    from vuilab.corpus.manifest import read_manifest
+    from vuilab.data import feature_cache
+    from vuilab.features import FeatureSettings
 
     manifest, mode = Path({manifest!r}), {mode!r}
     original, done = feature_cache.read_audio, []
@@ -286,9 +287,7 @@ CHILD = """
 
 
 def start(manifest, mode):
-    code = textwrap.dedent(CHILD).format(
-        modules=str(Path(feature_cache.__file__).parent), manifest=str(manifest), mode=mode
-    )
+    code = textwrap.dedent(CHILD).format(modules=str(repository()), manifest=str(manifest), mode=mode)
     return subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )

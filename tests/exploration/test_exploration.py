@@ -70,6 +70,7 @@ def test_the_turning_plot_comes_from_the_numbers_of_the_cloud():
 
 
 def test_exploring_loads_no_deep_learning_backend():
-    code = "import sys, exploration; print(sorted({'keras', 'tensorflow', 'jax', 'torch', 'webrtcvad'} & set(sys.modules)))"
+    heavy = {"keras", "tensorflow", "jax", "torch", "webrtcvad"}
+    code = f"import sys, vuilab.exploration; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

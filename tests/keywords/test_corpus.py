@@ -5,12 +5,12 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
+from vuilab.files import repository
 from vuilab.keywords import corpus
 from vuilab.keywords.batches import fewer_clips
 from vuilab.keywords.corpus import PARTS, SHARES, choose_clips, index_folder, speaker_of, which_set, write_manifest
@@ -209,10 +209,10 @@ def test_the_seed_alone_decides_and_stands_in_the_manifest(four_words, tmp_path)
 
 def test_exploring_the_corpus_loads_no_backend_and_the_builders_are_at_hand():
     code = (
-        "import sys, speech_commands, keyword_audio, keyword_features, keyword_corpora; "
+        "import sys; from vuilab.keywords import clips, corpus, features, fetch; "
         "assert not {'keras', 'tensorflow', 'jax'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(corpus.__file__).parent)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=repository())
     from vuilab.keywords import models as keyword_models
 
     assert corpus.light_cnn is keyword_models.light_cnn

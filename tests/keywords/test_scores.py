@@ -192,7 +192,9 @@ def test_figures_show_the_numbers_they_return():
 def test_a_network_with_layers_of_its_own_loads_where_nothing_else_was_imported(tmp_path):
     metadata = {"task": "keywords", "labels": ["a", "b"], "features": {"kind": "raw"}, "mean": [[0.0]], "std": [[1.0]]}
     save_weights(wavception((400, 1), 2, depths=(1,)), tmp_path / "m.h5", metadata)
-    code = f"from keyword_evaluation import load_classifier; print(load_classifier({str(tmp_path / 'm.h5')!r}).labels)"
+    code = (
+        f"from vuilab.keywords.scores import load_classifier; print(load_classifier({str(tmp_path / 'm.h5')!r}).labels)"
+    )
     root = repository()
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

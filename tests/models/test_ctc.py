@@ -226,8 +226,8 @@ def test_model_without_a_separate_softmax_is_refused_with_the_remedy():
 OTHER_BACKEND = """
 import json, sys
 import numpy as np
-from ctc import add_ctc_loss
-from records import load_model
+from vuilab.runs.weights import load_model
+from vuilab.models.ctc import add_ctc_loss
 batch = dict(np.load(sys.argv[2]))
 print(json.dumps(np.asarray(add_ctc_loss(load_model(sys.argv[1])[0]).predict_on_batch(batch)["ctc"]).tolist()))
 """

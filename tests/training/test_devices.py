@@ -17,7 +17,9 @@ RUN = """
 import sys
 import keras, numpy as np
 from keras import layers
-import ctc, devices, sample_models
+import sample_models
+from vuilab.models import ctc
+from vuilab.training import devices
 
 num_devices, size = int(sys.argv[1]), int(sys.argv[2])
 devices.configure_gpu(devices=num_devices)

@@ -134,7 +134,7 @@ def test_damaged_checkpoint_is_named_and_nothing_changes(project):
 
 CHILD = """
 import os, signal, sys
-sys.path[:0] = [{root!r}, {tests!r}]
+sys.path[:0] = [{root!r}, {tests!r}, {here!r}]
 import numpy as np, keras
 import test_resume
 kill_step, kill_write = {kill_step}, {kill_write}
@@ -163,7 +163,13 @@ print(json.dumps(test_resume.curves(history)))
 
 
 def child(folder: Path, corpus: Path, kill_step: int = 0, kill_write: int = 0) -> subprocess.CompletedProcess:
-    code = CHILD.format(root=str(ROOT), tests=str(ROOT / "tests"), kill_step=kill_step, kill_write=kill_write)
+    code = CHILD.format(
+        root=str(ROOT),
+        tests=str(ROOT / "tests"),
+        here=str(ROOT / "tests" / "training"),
+        kill_step=kill_step,
+        kill_write=kill_write,
+    )
     environment = {**os.environ, "VUI_CORPUS": str(corpus)}
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
