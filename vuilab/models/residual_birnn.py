@@ -12,7 +12,6 @@ from keras import layers
 from vuilab.alphabet import NUM_CLASSES
 from vuilab.corpus.phonemes import NUM_PHONEME_CLASSES
 from vuilab.models.acoustic import INTERMEDIATE, PHONEMES, AcousticModel, acoustic_model
-from vuilab.models.conformer import conformer_block
 from vuilab.models.length_aware import (
     MaskedBatchNormalization,
     PaddingMask,
@@ -36,7 +35,6 @@ def residual_birnn_model(
     *,
     heads: Sequence[int] = (),
     phoneme_heads: Sequence[int] = (),
-    conformer_blocks: int = 0,
     cell: str = "gru",
     print_summary: bool = True,
 ) -> AcousticModel:
@@ -58,8 +56,6 @@ def residual_birnn_model(
         heads: numbers of recurrent layers, from 1, behind which the text is guessed already: that guess is trained too and
             handed on to the next layer (self-conditioned CTC, Nozaki and Komatsu, arXiv:2104.02724).
         phoneme_heads: the same, but what is guessed are the phonemes; see `corpus/phonemes.py`.
-        conformer_blocks: so many blocks of attention and convolutions before the recurrent layers, with `dilations=()` in the
-            place of the residual convolutions; see `models/conformer.py`.
         cell: 'gru', 'lstm' or 'simple_rnn'.
         print_summary: print the table of layers once.
 
@@ -90,8 +86,6 @@ def residual_birnn_model(
         y = MaskedBatchNormalization(name=f"{name}_bn")([y, mask])
         y = layers.Dropout(dropout, name=f"{name}_dropout")(y)
         x = layers.Add(name=f"{name}_add")([x, y])
-    for number in range(1, conformer_blocks + 1):
-        x = conformer_block(x, mask, dropout=dropout, name=f"conformer_{number}")
     for number in range(1, recur_layers + 1):
         x = both_directions(x, mask, cell, units, f"birnn_{number}")
         x = MaskedBatchNormalization(name=f"birnn_{number}_bn")([x, mask])
