@@ -112,10 +112,21 @@ def test_cut_off_audio_is_left_out(tree, tmp_path, suffix, share, capfd):
     assert "cut off" in reasons(report)[path.name] or "not audio" in reasons(report)[path.name]
 
 
-def test_a_flac_that_lacks_its_last_bytes_is_left_out(tree, tmp_path):
-    path = add_utterance(tree, "11", 9, seconds=4)
-    path.write_bytes(path.read_bytes()[:-20])
-    assert "cut off" in reasons(index_tree(tree, tmp_path / "out", test=True))[path.name]
+@pytest.mark.parametrize("missing", [1, 2, 3, 20, 1000])
+@pytest.mark.parametrize("num_samples", [4096, 4097, 64_000])  # whole blocks of 4096 samples, and not
+def test_a_flac_that_lacks_its_last_bytes_is_left_out(tmp_path, missing, num_samples):
+    path = add_utterance(tmp_path, "11", seconds=num_samples / RATE)
+    assert indexing._seconds_or_reason(str(path)) == num_samples / RATE
+    path.write_bytes(path.read_bytes()[:-missing])
+    assert "cut off" in indexing._seconds_or_reason(str(path))
+
+
+def test_a_flac_whose_last_block_was_changed_is_left_out(tmp_path):
+    path = add_utterance(tmp_path, "11", seconds=4)
+    content = bytearray(path.read_bytes())
+    content[-200] ^= 1  # the checksum of the block tells
+    path.write_bytes(bytes(content))
+    assert "damaged" in indexing._seconds_or_reason(str(path))
 
 
 def test_everything_unusable_is_listed_with_its_reason(tree, tmp_path):

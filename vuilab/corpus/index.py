@@ -18,7 +18,6 @@ from pathlib import Path
 
 import soundfile
 
-from vuilab.corpus.flac import complete_flac_seconds
 from vuilab.corpus.manifest import MANIFESTS, Utterance, speaker_from_path, summarize, text_problem, write_lines
 from vuilab.features import MFCC_WINDOW
 from vuilab.files import atomic_path, progress_bar
@@ -332,9 +331,6 @@ def _audio_seconds(paths: list[str], batch_size: int = 64) -> list[float | str]:
 
 def _seconds_or_reason(path: str) -> float | str:
     """Check one audio file: its header, and its end."""
-    seconds = complete_flac_seconds(path) if path.endswith(".flac") else None
-    if seconds is not None and seconds >= MFCC_WINDOW:
-        return seconds
     try:
         with soundfile.SoundFile(path) as audio:
             seconds = audio.frames / audio.samplerate
