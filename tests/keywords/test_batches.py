@@ -5,8 +5,8 @@ import pytest
 
 from vuilab.augment import speed_perturb
 from vuilab.keywords.batches import ClipGenerator
+from vuilab.keywords.clips import KeywordFeatures
 from vuilab.keywords.corpus import choose_clips, index_folder
-from vuilab.keywords.features import KeywordFeatures
 from vuilab.keywords.options import ClipAugmentation
 
 NOTHING = {

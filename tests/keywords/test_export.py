@@ -11,9 +11,9 @@ from vuilab.cli import main
 from vuilab.inference import formats
 from vuilab.inference.export import metadata_path
 from vuilab.inference.transcribe import load_recogniser
+from vuilab.keywords.clips import KeywordFeatures
 from vuilab.keywords.corpus import choose_clips, index_folder
 from vuilab.keywords.export import describe, export_keywords
-from vuilab.keywords.features import KeywordFeatures
 from vuilab.keywords.models import classifier as finish
 from vuilab.keywords.scores import Classifier, evaluate_part
 from vuilab.runs.weights import save_weights

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from vuilab.keywords.features import KeywordFeatures
+from vuilab.keywords.clips import KeywordFeatures
 from vuilab.keywords.figures import (
     octave_levels,
     plot_accuracies,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vuilab.keywords import models as keyword_models
-from vuilab.keywords.features import KeywordFeatures
+from vuilab.keywords.clips import KeywordFeatures
 from vuilab.keywords.models import FEATURES, ZOO, Pool, bc_resnet, light_cnn, matchboxnet, perceptron, wavception
 
 

@@ -13,9 +13,8 @@ import scipy.special
 from vuilab.augment import NOISES
 from vuilab.files import repository
 from vuilab.keywords import figures as keyword_figures
-from vuilab.keywords.clips import LabelledAudio, load_part
+from vuilab.keywords.clips import KeywordFeatures, LabelledAudio, load_part
 from vuilab.keywords.corpus import Clip, choose_clips, index_folder
-from vuilab.keywords.features import KeywordFeatures
 from vuilab.keywords.models import perceptron, wavception
 from vuilab.keywords.scores import (
     Classifier,

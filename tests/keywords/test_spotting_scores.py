@@ -226,7 +226,7 @@ def test_the_threshold_with_the_best_recall_among_those_allowed_is_chosen():
 def test_a_small_network_finds_the_words_it_knows_where_they_are(spoken_words, tmp_path, monkeypatch):
     import keras
 
-    from vuilab.keywords.features import KeywordFeatures
+    from vuilab.keywords.clips import KeywordFeatures
     from vuilab.keywords.models import FEATURES, ZOO
     from vuilab.keywords.training import train_keywords
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from vuilab.keywords import scores as keyword_evaluation
+from vuilab.keywords.clips import KeywordFeatures
 from vuilab.keywords.corpus import choose_clips, index_folder
-from vuilab.keywords.features import KeywordFeatures
 from vuilab.keywords.models import classifier
 from vuilab.keywords.options import ClipAugmentation
 from vuilab.keywords.training import train_keywords

@@ -31,7 +31,7 @@ def train(options: argparse.Namespace) -> int:
     index = index_folder(options.folder)
     dataset = choose_clips(index, _words(options.words), options.data_seed, unknown_factor=options.unknown_factor)
     if options.speech is not None:
-        from vuilab.keywords.speech import with_speech
+        from vuilab.keywords.corpus import with_speech
 
         dataset = with_speech(dataset, options.speech, options.speech_clips, options.data_seed)
     if options.clips is not None:
@@ -41,8 +41,8 @@ def train(options: argparse.Namespace) -> int:
     print(f"{index}\n{dataset}")  # what is wrong with the data is said before a backend is loaded
     import keras
 
+    from vuilab.keywords.clips import KeywordFeatures
     from vuilab.keywords.corpus import write_manifest
-    from vuilab.keywords.features import KeywordFeatures
     from vuilab.keywords.models import FEATURES, ZOO
     from vuilab.keywords.options import ClipAugmentation
     from vuilab.keywords.training import train_keywords

@@ -5,9 +5,8 @@ import math
 
 import numpy as np
 
-from vuilab.keywords.clips import LabelledAudio, background_noise, load_part
+from vuilab.keywords.clips import KeywordFeatures, LabelledAudio, background_noise, load_part
 from vuilab.keywords.corpus import SILENCE, Clip, Dataset
-from vuilab.keywords.features import KeywordFeatures
 from vuilab.keywords.options import ClipAugmentation
 
 PARTITIONS = {"train": "train", "validation": "development"}  # of the training loop -> part of the dataset

@@ -4,24 +4,25 @@ A corpus is a folder with one folder of clips for each word and `_background_noi
 arXiv:1804.03209). A file name begins with the speaker's hash: `0a7c2a8d_nohash_0.wav`. Every part of the data is a
 set of speakers: training, development (a tenth of the training speakers, to choose checkpoints), validation and testing.
 
-`index_folder` reads names only; `choose_clips` turns an index and a choice of labels into a `Dataset`. The network builders
-of `keywords/models.py` can be had from here too.
+`index_folder` reads names only; `choose_clips` turns an index and a choice of labels into a `Dataset`; `with_speech` adds
+stretches of running speech to the unknown words.
 """
 
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 
 from vuilab.audio import SAMPLE_RATE
 from vuilab.augment import NOISES
+from vuilab.corpus.manifest import read_manifest
 from vuilab.files import atomic_path
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -36,21 +37,11 @@ AUDIO_SUFFIXES = (".wav", ".flac")
 SPEAKER_LISTS = {"validation": "validation_list.txt", "testing": "testing_list.txt"}
 SHARES = {"train": (0.0, 0.7), "development": (0.7, 0.8), "validation": (0.8, 0.9), "testing": (0.9, 1.0)}
 # of each background recording: no two parts hear the same stretch
-ZERO = "zero"  # the source of a clip of digital silence
-SPEECH = "(speech)"  # the source of a clip cut from running speech; see keyword_speech.py
-SILENCE_KINDS = ("recorded", "reversed", "coloured", ZERO)
+ZERO, SPEECH = "zero", "(speech)"  # the sources of digital silence and of clips cut from running speech
+SHORTEST = 1.1  # seconds of an utterance that stretches are cut from
 SILENCE_CYCLE = (
-    "recorded",
-    "reversed",
-    "recorded",
-    "reversed",
-    "coloured",
-    "recorded",
-    "reversed",
-    "coloured",
-    ZERO,
-    "coloured",
-)
+    "recorded", "reversed", "recorded", "reversed", "coloured", "recorded", "reversed", "coloured", ZERO, "coloured",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +71,7 @@ class CorpusIndex:
     files: dict[str, tuple[str, ...]]  # word -> keys of its clips, sorted
     backgrounds: tuple[str, ...]  # keys of the background recordings
     skipped: tuple[str, ...]  # what was passed over, and why
-    # of the corpus's own lists: speaker -> 'validation' or 'testing'; empty without lists
-    speaker_parts: dict[str, str]
+    speaker_parts: dict[str, str]  # of the corpus's own lists: speaker -> 'validation' or 'testing'
     has_lists: bool
 
     @property
@@ -147,9 +137,6 @@ class Dataset:
         return "\n".join(lines)
 
 
-# ----------------------------------------------------------------------------------------------- the split
-
-
 def speaker_of(key: str | Path) -> str:
     """Return the speaker of a clip: what its file name says before `_nohash_`.
 
@@ -187,9 +174,6 @@ def is_development(speaker: str) -> bool:
     return which_set(f"development:{speaker}", DEVELOPMENT_PERCENT, 0) == "validation"
 
 
-# -------------------------------------------------------------------------------------------------- indexing
-
-
 def index_folder(folder: str | Path) -> CorpusIndex:
     """List the clips of a corpus by their names.
 
@@ -206,27 +190,22 @@ def index_folder(folder: str | Path) -> CorpusIndex:
             f"No folder {folder}. Fetch the corpus with `python vui.py data speech_commands`, or make a small one offline "
             "with `python vui.py data speech_commands --demo`."
         )
-    files, skipped = {}, []
-    for place in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._"):
-        keys = _audio_keys(place)
-        if keys:
-            files[place.name] = keys
-        else:
-            skipped.append(f"{place.name}/: no {' or '.join(AUDIO_SUFFIXES)} files in it")
+    places = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+    found = {place.name: _audio_keys(place) for place in places}
+    files = {word: keys for word, keys in found.items() if keys}
+    skipped = tuple(f"{word}/: no {' or '.join(AUDIO_SUFFIXES)} files in it" for word in found if not found[word])
     if not files:
         raise ValueError(
             f"{folder} holds no folders with clips. Expected one folder for each word, such as {folder}/yes/*.wav."
         )
     backgrounds = _audio_keys(folder / BACKGROUND) if (folder / BACKGROUND).is_dir() else ()
     lists = {part: folder / name for part, name in SPEAKER_LISTS.items() if (folder / name).is_file()}
-    return CorpusIndex(folder, files, backgrounds, tuple(skipped), _read_lists(lists), bool(lists))
+    return CorpusIndex(folder, files, backgrounds, skipped, _read_lists(lists), bool(lists))
 
 
 def _audio_keys(place: Path) -> tuple[str, ...]:
-    names = sorted(
-        path.name for path in place.iterdir() if path.suffix.lower() in AUDIO_SUFFIXES and path.name[0] != "."
-    )
-    return tuple(f"{place.name}/{name}" for name in names)
+    paths = (path for path in place.iterdir() if path.suffix.lower() in AUDIO_SUFFIXES and path.name[0] != ".")
+    return tuple(sorted(f"{place.name}/{path.name}" for path in paths))
 
 
 def _read_lists(lists: dict[str, Path]) -> dict[str, str]:
@@ -243,14 +222,10 @@ def _read_lists(lists: dict[str, Path]) -> dict[str, str]:
     return parts
 
 
-# ---------------------------------------------------------------------------------------------------- labels
-
-
 def choose_clips(
     index: CorpusIndex,
     words: Sequence[str] | str | None = None,
     seed: int = 0,
-    silence_kinds: Iterable[str] = SILENCE_KINDS,
     unknown_factor: float = 1.0,
 ) -> Dataset:
     """Choose labels and the clips that go with them.
@@ -260,14 +235,13 @@ def choose_clips(
         words: labels in the order of the classes; 'silence' and 'unknown' among them are made as told below. 'challenge':
             the ten commands, as far as the corpus has them, then silence and unknown. None: every word of the corpus.
         seed: of what is chosen at random.
-        silence_kinds: what silence is made of: 'recorded' and 'reversed' stretches of the background recordings (of
-            which each part has its own), 'coloured' noise, and digital 'zero'.
         unknown_factor: so many times as many unknown words in the parts 'train' and 'development', as far as there are:
             whoever listens to running speech hears mostly those.
 
     Returns:
         The clips. Unknown words and silence have in each part as many as a word has on average, which in the challenge are
-        its 10 %. Unknown words are drawn from all clips of the other words.
+        its 10 %. Unknown words are drawn from all clips of the other words. Silence is cut from the background recordings, of
+        which each part has its own stretch, and played forwards or backwards; three in ten are coloured noise, one digital zero.
 
     Raises:
         ValueError: for a label that the corpus has no clips of, a label twice, fewer than two labels, or no other words
@@ -299,7 +273,7 @@ def choose_clips(
         more = {part: unknown_factor if part in ("train", "development") else 1 for part in PARTS}
         clips += _unknown_clips(index, others, {part: round(more[part] * numbers[part]) for part in PARTS}, rng)
     if SILENCE in labels:
-        clips += _silence_clips(index, numbers, tuple(silence_kinds), rng)
+        clips += _silence_clips(index, numbers, rng)
     return Dataset(index.folder, tuple(labels), tuple(clips), seed, missing, index.skipped, index.backgrounds)
 
 
@@ -327,26 +301,12 @@ def _unknown_clips(
     return chosen
 
 
-def _silence_clips(
-    index: CorpusIndex, numbers: dict[str, int], kinds: tuple[str, ...], rng: np.random.Generator
-) -> list[Clip]:
+def _silence_clips(index: CorpusIndex, numbers: dict[str, int], rng: np.random.Generator) -> list[Clip]:
     """Plan silence: half of the clips or more from recordings, the rest coloured noise and digital zero."""
-    wrong = [kind for kind in kinds if kind not in SILENCE_KINDS]
-    if wrong or not kinds:
-        raise ValueError(f"silence_kinds must be some of {SILENCE_KINDS}. Received: {kinds}")
-    recordings = (
-        {key: _num_samples(index.folder / key) for key in index.backgrounds}
-        if {"recorded", "reversed"} & set(kinds)
-        else {}
-    )
+    lengths = {key: _num_samples(index.folder / key) for key in index.backgrounds}
     # a part must have more than a second of a recording to cut from
-    recordings = {key: length for key, length in recordings.items() if length / 10 > CLIP_SAMPLES}
-    cycle = [kind for kind in SILENCE_CYCLE if kind in kinds and (recordings or kind not in ("recorded", "reversed"))]
-    if not cycle:
-        raise ValueError(
-            f"Silence is to be cut from background recordings, and {index.folder / BACKGROUND} has none of 10 s or more. Add "
-            "some, or allow 'coloured' among silence_kinds."
-        )
+    recordings = {key: length for key, length in lengths.items() if length / 10 > CLIP_SAMPLES}
+    cycle = [kind for kind in SILENCE_CYCLE if recordings or kind not in ("recorded", "reversed")]
     clips, colours = [], list(NOISES)
     for part in PARTS:
         for number in range(numbers[part]):
@@ -373,18 +333,55 @@ def _num_samples(path: Path) -> int:
     return int(info.frames * SAMPLE_RATE / info.samplerate)
 
 
-# --------------------------------------------------------------------------------------------------- manifest
+def with_speech(dataset: Dataset, manifest: str | Path, num_clips: int, seed: int = 0) -> Dataset:
+    """Return the dataset with stretches of running speech among the unknown clips of 'train' and 'development'.
+
+    Clips of single words do not teach a network what words sound like inside sentences, cut anywhere. A speaker belongs to
+    one of the two parts; validation and testing stay as they are, so that accuracies compare.
+
+    Args:
+        dataset: with the label 'unknown'.
+        manifest: of transcribed speech; utterances that hold a label, or whose speaker is not known, take no part.
+        num_clips: so many stretches of one second in all, drawn uniformly over the time.
+        seed: of the choice.
+
+    Raises:
+        ValueError: without the label 'unknown', without usable utterances, or for fewer than 1 clips.
+        FileNotFoundError: when there is no such manifest.
+    """
+    if UNKNOWN not in dataset.labels or num_clips < 1:
+        raise ValueError(
+            "Running speech is for the label 'unknown', at least 1 clip of it. Received: labels "
+            f"{' '.join(dataset.labels)}, num_clips={num_clips}. Put unknown among the words, or take the challenge's."
+        )
+    words = set(dataset.labels)
+    known = [item for item in read_manifest(manifest) if item.speaker is not None and item.duration >= SHORTEST]
+    usable = [item for item in known if not words & set(item.text.split())]
+    if not usable:
+        raise ValueError(
+            f"No utterance in {manifest} has a known speaker, {SHORTEST} s, and none of the labels. Name another manifest."
+        )
+    rng = np.random.default_rng([seed, 21])
+    durations = np.array([item.duration - 1 for item in usable])
+    clips = []
+    for index in rng.choice(len(usable), num_clips, p=durations / durations.sum()):
+        item = usable[index]
+        start = int(rng.integers(0, int(item.duration * SAMPLE_RATE) - CLIP_SAMPLES))
+        part = "development" if is_development(item.speaker) else "train"
+        # both resolved: '..' leads out of a linked folder to where the link points
+        key = Path(os.path.relpath(item.path.resolve(), dataset.folder.resolve())).as_posix()
+        clips.append(Clip(UNKNOWN, SPEECH, part, item.speaker, key, start))
+    return dataclasses.replace(dataset, clips=(*dataset.clips, *clips))
 
 
 def write_manifest(path: str | Path, dataset: Dataset) -> None:
     """Write what was chosen as JSON: labels, seed, missing commands, what was skipped, and every clip with its part."""
+    text = json.dumps(_plain(dataset) | {"skipped": list(dataset.skipped)}, indent=0)
     with atomic_path(path) as partial:
-        partial.write_text(
-            json.dumps(_plain(dataset) | {"skipped": list(dataset.skipped)}, indent=0) + "\n", encoding="utf-8"
-        )
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
-def _plain(dataset: Dataset) -> dict[str, Any]:
+def _plain(dataset: Dataset) -> dict:
     return {
         "version": 1,
         "labels": list(dataset.labels),
@@ -392,22 +389,3 @@ def _plain(dataset: Dataset) -> dict[str, Any]:
         "missing": list(dataset.missing),
         "clips": [dataclasses.asdict(clip) for clip in dataset.clips],
     }
-
-
-def __getattr__(name: str) -> Any:
-    """Hand out the builders of `keyword_models` without loading Keras before one is asked for."""
-    if name in (
-        "perceptron",
-        "one_conv",
-        "two_conv",
-        "two_conv_dropout",
-        "lstm",
-        "light_cnn",
-        "wavception",
-        "matchboxnet",
-        "bc_resnet",
-    ):
-        from vuilab.keywords import models as keyword_models
-
-        return getattr(keyword_models, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

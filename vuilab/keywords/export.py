@@ -146,7 +146,7 @@ def _metadata(classifier: Classifier, exported: ExportedKeywords, numbers: str, 
         "features": {
             "kind": classifier.settings.kind,
             "shape": list(classifier.settings.shape),
-            "definition": "the module keyword_features of this project",
+            "definition": "vuilab/keywords/clips.py of this project",
         },
         "normalisation": {
             "by": "the caller: (features - mean) / std",

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from vuilab.audio import SAMPLE_RATE
 from vuilab.augment import NOISES
 from vuilab.figures import curve_style, plot_image
-from vuilab.keywords.features import KeywordFeatures
+from vuilab.keywords.clips import KeywordFeatures
 from vuilab.keywords.scores import KeywordScore, Proportion
 
 

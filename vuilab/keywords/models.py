@@ -1,7 +1,7 @@
 """Builders of keyword classifiers: from one dense layer to networks that the field measures itself by.
 
 Each builder takes `(input_shape, num_classes)`, where the shape is that of one clip's features without the batch (see
-`keywords/features.py`), returns a `keras.Model` that ends in a separate layer `softmax`, and prints its summary once.
+`keywords/clips.py`), returns a `keras.Model` that ends in a separate layer `softmax`, and prints its summary once.
 """
 
 import functools

@@ -13,9 +13,8 @@ import numpy as np
 import scipy.stats
 
 from vuilab.augment import NOISES, mix_at_snr
-from vuilab.keywords.clips import LabelledAudio, load_part
+from vuilab.keywords.clips import KeywordFeatures, LabelledAudio, load_part
 from vuilab.keywords.corpus import CLIP_SAMPLES, Clip, Dataset
-from vuilab.keywords.features import KeywordFeatures
 
 if TYPE_CHECKING:
     import keras

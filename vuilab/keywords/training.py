@@ -14,8 +14,8 @@ import keras
 import numpy as np
 
 from vuilab.keywords.batches import ClipGenerator
+from vuilab.keywords.clips import KeywordFeatures
 from vuilab.keywords.corpus import Dataset
-from vuilab.keywords.features import KeywordFeatures
 from vuilab.keywords.models import FEATURES
 from vuilab.keywords.options import ClipAugmentation
 from vuilab.keywords.scores import Classifier, evaluate_part, score_predictions, softmax
