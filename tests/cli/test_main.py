@@ -311,7 +311,7 @@ def test_transcribe_ends_with_status_1_only_when_nothing_succeeded(form, project
 def test_transcribe_without_weights_names_train(project, clip, monkeypatch, capsys):
     from vuilab.inference import transcribe
 
-    monkeypatch.setattr(transcribe, "repository", lambda: project)
+    monkeypatch.setattr(transcribe, "released_folder", lambda: project)
     assert main.main(["transcribe", clip]) == 1
     assert re.search(r"(?s)Error: There are no released weights yet.*vui\.py train", capsys.readouterr().err)
     assert main.main(["transcribe", clip, "--model", "none.h5"]) == 1
