@@ -160,7 +160,7 @@ def test_train_passes_every_option_on(project, monkeypatch):
     command = (
         "train model_2 --name try --epochs 7 --features mfcc --mfcc-dim 20 --batch-size 9 --max-duration 4 --optimizer adamw "
         "--learning-rate 0.003 --schedule cosine --warmup-epochs 0.5 --augment --monitor val_cer --speeds 0.9 1.1 --ema 0.99 "
-        "--sort-by-duration --seed 3 --force --resume --patience 5 --batch-frames 5000 "
+        "--sort-by-duration --seed 3 --force --resume --patience 5 "
         "--start-from first.h5 --plan 100 960 --splice 0.7"
     )
     assert main.main(command.split()) == 0
@@ -179,7 +179,6 @@ def test_train_passes_every_option_on(project, monkeypatch):
         "schedule": "cosine",
         "warmup_epochs": 0.5,
         "speeds": [0.9, 1.1],
-        "batch_frames": 5000,
         "splice": 0.7,
         "ema": 0.99,
         "monitor": "val_cer",
