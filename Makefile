@@ -15,8 +15,6 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 # modules are compiled when they are first imported, not all of them before; what was compiled is kept, also where the environment
 # says otherwise (many containers do), since compiling them anew takes each process some ten seconds
 export PYTHONDONTWRITEBYTECODE :=
-# the build for processors (0.2 GB); the one of package registries brings CUDA along (several GB). pip goes on where it is out of reach
-TORCH_INDEX := https://download.pytorch.org/whl/cpu
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: report study test test-all lint format lab bench clean help
@@ -78,15 +76,15 @@ $(VENV)/.created:
 
 $(VENV)/.user: $(VENV)/.created requirements.txt constraints.txt
 	@echo "Installing the packages of requirements.txt into $(VENV) (about 2 GB; a few minutes the first time)"
-	$(PIP) -c constraints.txt -e .
+	$(PIP) -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.user pyproject.toml
+$(VENV)/.dev: $(VENV)/.user requirements-dev.txt
 	@echo "Installing the packages for tests"
-	$(PIP) -c constraints.txt -e '.[dev]'
+	$(PIP) -r requirements-dev.txt
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.dev
+$(VENV)/.bench: $(VENV)/.dev benchmarks/requirements.txt
 	@echo "Installing PyTorch for the benchmarks"
-	$(PIP) -c constraints.txt --extra-index-url $(TORCH_INDEX) -e '.[bench]'
+	$(PIP) -r benchmarks/requirements.txt
 	@touch $@

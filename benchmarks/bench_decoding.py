@@ -46,8 +46,9 @@ def probabilities_of(weights: Path, manifest: Path, limit: int | None) -> dict:
 def measure_search(data: dict, model_path: Path, alpha: float, beta: float, beam_width: int) -> dict[str, dict]:
     """Return speed and error rates of the pruned, of the unpruned and of the joint search, on one core."""
     _use_one_core()
-    from vuilab.decoding.beam import BeamDecoder, BeamSettings
+    from vuilab.decoding.beam import BeamDecoder
     from vuilab.decoding.language_model import load_language_model
+    from vuilab.decoding.settings import BeamSettings
     from vuilab.decoding.sounds import SoundDecoder
     from vuilab.scoring.error_rates import score
 
@@ -82,7 +83,8 @@ def compare_with_tensorflow(data: dict, beam_width: int) -> dict:
     _use_one_core()
     import tensorflow as tf
 
-    from vuilab.decoding.beam import BeamDecoder, BeamSettings
+    from vuilab.decoding.beam import BeamDecoder
+    from vuilab.decoding.settings import BeamSettings
 
     decoder = BeamDecoder(settings=BeamSettings(beam_width=beam_width))
     decoder.decode(data["probabilities"][0])

@@ -24,8 +24,7 @@ from benchmarks import harness
 from benchmarks.harness import median, say
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, summarize, write_manifest
 from vuilab.data.feature_cache import load_features
-from vuilab.data.generator import BatchGenerator
-from vuilab.data.options import DataOptions
+from vuilab.data.generator import AudioGenerator
 from vuilab.decoding.greedy import greedy_decode
 from vuilab.features import FeatureSettings
 from vuilab.files import repository
@@ -49,10 +48,9 @@ def measure_features(corpus: Path, kinds: list[str], limit: int | None) -> dict[
             load_features(manifest, utterances, settings, progress=False)
             cold = time.perf_counter() - started
             size = sum(file.stat().st_size for file in Path(folder).rglob("*.npy"))
-            generator = BatchGenerator(settings, DataOptions(max_duration=None))
+            generator = AudioGenerator(settings=settings, max_duration=None, minibatch_size=20)
             started = time.perf_counter()
-            generator.load("train", manifest)
-            generator.set_statistics(np.zeros(settings.num_features), np.ones(settings.num_features))
+            generator.load_train_data(manifest)
             for indices in generator.plan("train", 0):
                 generator.assemble("train", indices)
             cached = time.perf_counter() - started

@@ -200,7 +200,7 @@ def released(language_model, tiny_corpus, trained, project, monkeypatch, capsys)
     for suffix in (".h5", ".json"):
         shutil.copy(trained / "results" / f"tiny{suffix}", folder / f"recogniser{suffix}")
     shutil.copy(language_model, folder / "small.npz")
-    monkeypatch.setattr(transcribe, "released_folder", lambda: folder)
+    monkeypatch.setattr(transcribe, "repository", lambda: project)
     monkeypatch.setattr(tuning.tune, "__defaults__", (None, (0.7,), (3.0,), False))
     command = [
         "evaluate",
@@ -216,8 +216,9 @@ def released(language_model, tiny_corpus, trained, project, monkeypatch, capsys)
 
 
 def test_released_weights_bring_their_language_model(released, tiny_corpus, clip, capsys):
-    from vuilab.decoding.beam import BeamDecoder, BeamSettings
+    from vuilab.decoding.beam import BeamDecoder
     from vuilab.decoding.language_model import load_language_model
+    from vuilab.decoding.settings import BeamSettings
     from vuilab.inference.transcribe import load_recogniser, released_recogniser
 
     recogniser = released_recogniser()
@@ -268,7 +269,8 @@ def phonetic(released, monkeypatch):
 
 
 def test_models_that_know_phonemes_are_read_by_both(phonetic, tiny_corpus, clip, capsys):
-    from vuilab.decoding.sounds import SoundDecoder, SoundWeights
+    from vuilab.decoding.settings import SoundWeights
+    from vuilab.decoding.sounds import SoundDecoder
     from vuilab.inference.transcribe import load_recogniser, released_recogniser
 
     manifest, lm = str(tiny_corpus / MANIFESTS["test"]), str(phonetic / "small.npz")

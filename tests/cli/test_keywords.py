@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from vuilab import files
-from vuilab.cli import main
+from vuilab.cli import keywords, main
 
 pytestmark = pytest.mark.usefixtures("without_compiling")
 
@@ -81,6 +80,6 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(folder, spoken
 
 
 def test_without_weights_the_error_names_the_command(folder, spoken_words, capsys, monkeypatch):
-    monkeypatch.setattr(files, "released_folder", lambda: folder / "none")
+    monkeypatch.setattr(keywords, "RELEASED", folder / "none")
     assert main.main(["keywords", "evaluate", str(spoken_words)]) == 1
     assert "no released weights" in capsys.readouterr().err

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from vuilab.alphabet import BLANK, char_map
-from vuilab.decoding.beam import BeamDecoder, BeamSettings, Hypothesis
+from vuilab.decoding.beam import BeamDecoder, Hypothesis, _kth_largest
 from vuilab.decoding.greedy import collapse, greedy_decode
 from vuilab.decoding.kneser_ney import train_ngram
 from vuilab.decoding.ngram import NGramModel
+from vuilab.decoding.settings import BeamSettings
 
 EVERYTHING = BeamSettings(beam_width=4000).unpruned()
 
@@ -211,6 +212,16 @@ def test_padding_beyond_the_true_frames_is_not_looked_at(model):
     padded = np.concatenate([probabilities, random_probabilities(0, 9, 29)])
     assert BeamDecoder(model).decode(padded, len(probabilities)) == BeamDecoder(model).decode(probabilities)
     assert BeamDecoder(model).decode(probabilities, 0)[0].text == ""
+
+
+@pytest.mark.parametrize("distinct", [2, 5, 1000])
+def test_the_kth_largest_value_is_the_one_of_the_sorted_values(distinct):
+    rng = np.random.default_rng(distinct)
+    for number in (1, 2, 7, 40):
+        values = rng.integers(0, distinct, number) / distinct
+        before = values.copy()
+        assert [_kth_largest(values, k + 1) for k in range(number)] == sorted(values, reverse=True)
+        assert (values == before).all()
 
 
 @pytest.mark.parametrize(

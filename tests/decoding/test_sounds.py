@@ -5,10 +5,10 @@ import pytest
 
 from vuilab.alphabet import BLANK
 from vuilab.corpus.phonemes import NUM_PHONEME_CLASSES, classes_of
-from vuilab.decoding.beam import BeamSettings
 from vuilab.decoding.greedy import Posteriors
 from vuilab.decoding.kneser_ney import train_ngram
-from vuilab.decoding.sounds import BOUNDARY, Candidates, SoundDecoder, SoundWeights
+from vuilab.decoding.settings import BeamSettings, SoundWeights
+from vuilab.decoding.sounds import BOUNDARY, Candidates, SoundDecoder
 from vuilab.scoring.tuning import tune_sounds
 from vuilab.text import text_to_int_sequence
 

@@ -97,7 +97,8 @@ def test_a_piece_too_short_for_the_model_gives_no_line(talk):
 
 def test_phonemes_are_read_at_the_end_of_a_piece(talk):
     from vuilab.decoding.kneser_ney import train_ngram
-    from vuilab.decoding.sounds import SoundDecoder, SoundWeights
+    from vuilab.decoding.settings import SoundWeights
+    from vuilab.decoding.sounds import SoundDecoder
     from vuilab.models.residual_birnn import residual_birnn_model
 
     keras.utils.set_random_seed(0)

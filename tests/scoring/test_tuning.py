@@ -5,6 +5,7 @@ import pytest
 
 from vuilab.decoding.beam import Hypothesis
 from vuilab.decoding.kneser_ney import train_ngram
+from vuilab.decoding.settings import BeamSettings
 from vuilab.scoring import tuning
 from vuilab.scoring.tuning import tune
 
@@ -52,6 +53,6 @@ def test_weights_are_compared_with_a_narrow_beam_and_the_texts_come_from_the_wid
 
     monkeypatch.setattr(tuning, "BeamDecoder", Spy)
     batch = [np.full((1, 1), number) for number in (0, 2)]
-    settings = tuning.BeamSettings(beam_width=100)
+    settings = BeamSettings(beam_width=100)
     tune(batch, ["a b"] * 2, ["one", "two"], model, settings, alphas=(0, 1, 2), betas=(0,), progress=False)
     assert widths == [tuning.CHOICE_BEAM_WIDTH] * 3 + [100] * 2

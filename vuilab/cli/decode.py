@@ -39,7 +39,7 @@ def language_model_of(options: argparse.Namespace):
 
 def beam_settings(options: argparse.Namespace):
     """Return the settings of the beam search that the options ask for."""
-    from vuilab.decoding.beam import BeamSettings
+    from vuilab.decoding.settings import BeamSettings
 
     given = {"alpha": options.alpha, "beta": options.beta, "beam_width": options.beam_width}
     return BeamSettings(**{name: value for name, value in given.items() if value is not None})
@@ -47,7 +47,7 @@ def beam_settings(options: argparse.Namespace):
 
 def sound_weights(options: argparse.Namespace):
     """Return the weights of letters, phonemes and language model that the options ask for."""
-    from vuilab.decoding.sounds import SoundWeights
+    from vuilab.decoding.settings import SoundWeights
 
     given = {name: getattr(options, name) for name in ("phonemes", "alpha", "beta")}
     given |= getattr(options, "sounds", {})  # of the released weights

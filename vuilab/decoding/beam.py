@@ -15,20 +15,21 @@ import concurrent.futures
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from vuilab.alphabet import ALPHABET
-from vuilab.decoding.lexicon import Lexicon, in_letters
+from vuilab.decoding.lexicon import Lexicon, Weights, begin_word, end_word, in_letters
 from vuilab.decoding.ngram import NGramModel, score_word
-from vuilab.decoding.paths import NEVER, log_add, text_log_probs
+from vuilab.decoding.paths import NEVER, log_add, log_probabilities, text_log_probs
+from vuilab.decoding.settings import BeamSettings
 from vuilab.text import int_sequence_to_text, text_to_int_sequence
 
 SPACE = ALPHABET.index(" ")
 RESCORED = 16  # texts whose probability is summed over all paths at the end
 RESCORE_MARGIN = 6.0  # nats; not for texts that far behind the best
-ANY_LETTER = -math.log(len(ALPHABET))  # ln p where all are equally likely
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,40 +40,6 @@ class Hypothesis:
     score: float  # acoustic + language
     acoustic: float  # ln p(text | audio), for the best texts over all paths, else over those that the search kept
     language: float  # alpha ln p(words) + beta (number of words) + bonuses
-
-
-@dataclasses.dataclass(frozen=True)
-class BeamSettings:
-    """How the search runs.
-
-    Raises:
-        ValueError: at construction, for values out of range.
-    """
-
-    beam_width: int = 100  # texts that are kept
-    token_margin: float = 8.0  # nats; characters that much less probable than the frame's best are not tried
-    score_margin: float = 14.0  # nats; texts that far behind the best are dropped
-    blank_skip: float = 0.999  # a frame with a more probable blank only moves paths to "ends in a blank"
-    alpha: float = 0.8  # weight of the language model
-    beta: float = 1.0  # per word; longer texts have lower probability, which this balances
-    # ln p of each letter of a word outside the vocabulary, for which <unk> is the probability of all such words together
-    letter_log_prob: float = ANY_LETTER
-
-    def __post_init__(self) -> None:
-        if self.beam_width < 1:
-            raise ValueError(f"beam_width must be at least 1. Received: beam_width={self.beam_width}")
-        if self.token_margin <= 0 or self.score_margin <= 0:
-            raise ValueError(f"Margins are positive nats. Received: {self.token_margin}, {self.score_margin}")
-        if not 0 < self.blank_skip <= 1:
-            raise ValueError(f"blank_skip is a probability in 0..1. Received: blank_skip={self.blank_skip}")
-        if self.alpha < 0:
-            raise ValueError(f"alpha is not negative. Received: alpha={self.alpha}")
-        if not -math.inf < self.letter_log_prob <= 0:
-            raise ValueError(f"ln p is finite and not above 0. Received: letter_log_prob={self.letter_log_prob}")
-
-    def unpruned(self) -> "BeamSettings":
-        """Return the same search without margins and skipping: slower, and the measure of what pruning costs."""
-        return dataclasses.replace(self, token_margin=math.inf, score_margin=math.inf, blank_skip=1.0)
 
 
 class BeamDecoder:
@@ -138,21 +105,6 @@ class BeamDecoder:
             return list(pool.map(lambda pair: self.decode(*pair, n_best=n_best), zip(batch, frames, strict=True)))
 
 
-def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Return the logarithms (num_output_frames, num_classes) that a search works on.
-
-    Raises:
-        ValueError: when the probabilities are no finite matrix.
-    """
-    probabilities = np.asarray(probabilities)
-    if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
-        raise ValueError(
-            "Expected probabilities (num_output_frames, num_classes) without NaN. Received: shape "
-            f"{probabilities.shape}. A model whose training diverged gives NaN; train it again with clipping."
-        )
-    return np.log(np.maximum(probabilities, 1e-37)).astype(np.float32)
-
-
 def beams(
     log_probs: np.ndarray, settings: BeamSettings, lexicon: Lexicon, space: int
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
@@ -164,19 +116,14 @@ def beams(
         lexicon: of words in these classes.
         space: the class between words.
     """
-    texts, lengths, acoustic, language = search(
-        log_probs,
+    limits = Limits(
         settings.beam_width,
-        min(settings.token_margin, -2 * NEVER),
-        min(settings.score_margin, -2 * NEVER),
+        float(min(settings.token_margin, -2 * NEVER)),
+        float(min(settings.score_margin, -2 * NEVER)),
         math.log(settings.blank_skip) if settings.blank_skip < 1 else math.inf,
-        settings.alpha,
-        settings.beta,
-        space,
-        lexicon.use,
-        *lexicon.arrays,
-        *lexicon.model_arrays,
     )
+    weights = Weights(float(settings.alpha), float(settings.beta), space)
+    texts, lengths, acoustic, language = search(log_probs, limits, weights, lexicon.words, lexicon.ngrams)
     return [row[:length] for row, length in zip(texts, lengths, strict=True)], acoustic, language
 
 
@@ -203,184 +150,250 @@ def _ranked(log_probs, texts, acoustic, language) -> list[Hypothesis]:
 # ------------------------------------------------------------------------------------------------- the search
 
 
-@numba.njit(cache=True)
-def end_word(state, trie_node, alpha, beta, vocabulary, model):
-    """Return (what the language adds when a word ends, next state); of words that sound alike the most probable one ends."""
-    word_of, same_sound, bonus_of, depth_of, letter, symbols = vocabulary
-    word, first_child, log_prob, backoff, suffix = model
-    if len(symbols):
-        return beta + (bonus_of[trie_node] if trie_node >= 0 else 0.0), state
-    word_id = 0
-    if trie_node >= 0 and word_of[trie_node] >= 0:
-        word_id = word_of[trie_node]
-        extra = bonus_of[trie_node]  # a hot word may be outside the vocabulary too, but its spelling is known
-    else:
-        extra = letter * (depth_of[trie_node] if trie_node >= 0 else -trie_node)
-    value, after = score_word(state, word_id, word, first_child, log_prob, backoff, suffix)
-    other = same_sound[word_id]
-    while other >= 0:
-        another, then = score_word(state, other, word, first_child, log_prob, backoff, suffix)
-        if another > value:
-            value, after = another, then
-        other = same_sound[other]
-    return alpha * value + beta + extra, after
+class Limits(NamedTuple):
+    """What the search leaves out, in nats; see `BeamSettings`."""
+
+    beam_width: int
+    token_margin: float
+    score_margin: float
+    blank_skip: float  # ln p of a blank, from which a frame only moves paths to "ends in a blank"
+
+
+class Nodes(NamedTuple):
+    """Each text that ever stood in the beam, as what it has more than its parent; arrays (capacity,), text 0 is empty."""
+
+    parent: np.ndarray
+    last: np.ndarray  # class, -1 of the empty text
+    state: np.ndarray  # of the language model after its last whole word
+    trie: np.ndarray  # where its unfinished word stands
+    settled: np.ndarray  # language score of its whole words
+    guess: np.ndarray  # of its unfinished word
+    longer: np.ndarray  # (capacity, num_classes) the text with one class more, or -1
+    slot: np.ndarray  # place in the beam, or -1
+
+
+class Beam(NamedTuple):
+    """The texts that are kept; arrays (beam_width,)."""
+
+    node: np.ndarray
+    with_blank: np.ndarray  # ln p of the paths that end in a blank
+    without: np.ndarray  # ln p of the others
+
+
+class Candidates(NamedTuple):
+    """The texts of a frame: those of the beam in their order, then their extensions by a class; arrays (most,)."""
+
+    node: np.ndarray
+    char: np.ndarray  # class that is added, -1: none
+    state: np.ndarray
+    trie: np.ndarray
+    with_blank: np.ndarray
+    without: np.ndarray
+    score: np.ndarray
+    settled: np.ndarray
+    guess: np.ndarray
 
 
 @numba.njit(cache=True, nogil=True)
-def search(
-    log_probs, beam_width, token_margin, score_margin, blank_skip, alpha, beta, space, use_lexicon,
-    children, word_of, same_sound, bonus_of, best_of, depth_of, letter, unknown, symbols,
-    word, first_child, log_prob, backoff, suffix, begin_state, end_word_id,
-):  # fmt: skip
+def search(log_probs, limits, weights, words, ngrams):
     """Search one utterance; see `BeamDecoder.decode` for what goes in.
 
     Returns:
         texts (num, longest), lengths (num,), acoustic (num,) and language (num,) scores of the texts in the last beam.
     """
     num_frames, num_classes = log_probs.shape
-    blank = num_classes - 1
-    vocabulary = (word_of, same_sound, bonus_of, depth_of, letter, symbols)
-    model = (word, first_child, log_prob, backoff, suffix)
-    capacity = num_frames * beam_width + 1
-    # of each text that ever stood in the beam
-    parent = np.empty(capacity, np.int32)
-    last = np.empty(capacity, np.int32)
-    state = np.empty(capacity, np.int32)  # of the language model after its last whole word
-    trie = np.empty(capacity, np.int32)  # where its unfinished word stands
-    settled = np.empty(capacity, np.float64)  # language score of its whole words
-    guess = np.empty(capacity, np.float64)  # of its unfinished word
-    extension = np.full((capacity, num_classes), -1, np.int32)
-    slot = np.full(capacity, -1, np.int32)  # place in the beam
-    parent[0], last[0], state[0], trie[0], settled[0], guess[0] = -1, -1, begin_state, 0, 0.0, 0.0
-    num_nodes = 1
-
-    beam = np.zeros(beam_width, np.int32)
-    with_blank = np.full(beam_width, NEVER)  # log probability of the paths that end in a blank
-    without = np.full(beam_width, NEVER)
-    with_blank[0] = 0.0
-    slot[0] = 0
-    size = 1
-    most = beam_width * (num_classes + 1)
-    c_node = np.empty(most, np.int32)  # candidates: a text of the beam, or its extension by a character
-    c_char = np.empty(most, np.int32)
-    c_blank = np.empty(most)
-    c_without = np.empty(most)
-    c_score = np.empty(most)
-    c_state = np.empty(most, np.int32)
-    c_trie = np.empty(most, np.int32)
-    c_settled = np.empty(most)
-    c_guess = np.empty(most)
-
+    blank, width = num_classes - 1, limits.beam_width
+    nodes = _empty_nodes(num_frames * width + 1, num_classes, words.begin_state)
+    beam = Beam(np.zeros(width, np.int32), np.full(width, NEVER), np.full(width, NEVER))
+    beam.with_blank[0] = 0.0
+    nodes.slot[0] = 0
+    size, num_nodes = 1, 1
+    candidates = _empty_candidates(width * (num_classes + 1))
     for t in range(num_frames):
         frame = log_probs[t]
-        if frame[blank] > blank_skip:
+        if frame[blank] > limits.blank_skip:
             for i in range(size):
-                with_blank[i] = log_add(with_blank[i], without[i]) + frame[blank]
-                without[i] = NEVER
+                beam.with_blank[i] = log_add(beam.with_blank[i], beam.without[i]) + frame[blank]
+                beam.without[i] = NEVER
             continue
-        limit = frame.max() - token_margin
-        count = size
-        for i in range(size):  # the same texts again
-            node = beam[i]
-            c_node[i], c_char[i] = node, -1
-            if last[node] < 0 or last[node] == space:  # more spaces do not change what is read
-                c_blank[i] = log_add(with_blank[i], without[i]) + log_add(frame[blank], frame[space])
-                c_without[i] = NEVER
-                continue
-            c_blank[i] = log_add(with_blank[i], without[i]) + frame[blank]
-            c_without[i] = without[i] + frame[last[node]]
-        for i in range(size):  # and one character more
-            node = beam[i]
-            total = log_add(with_blank[i], without[i])
-            for char in range(blank):
-                if frame[char] < limit or (char == space and (last[node] < 0 or last[node] == space)):
-                    continue
-                value = frame[char] + (with_blank[i] if char == last[node] else total)
-                longer = extension[node, char]
-                if longer >= 0 and slot[longer] >= 0:
-                    place = slot[longer]
-                    c_without[place] = log_add(c_without[place], value)
-                    continue
-                c_node[count], c_char[count] = node, char
-                c_blank[count], c_without[count] = NEVER, value
-                count += 1
-        best = NEVER
-        for k in range(count):
-            node = c_node[k]
-            char = c_char[k]
-            if char < 0:
-                c_state[k], c_trie[k], c_settled[k], c_guess[k] = state[node], trie[node], settled[node], guess[node]
-            else:
-                c_state[k], c_trie[k], c_settled[k], c_guess[k] = state[node], trie[node], settled[node], 0.0
-                if use_lexicon:
-                    if char == space:
-                        gain, after = end_word(state[node], trie[node], alpha, beta, vocabulary, model)
-                        c_settled[k] += gain
-                        c_state[k] = after
-                        c_trie[k] = 0
-                    else:
-                        at = trie[node]
-                        after = children[at, char] if at >= 0 and char < children.shape[1] else -1
-                        if after < 0:
-                            after = -(1 + (depth_of[at] if at >= 0 else -at))
-                        c_trie[k] = after
-                        c_guess[k] = beta + (best_of[after] if after >= 0 else unknown - letter * after)
-                    if char < len(symbols):
-                        value, c_state[k] = score_word(state[node], symbols[char], *model)
-                        c_settled[k] += alpha * value
-            c_score[k] = log_add(c_blank[k], c_without[k]) + c_settled[k] + c_guess[k]
-            if c_score[k] > best:
-                best = c_score[k]
-        threshold = best - score_margin
-        if count > beam_width:
-            kth = np.partition(c_score[:count], count - beam_width)[count - beam_width]
-            threshold = max(threshold, kth)
+        count = _extend(frame, frame.max() - limits.token_margin, weights.space, nodes, beam, size, candidates)
+        best = _score(count, weights, words, ngrams, nodes, candidates)
         for i in range(size):
-            slot[beam[i]] = -1
-        size = 0
-        for k in range(count):
-            if c_score[k] < threshold or size == beam_width:
-                continue
-            node = c_node[k]
-            if c_char[k] >= 0:
-                longer = extension[node, c_char[k]]
-                if longer < 0:
-                    longer = num_nodes
-                    num_nodes += 1
-                    extension[node, c_char[k]] = longer
-                    parent[longer], last[longer] = node, c_char[k]
-                    state[longer], trie[longer] = c_state[k], c_trie[k]
-                    settled[longer], guess[longer] = c_settled[k], c_guess[k]
-                node = longer
-            beam[size], with_blank[size], without[size] = node, c_blank[k], c_without[k]
-            slot[node] = size
-            size += 1
+            nodes.slot[beam.node[i]] = -1
+        size, num_nodes = _prune(count, best - limits.score_margin, num_nodes, nodes, beam, candidates)
+    acoustic, language = _scores_at_the_end(size, weights, words, ngrams, nodes, beam)
+    texts, lengths = _backtrace(beam.node[:size], nodes)
+    return texts, lengths, acoustic, language
 
-    acoustic = np.empty(size)
-    language = np.empty(size)
-    lengths = np.zeros(size, np.int32)
+
+@numba.njit(cache=True)
+def _empty_nodes(capacity, num_classes, begin_state):
+    """Return room for the texts, of which there is the empty one."""
+    whole, scores = np.zeros((4, capacity), np.int32), np.zeros((2, capacity))
+    longer, slot = np.full((capacity, num_classes), -1, np.int32), np.full(capacity, -1, np.int32)
+    nodes = Nodes(whole[0], whole[1], whole[2], whole[3], scores[0], scores[1], longer, slot)
+    nodes.parent[0], nodes.last[0], nodes.state[0] = -1, -1, begin_state
+    return nodes
+
+
+@numba.njit(cache=True)
+def _empty_candidates(most):
+    """Return room for the texts of a frame."""
+    whole, real = np.empty((4, most), np.int32), np.empty((5, most))
+    return Candidates(whole[0], whole[1], whole[2], whole[3], real[0], real[1], real[2], real[3], real[4])
+
+
+@numba.njit(cache=True)
+def _extend(frame, limit, space, nodes, beam, size, candidates):
+    """Write the acoustic side of the candidates: each text again, and with every class above the limit; return their number."""
+    blank = len(frame) - 1
+    for i in range(size):  # the same texts again
+        node = beam.node[i]
+        last = nodes.last[node]
+        candidates.node[i], candidates.char[i] = node, -1
+        total = log_add(beam.with_blank[i], beam.without[i])
+        if last < 0 or last == space:  # more spaces do not change what is read
+            candidates.with_blank[i] = total + log_add(frame[blank], frame[space])
+            candidates.without[i] = NEVER
+            continue
+        candidates.with_blank[i] = total + frame[blank]
+        candidates.without[i] = beam.without[i] + frame[last]
+    count = size
+    for i in range(size):  # and one character more
+        node = beam.node[i]
+        last = nodes.last[node]
+        total = log_add(beam.with_blank[i], beam.without[i])
+        for char in range(blank):
+            if frame[char] < limit or (char == space and (last < 0 or last == space)):
+                continue
+            value = frame[char] + (beam.with_blank[i] if char == last else total)
+            longer = nodes.longer[node, char]
+            if longer >= 0 and nodes.slot[longer] >= 0:
+                place = nodes.slot[longer]
+                candidates.without[place] = log_add(candidates.without[place], value)
+                continue
+            candidates.node[count], candidates.char[count] = node, char
+            candidates.with_blank[count], candidates.without[count] = NEVER, value
+            count += 1
+    return count
+
+
+@numba.njit(cache=True)
+def _score(count, weights, words, ngrams, nodes, candidates):
+    """Write the language side and the score of each candidate; return the highest score."""
+    best = NEVER
+    for k in range(count):
+        node, char = candidates.node[k], candidates.char[k]
+        state, trie = nodes.state[node], nodes.trie[node]
+        settled, guess = nodes.settled[node], nodes.guess[node]
+        if char >= 0:
+            guess = 0.0
+            if words.use:
+                if char == weights.space:
+                    gain, state = end_word(state, trie, weights, words, ngrams)
+                    settled += gain
+                    trie = 0
+                else:
+                    trie, guess = begin_word(trie, char, weights.beta, words)
+                if char < len(words.symbols):
+                    value, state = score_word(nodes.state[node], words.symbols[char], ngrams)
+                    settled += weights.alpha * value
+        candidates.state[k], candidates.trie[k] = state, trie
+        candidates.settled[k], candidates.guess[k] = settled, guess
+        candidates.score[k] = log_add(candidates.with_blank[k], candidates.without[k]) + settled + guess
+        if candidates.score[k] > best:
+            best = candidates.score[k]
+    return best
+
+
+@numba.njit(cache=True)
+def _prune(count, threshold, num_nodes, nodes, beam, candidates):
+    """Fill the beam with the best candidates not below the threshold; return its size and the number of texts there are."""
+    width = len(beam.node)
+    if count > width:
+        threshold = max(threshold, _kth_largest(candidates.score[:count], width))
+    size = 0
+    for k in range(count):
+        if candidates.score[k] < threshold or size == width:
+            continue
+        node, char = candidates.node[k], candidates.char[k]
+        if char >= 0:
+            longer = nodes.longer[node, char]
+            if longer < 0:
+                longer = num_nodes
+                num_nodes += 1
+                nodes.longer[node, char] = longer
+                nodes.parent[longer], nodes.last[longer] = node, char
+                nodes.state[longer], nodes.trie[longer] = candidates.state[k], candidates.trie[k]
+                nodes.settled[longer], nodes.guess[longer] = candidates.settled[k], candidates.guess[k]
+            node = longer
+        beam.node[size] = node
+        beam.with_blank[size], beam.without[size] = candidates.with_blank[k], candidates.without[k]
+        nodes.slot[node] = size
+        size += 1
+    return size, num_nodes
+
+
+@numba.njit(cache=True)
+def _kth_largest(values, k):
+    """Return the k-th largest value (Hoare's FIND; numba takes eight seconds to compile `np.partition`)."""
+    values = values.copy()
+    low, high, place = 0, len(values) - 1, len(values) - k
+    while low < high:
+        pivot = values[(low + high) // 2]
+        left, right = low, high
+        while left <= right:
+            while values[left] < pivot:
+                left += 1
+            while values[right] > pivot:
+                right -= 1
+            if left <= right:
+                values[left], values[right] = values[right], values[left]
+                left += 1
+                right -= 1
+        if place <= right:
+            high = right
+        elif place >= left:
+            low = left
+        else:
+            break
+    return values[place]
+
+
+@numba.njit(cache=True)
+def _scores_at_the_end(size, weights, words, ngrams, nodes, beam):
+    """Return acoustic and language scores (size,) of the texts, their last words ended."""
+    acoustic, language = np.empty(size), np.empty(size)
     for i in range(size):
-        node = beam[i]
-        acoustic[i] = log_add(with_blank[i], without[i])
-        if len(symbols) and last[node] == space:
-            node = parent[node]  # a space at the end is not read
-        language[i] = settled[node]
-        after = state[node]
-        if use_lexicon:
-            if last[node] != space and last[node] >= 0:
-                gain, after = end_word(state[node], trie[node], alpha, beta, vocabulary, model)
+        node = beam.node[i]
+        acoustic[i] = log_add(beam.with_blank[i], beam.without[i])
+        if len(words.symbols) and nodes.last[node] == weights.space:
+            node = nodes.parent[node]  # a space at the end is not read
+        language[i] = nodes.settled[node]
+        if words.use:
+            state = nodes.state[node]
+            if nodes.last[node] != weights.space and nodes.last[node] >= 0:
+                gain, state = end_word(state, nodes.trie[node], weights, words, ngrams)
                 language[i] += gain
-            value, after = score_word(after, end_word_id, word, first_child, log_prob, backoff, suffix)
-            language[i] += alpha * value
-        node = beam[i]
+            value, state = score_word(state, words.end_word, ngrams)
+            language[i] += weights.alpha * value
+    return acoustic, language
+
+
+@numba.njit(cache=True)
+def _backtrace(ends, nodes):
+    """Return the classes of texts (num, longest), filled up with -1, and their lengths (num,)."""
+    lengths = np.zeros(len(ends), np.int32)
+    for i in range(len(ends)):
+        node = ends[i]
         while node > 0:
             lengths[i] += 1
-            node = parent[node]
-    texts = np.full((size, max(1, lengths.max())), -1, np.int32)
-    for i in range(size):
-        node, place = beam[i], lengths[i]
+            node = nodes.parent[node]
+    texts = np.full((len(ends), max(1, lengths.max())), -1, np.int32)
+    for i in range(len(ends)):
+        node, place = ends[i], lengths[i]
         while node > 0:
             place -= 1
-            texts[i, place] = last[node]
-            node = parent[node]
-    return texts, lengths, acoustic, language
+            texts[i, place] = nodes.last[node]
+            node = nodes.parent[node]
+    return texts, lengths

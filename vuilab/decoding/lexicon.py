@@ -7,14 +7,49 @@ chooses among them as they end.
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from vuilab.alphabet import ALPHABET
-from vuilab.decoding.ngram import END, NGramModel, characters_of
+from vuilab.decoding.ngram import END, NGramModel, NGrams, characters_of, score_word
 from vuilab.decoding.paths import NEVER
 from vuilab.text import text_to_int_sequence
+
+# a language model in which every word has probability 1
+NO_MODEL = NGrams(
+    np.array([-1, 0], np.int32),
+    np.array([1, 2, 2], np.int32),
+    np.zeros(2, np.float32),
+    np.zeros(2, np.float32),
+    np.zeros(2, np.int32),
+)
+
+
+class Words(NamedTuple):
+    """A trie of words as compiled code reads it; arrays (num_nodes,) unless told otherwise, node 0 being the root."""
+
+    use: bool  # whether there is anything to look up
+    children: np.ndarray  # (num_nodes, num_symbols), -1: none
+    word_of: np.ndarray  # number of the word that ends here, 0 of one that the language model lacks, -1: none
+    same_sound: np.ndarray  # (num_words,) the next word that ends at the same node, or -1
+    bonus_of: np.ndarray  # nats of the hot word that ends here
+    best_of: np.ndarray  # the best score that a word which begins so can reach
+    depth_of: np.ndarray  # symbols
+    letter: float  # score of each symbol of a word that the vocabulary lacks
+    unknown: float  # score of all such words together
+    symbols: np.ndarray  # (num_symbols,) numbers in a model of characters; of words: (0,)
+    begin_state: int  # of the language model
+    end_word: int  # its number of the end of a sentence
+
+
+class Weights(NamedTuple):
+    """What the language counts, and which class ends a word."""
+
+    alpha: float
+    beta: float
+    space: int
 
 
 class Lexicon:
@@ -60,7 +95,8 @@ class Lexicon:
             self.word_of[node] = number or self.word_of[node].clip(0)
             self.bonus_of[node] = max(bonus.get(word, 0.0), self.bonus_of[node])
             self.likeliest[node] = max(self.likeliest[node], self.unigrams[number])
-        self.model_arrays = _no_model() if model is None else (*model.arrays, model.begin_state, model.word_id(END))
+        self.ngrams = NO_MODEL if model is None else model.ngrams
+        self.begin_state, self.end_word = (0, 0) if model is None else (model.begin_state, model.word_id(END))
         self._weigh(alpha, letter)
 
     def weighted(self, alpha: float, letter: float) -> "Lexicon":
@@ -78,11 +114,11 @@ class Lexicon:
         self.best = np.maximum(_reachable(best, self.parents), self.unknown + self.letter * self.depth_of)
 
     @property
-    def arrays(self) -> tuple:
-        """What `beam.search` needs."""
-        return (
-            *(self.children, self.word_of, self.same_sound, self.bonus_of, self.best, self.depth_of),
-            *(self.letter, self.unknown, self.symbols),
+    def words(self) -> Words:
+        """What `beam.search` needs, besides `ngrams`."""
+        return Words(
+            *(self.use, self.children, self.word_of, self.same_sound, self.bonus_of, self.best, self.depth_of),
+            *(float(self.letter), float(self.unknown), self.symbols, self.begin_state, self.end_word),
         )
 
 
@@ -142,14 +178,34 @@ def _reachable(best, parents):
     return best
 
 
-def _no_model() -> tuple:
-    """A language model in which every word has probability 1."""
-    return (
-        np.array([-1, 0], np.int32),
-        np.array([1, 2, 2], np.int32),
-        np.zeros(2, np.float32),
-        np.zeros(2, np.float32),
-        np.zeros(2, np.int32),
-        0,
-        0,
-    )
+# ----------------------------------------------------------------------------------- words while they are read
+
+
+@numba.njit(cache=True)
+def begin_word(trie, char, beta, words):
+    """Return where a word stands with one letter more, and the best score that it can reach."""
+    after = words.children[trie, char] if trie >= 0 and char < words.children.shape[1] else -1
+    if after < 0:
+        after = -(1 + (words.depth_of[trie] if trie >= 0 else -trie))
+    return after, beta + (words.best_of[after] if after >= 0 else words.unknown - words.letter * after)
+
+
+@numba.njit(cache=True)
+def end_word(state, trie, weights, words, ngrams):
+    """Return (what the language adds when a word ends, next state); of words that sound alike the most probable one ends."""
+    if len(words.symbols):
+        return weights.beta + (words.bonus_of[trie] if trie >= 0 else 0.0), state
+    word_id = 0
+    if trie >= 0 and words.word_of[trie] >= 0:
+        word_id = words.word_of[trie]
+        extra = words.bonus_of[trie]  # a hot word may be outside the vocabulary too, but its spelling is known
+    else:
+        extra = words.letter * (words.depth_of[trie] if trie >= 0 else -trie)
+    value, after = score_word(state, word_id, ngrams)
+    other = words.same_sound[word_id]
+    while other >= 0:
+        another, then = score_word(state, other, ngrams)
+        if another > value:
+            value, after = another, then
+        other = words.same_sound[other]
+    return weights.alpha * value + weights.beta + extra, after

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -22,6 +23,16 @@ SPECIAL = (UNKNOWN, BEGIN, END)  # words 0, 1 and 2
 MAX_ORDER = 10
 LETTER_SPACE = "<space>"  # in models of characters
 NO_PROBABILITY = -99.0  # base 10, what ARPA files give <s>
+
+
+class NGrams(NamedTuple):
+    """The trie as compiled code reads it; see `NGramModel`."""
+
+    word: np.ndarray
+    first_child: np.ndarray
+    log_prob: np.ndarray
+    backoff: np.ndarray
+    suffix: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +80,9 @@ class NGramModel:
         return 1 + SPECIAL.index(BEGIN) if self.order > 1 else 0
 
     @property
-    def arrays(self) -> tuple[np.ndarray, ...]:
+    def ngrams(self) -> NGrams:
         """What `score_word` needs."""
-        return self.word, self.first_child, self.log_prob, self.backoff, self.suffix
+        return NGrams(self.word, self.first_child, self.log_prob, self.backoff, self.suffix)
 
     def word_id(self, word: str) -> int:
         """Return the number of a word; 0 for words outside the vocabulary."""
@@ -79,7 +90,7 @@ class NGramModel:
 
     def score(self, word: str, state: int) -> tuple[float, int]:
         """Return (natural log probability of a word in a state, next state)."""
-        return score_word(state, self.word_id(word), *self.arrays)
+        return score_word(state, self.word_id(word), self.ngrams)
 
     def tokens(self, sentence: str) -> list[str]:
         """Return the words of a sentence, or its characters where the model is of characters."""
@@ -181,23 +192,23 @@ def find_child(node, word_id, word, first_child):
 
 
 @numba.njit(cache=True)
-def score_word(state, word_id, word, first_child, log_prob, backoff, suffix):
+def score_word(state, word_id, ngrams):
     """Return (natural log probability of a word after a context, the next context).
 
     Args:
         state: node of the context.
         word_id: the word; every model has all unigrams, so that the search ends at the empty context.
-        word, first_child, log_prob, backoff, suffix: see `NGramModel`.
+        ngrams: the model.
     """
     total = 0.0
-    child = find_child(state, word_id, word, first_child)
+    child = find_child(state, word_id, ngrams.word, ngrams.first_child)
     while child < 0:
-        total += backoff[state]
-        state = suffix[state]
-        child = find_child(state, word_id, word, first_child)
-    total += log_prob[child]
-    while child > 0 and first_child[child] == first_child[child + 1] and backoff[child] == 0:
-        child = suffix[child]  # nothing follows it: the shorter context says the same
+        total += ngrams.backoff[state]
+        state = ngrams.suffix[state]
+        child = find_child(state, word_id, ngrams.word, ngrams.first_child)
+    total += ngrams.log_prob[child]
+    while child > 0 and ngrams.first_child[child] == ngrams.first_child[child + 1] and ngrams.backoff[child] == 0:
+        child = ngrams.suffix[child]  # nothing follows it: the shorter context says the same
     return total, child
 
 

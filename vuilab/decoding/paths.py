@@ -25,6 +25,21 @@ def log_add(a, b):
     return a if b < a - 40.0 else a + math.log1p(math.exp(b - a))
 
 
+def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Return the logarithms (num_output_frames, num_classes) that a search works on.
+
+    Raises:
+        ValueError: when the probabilities are no finite matrix.
+    """
+    probabilities = np.asarray(probabilities)
+    if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
+        raise ValueError(
+            "Expected probabilities (num_output_frames, num_classes) without NaN. Received: shape "
+            f"{probabilities.shape}. A model whose training diverged gives NaN; train it again with clipping."
+        )
+    return np.log(np.maximum(probabilities, 1e-37)).astype(np.float32)
+
+
 def text_log_probs(log_probs: np.ndarray, texts: Sequence[Sequence[int]], space: int) -> np.ndarray:
     """Return ln p(text | audio) of each text.
 

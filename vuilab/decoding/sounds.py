@@ -18,11 +18,12 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from vuilab.corpus.phonemes import PHONEMES, WORD_BOUNDARY, classes_of, classes_of_words
-from vuilab.decoding.beam import SPACE, BeamDecoder, BeamSettings, Hypothesis, beams, log_probabilities
+from vuilab.decoding.beam import SPACE, BeamDecoder, Hypothesis, beams
 from vuilab.decoding.greedy import Posteriors
 from vuilab.decoding.lexicon import Lexicon, vocabulary
 from vuilab.decoding.ngram import END, NGramModel, score_word
-from vuilab.decoding.paths import NEVER, text_log_probs
+from vuilab.decoding.paths import NEVER, log_probabilities, text_log_probs
+from vuilab.decoding.settings import BeamSettings, SoundWeights
 from vuilab.text import int_sequence_to_text, text_to_int_sequence
 
 BOUNDARY = PHONEMES.index(WORD_BOUNDARY)
@@ -30,26 +31,6 @@ BOUNDARY = PHONEMES.index(WORD_BOUNDARY)
 SEARCHES = ((0.3, 0.0), (0.45, 0.0), (0.6, -1.0), (0.6, 0.0), (0.9, 1.0))
 N_BEST = 8  # texts that each search contributes
 ROUNDS = 8  # of changing the best text; few utterances need more
-
-
-@dataclasses.dataclass(frozen=True)
-class SoundWeights:
-    """How texts are ranked; see the head of this module.
-
-    Raises:
-        ValueError: at construction, when the weight of the phonemes is not in 0..1 or that of the language model negative.
-    """
-
-    phonemes: float = 0.5
-    alpha: float = 0.8
-    beta: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.phonemes <= 1 or self.alpha < 0:
-            raise ValueError(
-                "The weight of the phonemes is in 0..1 and that of the language model not negative. Received: "
-                f"phonemes={self.phonemes}, alpha={self.alpha}"
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,13 +169,13 @@ class SoundDecoder:
             number = lexicon.word_of[node]
             while number >= 0:
                 for state, (score, words) in reached.items():
-                    value, after = score_word(state, number, *model.arrays)
+                    value, after = score_word(state, number, model.ngrams)
                     if after not in longer or score + value > longer[after][0]:
                         longer[after] = score + value, (*words, number)
                 number = lexicon.same_sound[number]
             reached = longer
         end = model.word_id(END)
-        ended = [(score + score_word(state, end, *model.arrays)[0], words) for state, (score, words) in reached.items()]
+        ended = [(score + score_word(state, end, model.ngrams)[0], words) for state, (score, words) in reached.items()]
         return " ".join(model.words[number] for number in max(ended)[1])
 
     def _ends_of_words(self, labels: np.ndarray) -> list[int]:

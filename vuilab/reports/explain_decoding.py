@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from vuilab.corpus.manifest import MANIFESTS, Utterance, read_manifest
 from vuilab.decoding.alignment import align, boundary_errors
-from vuilab.decoding.beam import BeamDecoder, BeamSettings
+from vuilab.decoding.beam import BeamDecoder
 from vuilab.decoding.greedy import greedy_decode
 from vuilab.decoding.kneser_ney import train_ngram
 from vuilab.decoding.ngram import NGramModel
+from vuilab.decoding.settings import BeamSettings
 from vuilab.figures import plot_words
 from vuilab.inference.transcribe import Recogniser, load_recogniser
 from vuilab.scoring.error_rates import Score, edit_counts, marked, paired_difference, score

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vuilab.decoding.beam import BeamDecoder, BeamSettings
+from vuilab.decoding.beam import BeamDecoder
 from vuilab.decoding.ngram import NGramModel
-from vuilab.decoding.sounds import Candidates, SoundWeights
+from vuilab.decoding.settings import BeamSettings, SoundWeights
+from vuilab.decoding.sounds import Candidates
 from vuilab.files import progress_bar
 from vuilab.scoring.error_rates import count_matrix
 
