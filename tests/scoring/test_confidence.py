@@ -24,7 +24,10 @@ def test_area_is_the_share_of_pairs_in_the_right_order():
     values, right = rng.integers(0, 6, 60) / 5, rng.random(60) < 0.4  # with ties
     pairs = [(a > b) + 0.5 * (a == b) for a in values[right] for b in values[~right]]
     assert area_under_roc(values, right) == pytest.approx(np.mean(pairs))
-    assert math.isnan(area_under_roc(values, np.ones(60, bool)))
+    assert math.isnan(area_under_roc(values, np.ones(60, bool))) and math.isnan(
+        area_under_roc(values, np.zeros(60, bool))
+    )
+    assert area_under_roc(np.full(60, 0.5), right) == 0.5
 
 
 def test_calibration_error_worked_out_by_hand():

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
-from scipy.stats import rankdata
+from scipy.stats import mannwhitneyu
 
 from vuilab.decoding.alignment import FrameClock, align
 
@@ -95,12 +95,12 @@ def area_under_roc(confidences: np.ndarray, right: np.ndarray) -> float:
     Returns:
         0..1, or NaN when all words are right or all are wrong.
     """
-    num_right = int(np.sum(right))
-    num_wrong = len(right) - num_right
-    if not num_right or not num_wrong:
+    right = np.asarray(right, bool)
+    if right.all() or not right.any():
         return math.nan
-    ranks = rankdata(confidences)  # the Mann-Whitney statistic
-    return float((ranks[right].sum() - num_right * (num_right + 1) / 2) / (num_right * num_wrong))
+    # the approximation is that of a p-value, which nobody asks for
+    pairs = mannwhitneyu(confidences[right], confidences[~right], method="asymptotic").statistic
+    return float(pairs / (right.sum() * (~right).sum()))
 
 
 def calibration_error(confidences: np.ndarray, right: np.ndarray, num_bins: int = NUM_BINS) -> float:
