@@ -1,11 +1,11 @@
-"""The ablation table and the model card say what the records say: rows by command, spreads, pairs, groups of speakers."""
+"""The ablation table and the model card say what the records say: rows by what differs, spreads, pairs, groups of speakers."""
 
 import json
 
 import numpy as np
 import pytest
 
-from vuilab.reports.ablation import errors_of, final_block, final_rows, label_of
+from vuilab.reports.ablation import Row, differences, errors_of, final_block, final_rows
 from vuilab.reports.cards import card_block
 from vuilab.reports.ledger import check_project, update_readme
 from vuilab.runs.history import save_history
@@ -26,6 +26,13 @@ def write_run(
 ):
     rate = {"rate": cer, "low": cer - 0.1, "high": cer + 0.1}
     found = {"seconds": SECONDS, "greedy": counts(errors).as_dict()}
+    words = options.split()
+    more = {"start_from": "0123"} if "--start-from" in words else {}
+    more |= {"splice": float(words[words.index("--splice") + 1])} if "--splice" in words else {}
+    ema = {
+        "use_ema": "--ema" in words,
+        "ema_momentum": float(words[words.index("--ema") + 1]) if "--ema" in words else 0.99,
+    }
     if fused:
         found["with language model"] = counts(fused).as_dict()
     if sounds:
@@ -33,6 +40,7 @@ def write_run(
     record = {
         "name": name,
         "status": "finished",
+        "model": "residual_birnn_model",
         "command": f"KERAS_BACKEND=jax python vui.py train net {options} --name {name} --corpus data/small --results r "
         f"--epochs {epochs} --seed {seed} --resume",
         "date": f"2026-01-{day:02d}T00:00:00+00:00",
@@ -61,7 +69,11 @@ def write_run(
             "seed": seed,
             "epochs": epochs,
             "speeds": [0.9, 1.0, 1.1],
+            "schedule": "cosine",
+            "warmup_epochs": 1.0,
             "features": {"kind": "logmel"},
+            "optimizer": {"config": ema},
+            **more,
         },
         "scores": {"val_loss": 100.0 + seed, "cer": rate, "wer": {**rate, "rate": 0.8}},
         "evaluation": {
@@ -94,45 +106,59 @@ def folder(tmp_path):
     return folder
 
 
-def test_a_label_is_what_decides_a_run():
-    command = (
-        "KERAS_BACKEND=jax python vui.py train net --name a --model-options dropout=0.3 heads=(1,) --resume --seed 3"
-    )
-    assert label_of(command) == "net --model-options dropout=0.3 'heads=(1,)'"
-    assert label_of("python vui.py train net --results r --epochs 3 --force") == "net"
+def test_differences_are_those_from_the_recipe_of_the_network():
+    optimizer = {"config": {"use_ema": True, "ema_momentum": 0.999}}
+    recipe = {
+        "speeds": [0.9, 1.0, 1.1],
+        "schedule": "cosine",
+        "warmup_epochs": 1.0,
+        "monitor": "val_loss",
+        "optimizer": {},
+    }
+    record = {
+        "model": "residual_birnn_model",
+        "command": "python vui.py train residual_birnn --model-options dropout=0.3 'heads=(1,)' --name a --start-from b/old.h5",
+        "corpus": {"train": {"num_utterances": 7, "hours": 1.25}},
+        "configuration": recipe | {"optimizer": optimizer, "start_from": "0123"},
+    }
+    assert differences(record, 7) == {"dropout": 0.3, "heads": (1,), "ema": 0.999, "start_from": "old"}
+    assert differences(record | {"configuration": recipe, "command": "a notebook or script"}, 8) == {"corpus": "1.2 h"}
+    noted = recipe | {"model_options": {"heads": [2]}, "start_from": "0123", "monitor": "val_cer"}
+    found = differences(record | {"configuration": noted, "command": "a notebook or script"}, 7)
+    assert found == {"heads": (2,), "monitor": "val_cer", "start_from": "earlier weights"}
+    assert Row(found, 1, ()).label == "draft after layer 2, epoch by CER, from earlier weights"
 
 
 def test_rows_gather_seeds_and_count_passes(folder):
     rows = final_rows(folder)
     assert [(row.label, row.passes, len(row.records)) for row in rows] == [
-        ("net", 9, 3),
-        ("net --model-options dropout=0.3", 9, 1),
-        ("net --start-from a.h5", 9, 1),
-        ("net", 24, 1),
-        ("net --start-from a.h5", 24, 1),
+        ("the recipe", 9, 3),
+        ("dropout 0.3", 9, 1),
+        ("from a", 9, 1),
+        ("the recipe", 24, 1),
+        ("from a", 24, 1),
     ]
     assert rows[0].values("cer") == [0.40, 0.41, 0.42] and rows[0].values("val_loss") == [100.0, 101.0, 102.0]
-    assert rows[0].values("wer_lm") == [] and rows[0].minutes == 6.0
+    assert rows[0].values("wer_lm") == []
 
 
 def test_another_corpus_is_part_of_the_label(folder):
     path = write_run(folder, "elsewhere", day=6)
     record = read_record(path)
-    record["command"] = record["command"].replace("data/small", "data/synthetic")
-    record["corpus"]["train"]["manifest"] = "data/synthetic/t.json"
+    record["corpus"]["train"] |= {"num_utterances": 9000, "hours": 9.48}
     write_json(path, record)
-    assert [row.label for row in final_rows(folder) if "corpus" in row.label] == ["net --corpus data/synthetic"]
+    assert [row.label for row in final_rows(folder) if "corpus" in row.label] == ["corpus of 9.5 h"]
 
 
-def test_rows_are_compared_with_the_one_without_options_even_if_another_had_fewer_passes(folder):
+def test_rows_are_compared_with_the_recipe_even_if_another_had_fewer_passes_and_weights_are_named_by_their_row(folder):
     before = final_block(folder)
-    path = write_run(folder, "pretrained", "--speeds 1", epochs=1, day=1)
+    path = write_run(folder, "a", epochs=1, day=1)
     record = read_record(path)
     record["configuration"]["speeds"], record["corpus"]["train"]["num_utterances"] = [1.0], 9000
     write_json(path, record)
     block = final_block(folder)
-    assert final_rows(folder)[0].label == "net --speeds 1"
-    later = before.splitlines()[-1].replace("Row 5 against row 4", "Row 6 against row 5")
+    assert final_rows(folder)[0].label == "corpus of 1.9 h, one speed" and "| 4: from row 1 | 9 |" in block
+    later = before.splitlines()[-1].replace("5 against 4", "6 against 5")
     assert block.splitlines()[0] == before.splitlines()[0] and block.splitlines()[-1] == later
 
 
@@ -146,22 +172,14 @@ def test_longer_utterances_are_left_out_where_rows_are_compared(folder):
 
 def test_the_block_shows_means_spreads_and_what_counts(folder):
     block = final_block(folder)
-    assert "| 1: `net` | 3,000,000 | 9 | 3 | 101.0 ± 1.0 | 41.0 ± 1.0 |  | 80.0 ± 0.0 |  |  | 6 |" in block
-    assert "| 2: `net --model-options dropout=0.3` | 3,000,000 | 9 | 1 | 100.0 | 42.5 | +1.5 |" in block
-    assert "| 3: `net --start-from a.h5` | 3,000,000 | 9 | 1 | 100.0 | 35.0 | **-6.0** |" in block
-    assert (
-        "against `net` after as many passes" in block
-        and "twice the spread over seeds, that of the row where it is largest (2.0 points after 9 passes)" in block
-    )
-    # no spread is known after 24 passes
-    assert (
-        "| 5: `net --start-from a.h5` | 3,000,000 | 24 | 1 | 100.0 | 20.0 | -10.0 | 80.0 | 10.0 | 20.0 | 16 |" in block
-    )
+    assert "| 1: the recipe | 9 | 41.0 ± 1.0 |  | 80.0 ± 0.0 |  |" in block
+    assert "| 2: dropout 0.3 | 9 | 42.5 | +1.5 | 80.0 |  |" in block
+    assert "| 3: from a | 9 | 35.0 | **-6.0** | 80.0 |  |" in block
+    assert "against the recipe after as many passes" in block
+    assert "twice the spread over seeds, that of the row where it is largest (2.0 points after 9 passes)" in block
+    assert "| 5: from a | 24 | 20.0 | -10.0 | 80.0 | 20.0 |" in block  # no spread is known after 24 passes
     # paired, on the three utterances up to 16 s: 9 errors of the yardstick, 6 of the best row, one less in each utterance
-    assert (
-        "Row 5 against row 4 (`net`, 24 passes), both with their first seed, on the same 3 utterances: CER -10.0"
-        in block
-    )
+    assert "| 5 against 4 | -10.0 [-10.0, -10.0] |  |  |  |" in block
 
 
 def test_the_spread_is_the_largest_of_the_rows_with_several_seeds(folder):
@@ -170,7 +188,7 @@ def test_the_spread_is_the_largest_of_the_rows_with_several_seeds(folder):
     # standard deviations 1 and 2 points
     assert "(4.0 points after 9 passes)" in final_block(folder)
     write_run(folder, "worse", "--ema 0.9", cer=0.445, day=7)
-    assert "| 4: `net --ema 0.9` | 3,000,000 | 9 | 1 | 100.0 | 44.5 | +3.5 |" in final_block(folder)
+    assert "| 4: average 0.9 | 9 | 44.5 | +3.5 |" in final_block(folder)
 
 
 def test_without_seeds_or_other_rows_there_is_no_change(tmp_path):
@@ -182,31 +200,31 @@ def test_without_seeds_or_other_rows_there_is_no_change(tmp_path):
 
 
 def test_rows_that_were_read_by_phonemes_too_have_columns_of_their_own(folder):
-    assert "phonemes" not in final_block(folder)
+    assert "| with phonemes too |" not in final_block(folder)
     write_run(folder, "long", errors=(3, 3, 3, 3), fused=(2, 2, 2, 2), cer=0.3, epochs=8, day=4)
-    write_run(folder, "sounds", "--heads 2", (2, 2, 2, 5), fused=(2, 2, 2, 5), sounds=(0, 1, 1, 0), cer=0.25, day=6)
+    options = "--model-options phoneme_heads=(2,)"
+    write_run(folder, "sounds", options, (2, 2, 2, 5), fused=(2, 2, 2, 5), sounds=(0, 1, 1, 0), cer=0.25, day=6)
     block = final_block(folder)
-    assert "| CER % with phonemes too | WER % with phonemes too |" in block
+    assert "| WER % with LM | with phonemes too |" in block
+    assert "| 4: phonemes after layer 2 | 9 | 25.0 | **-16.0** | 80.0 | 40.0 | 13.3 |" in block
+    assert "| 41.0 ± 1.0 |  | 80.0 ± 0.0 |  |  |" in block
+    # 2 of 30 characters and of 15 words, where the yardstick has 6 with the language model alone
     assert (
-        "| 4: `net --heads 2` | 3,000,000 | 9 | 1 | 100.0 | 25.0 | **-16.0** | 80.0 | 20.0 | 40.0 | 6.7 | 13.3 | 6 |"
+        "| 4 against 5 | -10.0 [-10.0, -10.0] | +0.0 [+0.0, +0.0] | -13.3 [-16.7, -10.0] | -26.7 [-33.3, -20.0] |"
         in block
     )
-    assert "| 41.0 ± 1.0 |  | 80.0 ± 0.0 |  |  |  |  | 6 |" in block
-    # 2 of 30 characters and of 15 words, where the yardstick has 6 with the language model alone
-    assert "CER with LM and phonemes, which the latter lacks, -13.3 points" in block
-    assert "WER with LM and phonemes, which the latter lacks, -26.7 points" in block
     card = card_block(folder / "sounds.json")
     assert "| CER % with LM | WER % with LM | CER % with phonemes too | WER % with phonemes too |" in card
 
 
 def test_what_a_model_of_characters_changes_is_told(folder):
-    assert "of characters" not in final_block(folder)
+    assert "character n-gram" not in final_block(folder)
     found = {"seconds": SECONDS, "with language model": counts((0, 1, 1, 9)).as_dict()}
     evaluation = {"utterances": found, "language_model": {"order": 7}}
     write_run(folder, "spelled", "--ema 0.9", fused=(1, 2, 2, 0), cer=0.25, day=6, character_evaluation=evaluation)
     # 2 of 30 characters and of 15 words up to 16 s, where words make 5; each utterance has one error less
     assert (
-        "of characters (order 7) in the place of the one of words row 4 has "
+        "With a character n-gram (order 7) in the place of the one of words row 4 has\n"
         "CER 6.7 % (-10.0 points [-10.0, -10.0]) and WER 13.3 % (-20.0 points [-20.0, -20.0])."
     ) in final_block(folder)
 
@@ -219,7 +237,10 @@ def test_a_folder_without_finished_runs_is_refused(tmp_path):
 
 def test_the_card_gives_rates_of_groups_and_where_the_weights_come_from(folder):
     card = card_block(folder / "final.json")
-    assert "3,000,000 parameters, logmel features, trained with `KERAS_BACKEND=jax python vui.py train net" in card
+    assert (
+        "3,000,000 parameters, logmel features, trained further from earlier weights (`--start-from`) with `KERAS"
+        in card
+    )
     assert (
         "(commit 0123abc, seed 0, Keras 3.0 on jax 0.1, 16 minutes on 1 core) on 800 utterances, 1.90 hours "
         "(every speed counted: 0.9, 1 and 1.1) of 2 speakers" in card
@@ -270,21 +291,10 @@ def test_readme_and_card_follow_the_records(folder, tmp_path):
     )
 
 
-def test_a_corpus_whose_name_begins_like_the_usual_one_is_named(folder):
-    path = write_run(folder, "other", day=9)
-    path.write_text(path.read_text().replace("data/small", "data/small-words"))
-    labels = [row.label for row in final_rows(folder)]
-    assert "net --corpus data/small-words" in labels and not any("--corpus data/small " in label for label in labels)
-
-
 def test_the_best_row_with_a_language_model_is_compared_too(tmp_path):
     write_run(tmp_path, "plain", errors=(5, 5, 5, 5), fused=(4, 4, 4, 4), cer=0.5)
     write_run(tmp_path, "letters", "--splice 0.7", errors=(2, 2, 2, 2), fused=(3, 3, 3, 3), cer=0.2, day=2)
     write_run(tmp_path, "words", "--ema 0.9", errors=(3, 3, 3, 3), fused=(1, 1, 1, 1), cer=0.3, day=3)
     block = final_block(tmp_path)
-    assert (
-        "Row 2 against row 1 (`net`, 9 passes), both with their first seed, on the same 3 utterances: CER "
-        "-30.0 points [-30.0, -30.0], WER with LM -20.0 points [-20.0, -20.0]." in block
-    )
-    assert "Row 3 against row 1 (`net`, 9 passes)" in block
-    assert "CER -20.0 points [-20.0, -20.0], WER with LM -60.0 points [-60.0, -60.0]." in block
+    assert "| 2 against 1 | -30.0 [-30.0, -30.0] | -20.0 [-20.0, -20.0] |" in block
+    assert "| 3 against 1 | -20.0 [-20.0, -20.0] | -60.0 [-60.0, -60.0] |" in block

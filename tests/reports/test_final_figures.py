@@ -97,11 +97,11 @@ def test_the_ablation_has_a_bar_for_each_row_and_a_dot_for_each_seed(tmp_path, m
     def record(cer):
         return {"scores": {"cer": {"rate": cer}}}
 
-    rows = [Row("net", 9, (record(0.4), record(0.5))), Row("net --ema 0.999", 24, (record(0.3),))]
+    rows = [Row({}, 9, (record(0.4), record(0.5))), Row({"ema": 0.999}, 24, (record(0.3),))]
     monkeypatch.setattr(final_figures, "final_rows", lambda folder: rows)
     figure, alt = ablation_figure(tmp_path)
     assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [2, 1]
-    assert alt == "Character error rates: 1: net (9 passes) 45.0 %; 2: net --ema 0.999 (24 passes) 30.0 %."
+    assert alt == "Character error rates: 1: the recipe (9 passes) 45.0 %; 2: average 0.999 (24 passes) 30.0 %."
     assert ablation_figure(tmp_path, ["a", "b"])[1] == "Character error rates: a 45.0 %; b 30.0 %."
 
 

@@ -1,70 +1,80 @@
-"""How the final model came about: its ablation table, and the model card of the released weights, both from run records.
+"""How the final model came about: its ablation table, from run records.
 
-A row of the table is a command line without what does not change the result; its runs differ in their seed alone.
+A row of the table is named by what differs from the recipe of its network; its runs differ in their seed alone.
 """
 
+import ast
 import collections
 import dataclasses
-import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vuilab.runs.record import read_records
 from vuilab.scoring.error_rates import ErrorCounts
 from vuilab.text import join, markdown_rows
+from vuilab.training.recipes import RECIPES
 
 # as evaluations name them; what rows call the rates
 GREEDY, FUSED, SOUNDS = "greedy", "with language model", "with language model and phonemes"
 CHARACTERS = "with a language model of characters"  # has an evaluation of its own, which calls it `FUSED`
 DECODINGS = {"": GREEDY, "_lm": FUSED, "_sounds": SOUNDS}
 UNITS = {"cer": "char", "wer": "word"}
-# options, and how many values each has
-WITHOUT_EFFECT = {
-    "--name": 1,
-    "--seed": 1,
-    "--results": 1,
-    "--resume": 0,
-    "--force": 0,
-    "--epochs": 1,
+# of training, where neither recipe nor record say otherwise
+USUAL = {
+    "speeds": (1.0,),
+    "schedule": "constant",
+    "warmup_epochs": 0.0,
+    "monitor": "val_loss",
+    "splice": 0.0,
+    "batch_frames": None,
+    "ema": None,
+    "start_from": None,
 }
-CORPUS = re.compile(r"--corpus \S+")
-HEAD = (
-    "row: `vui.py train ...`",
-    "parameters",
-    "passes",
-    "seeds",
-    "loss",
-    "CER %",
-    "change",
-    "WER %",
-    "CER % with LM",
-    "WER % with LM",
-    "CER % with phonemes too",
-    "WER % with phonemes too",
-    "minutes",
-)
-
-
-# shown where a row has them
-SELDOM = [column for column, name in enumerate(HEAD) if name == "change" or name.endswith("phonemes too")]
+# how a value that differs is told; other options by name and value
+WORDS = {
+    "conv_stride": "stride {}",
+    "heads": "draft after layer {}",
+    "phoneme_heads": "phonemes after layer {}",
+    "recur_layers": "{} recurrent layers",
+    "conformer_blocks": "{} Conformer blocks",
+    "filters": "{} filters",
+    "speeds": "speeds {}",
+    "schedule": "{} learning rate",
+    "warmup_epochs": "warm-up {}",
+    "ema": "average {}",
+    "monitor": "epoch by {}",
+    "splice": "spliced {}",
+    "batch_frames": "batches of {} frames",
+    "corpus": "corpus of {}",
+}
+HEAD = ("what differs", "passes", "CER %", "change", "WER %", "WER % with LM", "with phonemes too")
+SELDOM = ("change", "with phonemes too")  # columns that are shown where a row has them
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """The finished runs of one command line, by seed.
+    """The finished runs that differ in their seed alone.
 
     Args:
-        label: model and options.
+        differences: from the recipe of the network, option -> value.
         passes: over the training speech.
-        records: one run record for each seed.
+        records: one run record for each seed, by seed.
     """
 
-    label: str
+    differences: dict[str, Any]
     passes: int
     records: tuple[dict, ...]
+
+    @property
+    def label(self) -> str:
+        """The differences in words; the table has the number of another row in the place of its run's name."""
+        if not self.differences:
+            return "the recipe"
+        return ", ".join(_in_words(*difference) for difference in self.differences.items())
 
     def values(self, kind: str) -> list[float]:
         """Return values of the seeds: 'val_loss', 'cer', 'wer', and with a key of `DECODINGS` behind of those so decoded."""
@@ -75,11 +85,6 @@ class Row:
         decoding = DECODINGS[kind[3:]]
         found = (errors_of(record, decoding, record["configuration"]["max_duration"]) for record in self.records)
         return [counts.rate(UNITS[kind[:3]])[0] for counts in found if counts is not None]
-
-    @property
-    def minutes(self) -> float:
-        """Median over the seeds."""
-        return float(np.median([record["seconds_per_epoch"] * record["epochs"] for record in self.records])) / 60
 
 
 def errors_of(record: dict, decoding: str = GREEDY, longest: float | None = None) -> ErrorCounts | None:
@@ -98,47 +103,86 @@ def errors_of(record: dict, decoding: str = GREEDY, longest: float | None = None
     return ErrorCounts.from_dict(utterances[name]).of(seconds <= (longest or np.inf))
 
 
-def label_of(command: str) -> str:
-    """Return what decides a run: model and options of a training command, without name, seed, results folder and epochs.
+def _in_words(name: str, value: Any) -> str:
+    """Return one difference in words.
 
     Example:
-        >>> label_of("KERAS_BACKEND=jax python vui.py train model_1 --name a --seed 3 --ema 0.99 --resume")
-        'model_1 --ema 0.99'
+        >>> _in_words("heads", (1,)), _in_words("dilations", ()), _in_words("units", 128)
+        ('draft after layer 1', 'no dilations', 'units 128')
     """
-    words = shlex.split(command)
-    kept, skip = [], 0
-    for word in words[words.index("train") + 1 :]:
-        if skip:
-            skip -= 1
-        elif word in WITHOUT_EFFECT:
-            skip = WITHOUT_EFFECT[word]
-        else:
-            kept.append(word)
-    return shlex.join(kept)
+    if value == ():
+        return f"no {name}"
+    if name == "speeds" and value == (1.0,):
+        return "one speed"
+    if name == "start_from":
+        return f"from {value}"
+    if name == "monitor":
+        value = value.removeprefix("val_").upper()
+    values = value if isinstance(value, tuple) else (value,)
+    text = join([f"{one:g}" if isinstance(one, float) else str(one) for one in values])
+    return WORDS[name].format(text) if name in WORDS else f"{name.replace('_', ' ')} {text}"
+
+
+def _option(command: Sequence[str], name: str) -> list[str]:
+    """Return the values of an option in the words of a command."""
+    if name not in command:
+        return []
+    rest = list(command[command.index(name) + 1 :])
+    return rest[: next((number for number, word in enumerate(rest) if word.startswith("--")), len(rest))]
+
+
+def _model_options(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the network's builder; records of version 0.1 have them in their command alone."""
+    if "model_options" in record["configuration"]:
+        return dict(record["configuration"]["model_options"])
+    pairs = (text.split("=", 1) for text in _option(shlex.split(record["command"]), "--model-options"))
+    return {name: ast.literal_eval(value) for name, value in pairs}
+
+
+def differences(record: Mapping[str, Any], usual_corpus: int) -> dict[str, Any]:
+    """Return what of a run differs from its network's recipe, option -> value, the network first.
+
+    Args:
+        record: of the run.
+        usual_corpus: number of training utterances that most runs share.
+    """
+    configuration = record["configuration"]
+    optimizer = configuration.get("optimizer", {}).get("config", {})
+    used = {name: configuration.get(name, value) for name, value in USUAL.items()}
+    used["ema"] = optimizer.get("ema_momentum") if optimizer.get("use_ema") else None
+    if used["start_from"]:
+        start = _option(shlex.split(record["command"]), "--start-from")
+        used["start_from"] = Path(start[0]).stem if start else "earlier weights"
+    usual = USUAL | RECIPES.get(record.get("model", "").removesuffix("_model"), {})
+    found = {name: tuple(value) if isinstance(value, list) else value for name, value in used.items()}
+    train = record["corpus"]["train"]
+    corpus = {} if train["num_utterances"] == usual_corpus else {"corpus": f"{train['hours']:.1f} h"}
+    network = {name: tuple(v) if isinstance(v, list) else v for name, v in _model_options(record).items()}
+    return corpus | network | {name: value for name, value in found.items() if value != usual[name]}
 
 
 def final_rows(folder: str | Path) -> list[Row]:
-    """Return the rows of a folder's finished runs: by passes, then in the order in which they were first run.
-
-    The corpus that most runs share is left out of the labels.
-    """
+    """Return the rows of a folder's finished runs: by passes, then in the order in which they were first run."""
     runs = sorted((r for r in read_records(folder) if r.get("status") == "finished"), key=lambda record: record["date"])
-    labels = [label_of(record["command"]) for record in runs]
-    corpora = collections.Counter(corpus for label in labels for corpus in CORPUS.findall(label))
-    usual = corpora.most_common(1)[0][0] if corpora else ""
-    found: dict[tuple[str, int], list[dict]] = {}
-    for record, label in zip(runs, labels, strict=True):
+    sizes = collections.Counter(record["corpus"]["train"]["num_utterances"] for record in runs)
+    usual = sizes.most_common(1)[0][0] if sizes else 0
+    rows: list[Row] = []
+    for record in runs:
         passes = record["configuration"]["epochs"] * len(record["configuration"].get("speeds", (1.0,)))
-        label = re.sub(rf"{re.escape(usual)}(?=\s|$)", "", label) if usual else label
-        found.setdefault((" ".join(label.split()), passes), []).append(record)
-    rows = [Row(*key, tuple(sorted(found[key], key=lambda record: record["configuration"]["seed"]))) for key in found]
+        row = Row(differences(record, usual), passes, (record,))
+        alike = [n for n, other in enumerate(rows) if (other.differences, other.passes) == (row.differences, passes)]
+        if alike:
+            seeds = sorted((*rows[alike[0]].records, record), key=lambda one: one["configuration"]["seed"])
+            rows[alike[0]] = dataclasses.replace(row, records=tuple(seeds))
+        else:
+            rows.append(row)
     return sorted(rows, key=lambda row: row.passes)
 
 
 def final_block(folder: str | Path) -> str:
-    """Return the Markdown of the ablation: conditions, a row for each command line, which differences count, what leads.
+    """Return the Markdown of the ablation: conditions, a row for each recipe, which differences count, what leads.
 
-    Rows are compared with the one without options, the yardstick.
+    Rows are compared with the one that follows the recipe, the yardstick.
 
     Raises:
         FileNotFoundError: when the folder holds no finished run.
@@ -146,15 +190,14 @@ def final_block(folder: str | Path) -> str:
     rows = final_rows(folder)
     if not rows:
         raise FileNotFoundError(f"{folder} holds no finished run. Train one: python vui.py train residual_birnn --help")
-    told = [f"- {text}" for text in (*_lead(rows), *_of_characters(rows))]
-    parts = (_conditions(rows), _table(rows), _rule(rows), "\n".join(told))
+    parts = (_conditions(rows), _table(rows), _rule(rows), _lead(rows), "\n".join(_of_characters(rows)))
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _yardstick(rows: Sequence[Row], passes: int | None = None) -> Row | None:
-    """Return the row without any options, the one with so many passes or else with the most; None where there is none."""
-    label = min((row.label for row in rows), key=len)
-    plain = [row for row in rows if row.label == label and passes in (None, row.passes)]
+    """Return the row with the fewest differences, the one with so many passes or else with the most; None where there is none."""
+    fewest = min((row.differences for row in rows), key=len)
+    plain = [row for row in rows if row.differences == fewest and passes in (None, row.passes)]
     return plain[-1] if plain else None
 
 
@@ -162,27 +205,24 @@ def _conditions(rows: Sequence[Row]) -> str:
     record = _yardstick(rows).records[0]
     train, valid = record["corpus"]["train"], record["corpus"]["validation"]
     return (
-        f"Trained on {train['num_utterances']} utterances ({train['hours']:.2f} h, every speed counted; {train['num_speakers']} "
-        f"speakers), measured on {valid['num_utterances']} of {valid['num_speakers']} other speakers, all up to "
-        f"{record['configuration']['max_duration']:g} s. A pass hears each training utterance once, at one speed. Rows with "
-        "several seeds show mean ± standard deviation. Each run is measured at the epoch that its validation set chose."
+        f"Trained on {train['num_utterances']} utterances of {train['num_speakers']} speakers ({train['hours']:.2f} h, every "
+        f"speed counted), measured on {valid['num_utterances']} of {valid['num_speakers']} others, all up to "
+        f"{record['configuration']['max_duration']:g} s.\nA pass hears each training utterance once, at one speed. Rows with "
+        "several seeds show mean ± standard deviation.\nEach run is measured at the epoch that its validation set chose."
     )
 
 
 def _table(rows: Sequence[Row]) -> str:
+    numbers = {record["name"]: f"row {number}" for number, row in enumerate(rows, start=1) for record in row.records}
     lines = []
     for number, row in enumerate(rows, start=1):
-        cells = [
-            f"{number}: `{row.label}`",
-            f"{row.records[0]['parameters']:,}",
-            f"{row.passes}",
-            f"{len(row.records)}",
-        ]
-        cells.append(_mean_text(row.values("val_loss")))
-        kinds = [kind + how for how in DECODINGS for kind in UNITS]
-        rates = [_mean_text(100 * np.array(row.values(kind))) for kind in kinds]
-        lines.append([*cells, rates[0], _change_text(rows, row), *rates[1:], f"{row.minutes:.0f}"])
-    used = [column for column in range(len(HEAD)) if column not in SELDOM or any(line[column] for line in lines)]
+        start = {name: numbers.get(value, value) for name, value in row.differences.items() if name == "start_from"}
+        label = dataclasses.replace(row, differences=row.differences | start).label
+        cer, wer, *fused = (
+            _mean_text(100 * np.array(row.values(kind))) for kind in ("cer", "wer", "wer_lm", "wer_sounds")
+        )
+        lines.append([f"{number}: {label}", f"{row.passes}", cer, _change_text(rows, row), wer, *fused])
+    used = [column for column, name in enumerate(HEAD) if name not in SELDOM or any(line[column] for line in lines)]
     return markdown_rows([HEAD[k] for k in used], [[line[k] for k in used] for line in lines])
 
 
@@ -219,31 +259,28 @@ def _rule(rows: Sequence[Row]) -> str:
     if not known:
         return ""
     return (
-        f"The change is that of CER against `{_yardstick(rows).label}` after as many passes; in bold where it counts, that is, "
-        f"exceeds twice the spread over seeds, that of the row where it is largest ({join(known)})."
+        f"The change is that of CER against {_yardstick(rows).label} after as many passes. It is in bold where it counts: where "
+        f"it exceeds\ntwice the spread over seeds, that of the row where it is largest ({join(known)})."
     )
 
 
-def _lead(rows: Sequence[Row]) -> list[str]:
-    """Return how the rows with the lowest CER, and the lowest WER with a language model, compare with the yardstick."""
-    yardstick, texts = _yardstick(rows), []
+def _lead(rows: Sequence[Row]) -> str:
+    """Return how the rows with the lowest CER, and the lowest WER with a language model, compare with the yardstick.
+
+    Both are read in the same way, utterance by utterance; reading phonemes too is compared with the language model alone
+    where the yardstick learnt none.
+    """
+    yardstick, lines = _yardstick(rows), []
     best = min(rows, key=lambda row: np.mean(row.values("cer")))
     best_fused = min((row for row in rows if _fused_wer(row) is not None), key=_fused_wer, default=best)
-    for row in [best] if best_fused is best else [best, best_fused]:
-        pairs = [
-            _change(yardstick, row, "cer", GREEDY),
-            _change(yardstick, row, "wer", FUSED),
-            *(_change(yardstick, row, unit, SOUNDS) for unit in UNITS),
-        ]
-        told = [text for text, _ in filter(None, pairs)]
-        if row is not yardstick and told:
-            number = max(number for _, number in filter(None, pairs))
-            numbers = [rows.index(one) + 1 for one in (row, yardstick)]
-            texts.append(
-                f"Row {numbers[0]} against row {numbers[1]} (`{yardstick.label}`, {yardstick.passes} passes), "
-                f"both with their first seed, on the same {number} utterances: {', '.join(told)}."
-            )
-    return texts
+    for row in dict.fromkeys([rows.index(best), rows.index(best_fused)]):
+        reading = [("cer", GREEDY), ("wer", FUSED), ("cer", SOUNDS), ("wer", SOUNDS)]
+        changes = [_change(yardstick, rows[row], unit, decoding) for unit, decoding in reading]
+        if rows[row] is not yardstick and any(changes):
+            lines.append([f"{row + 1} against {rows.index(yardstick) + 1}", *changes])
+    head = ("row", "CER", "WER with LM", "CER with phonemes too", "WER with phonemes too")
+    told = "Change in points with 95 % interval, first seed of each, paired by utterance:"
+    return f"{told}\n\n{markdown_rows(head, lines)}" if lines else ""
 
 
 def _of_characters(rows: Sequence[Row]) -> list[str]:
@@ -261,8 +298,8 @@ def _of_characters(rows: Sequence[Row]) -> list[str]:
             rate = 100 * pair[1].rate(unit)[0]
             told.append(f"{name.upper()} {rate:.1f} % ({change:+.1f} points [{low:+.1f}, {high:+.1f}])")
         texts.append(
-            f"With a language model of characters (order {model['order']}) in the place of the one of words row "
-            f"{rows.index(row) + 1} has {join(told)}."
+            f"With a character n-gram (order {model['order']}) in the place of the one of words row {rows.index(row) + 1} has\n"
+            f"{join(told)}."
         )
     return texts
 
@@ -273,18 +310,16 @@ def _fused_wer(row: Row) -> float | None:
     return min(found, default=None)
 
 
-def _change(first: Row, second: Row, unit: str, decoding: str) -> tuple[str, int] | None:
-    """Return how an error rate changes from one row to another, pair by pair, and the number of pairs; None without any.
+def _change(first: Row, second: Row, unit: str, decoding: str) -> str:
+    """Return how an error rate changes from one row to another, pair by pair; nothing without any pair.
 
     A row that was not read by phonemes is compared as it was read by letters.
     """
     longest = first.records[0]["configuration"]["max_duration"]
     pair = [errors_of(row.records[0], decoding, longest) for row in (first, second)]
-    name = unit.upper() + {GREEDY: "", FUSED: " with LM", SOUNDS: " with LM and phonemes"}[decoding]
     if decoding == SOUNDS and pair[0] is None:
         pair[0] = errors_of(first.records[0], FUSED, longest)
-        name += ", which the latter lacks,"
     if None in pair:
-        return None
+        return ""
     change, low, high = (100 * value for value in pair[0].difference(pair[1], UNITS[unit]))
-    return f"{name} {change:+.1f} points [{low:+.1f}, {high:+.1f}]", len(pair[0].speakers)
+    return f"{change:+.1f} [{low:+.1f}, {high:+.1f}]"

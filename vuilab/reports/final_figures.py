@@ -286,7 +286,7 @@ def ablation_figure(folder: str | Path, labels: Sequence[str] | None = None) -> 
 
     Args:
         folder: of the run records; see `ablation.final_rows`.
-        labels: what to call the rows; None: number and command line, as in the table.
+        labels: what to call the rows; None: number and what differs, as in the table.
 
     Returns:
         (figure, alternative text).
