@@ -15,6 +15,8 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 # modules are compiled when they are first imported, not all of them before; what was compiled is kept, also where the environment
 # says otherwise (many containers do), since compiling them anew takes each process some ten seconds
 export PYTHONDONTWRITEBYTECODE :=
+# the build for processors (0.2 GB); the one of package registries brings CUDA along (several GB). pip goes on where it is out of reach
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: report study test test-all lint format lab bench clean help
@@ -76,15 +78,15 @@ $(VENV)/.created:
 
 $(VENV)/.user: $(VENV)/.created requirements.txt constraints.txt
 	@echo "Installing the packages of requirements.txt into $(VENV) (about 2 GB; a few minutes the first time)"
-	$(PIP) -r requirements.txt
+	$(PIP) -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.user requirements-dev.txt
+$(VENV)/.dev: $(VENV)/.user pyproject.toml
 	@echo "Installing the packages for tests"
-	$(PIP) -r requirements-dev.txt
+	$(PIP) -c constraints.txt -e '.[dev]'
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.dev benchmarks/requirements.txt
+$(VENV)/.bench: $(VENV)/.dev
 	@echo "Installing PyTorch for the benchmarks"
-	$(PIP) -r benchmarks/requirements.txt
+	$(PIP) -c constraints.txt --extra-index-url $(TORCH_INDEX) -e '.[bench]'
 	@touch $@

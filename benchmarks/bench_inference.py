@@ -24,7 +24,8 @@ from benchmarks import harness
 from benchmarks.harness import median, say
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, summarize, write_manifest
 from vuilab.data.feature_cache import load_features
-from vuilab.data.generator import AudioGenerator
+from vuilab.data.generator import BatchGenerator
+from vuilab.data.options import DataOptions
 from vuilab.decoding.greedy import greedy_decode
 from vuilab.features import FeatureSettings
 from vuilab.files import repository
@@ -48,9 +49,10 @@ def measure_features(corpus: Path, kinds: list[str], limit: int | None) -> dict[
             load_features(manifest, utterances, settings, progress=False)
             cold = time.perf_counter() - started
             size = sum(file.stat().st_size for file in Path(folder).rglob("*.npy"))
-            generator = AudioGenerator(settings=settings, max_duration=None, minibatch_size=20)
+            generator = BatchGenerator(settings, DataOptions(max_duration=None))
             started = time.perf_counter()
-            generator.load_train_data(manifest)
+            generator.load("train", manifest)
+            generator.set_statistics(np.zeros(settings.num_features), np.ones(settings.num_features))
             for indices in generator.plan("train", 0):
                 generator.assemble("train", indices)
             cached = time.perf_counter() - started

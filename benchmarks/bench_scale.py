@@ -26,7 +26,8 @@ from benchmarks.harness import say
 from vuilab.audio import SAMPLE_RATE
 from vuilab.corpus.index import index_tree
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, summarize
-from vuilab.data.generator import AudioGenerator
+from vuilab.data.generator import BatchGenerator
+from vuilab.data.options import DataOptions
 
 DISTINCT_SECONDS = 3600  # of audio; more of it is hard links
 SHORTEST, LONGEST = 8.0, 16.0  # seconds of a clip
@@ -112,8 +113,9 @@ def batch_stage(_: Path, corpus: Path) -> None:
 
 
 def _generator(corpus: Path):
-    generator = AudioGenerator(max_duration=None)
-    generator.load_train_data(corpus / MANIFESTS["train"])
+    generator = BatchGenerator(options=DataOptions(max_duration=None))
+    generator.load("train", corpus / MANIFESTS["train"])
+    generator.set_statistics(np.zeros(generator.settings.num_features), np.ones(generator.settings.num_features))
     generator.load_validation_data(corpus / MANIFESTS["validation"])
     return generator
 

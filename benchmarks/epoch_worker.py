@@ -20,7 +20,8 @@ def run_ours(model: str, corpus: Path, batch: int, epochs: int) -> dict:
     import keras
 
     import sample_models
-    from vuilab.data.generator import AudioGenerator
+    from vuilab.data.generator import BatchGenerator
+    from vuilab.data.options import DataOptions
     from vuilab.training.recogniser import configure_gpu, train_model
 
     class Clock(keras.callbacks.Callback):
@@ -48,7 +49,7 @@ def run_ours(model: str, corpus: Path, batch: int, epochs: int) -> dict:
     configure_gpu()
     keras.utils.set_random_seed(0)
     train_json, valid_json = corpus / MANIFESTS["train"], corpus / MANIFESTS["validation"]
-    generator = AudioGenerator(minibatch_size=batch, max_duration=MAX_DURATION)
+    generator = BatchGenerator(options=DataOptions(batch, MAX_DURATION))
     generator.load_train_data(train_json)
     generator.load_validation_data(valid_json)
     padding = padding_share(generator)  # makes the cache where there is none yet

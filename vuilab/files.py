@@ -11,12 +11,19 @@ from pathlib import Path
 from tqdm import tqdm
 
 
-def repository() -> Path:
-    """Return the folder of the clone, where notebooks, `results/` and `LibriSpeech/` stand.
+def is_clone() -> bool:
+    """Return whether the package runs from a clone of the project, and not from where pip installed it."""
+    return (Path(__file__).resolve().parents[1] / "pyproject.toml").is_file()
 
-    Where the package is installed without a clone, this is the folder in which it was installed.
-    """
-    return Path(__file__).resolve().parents[1]
+
+def repository() -> Path:
+    """Return the folder where `results/` and `LibriSpeech/` stand: that of the clone, else the working folder."""
+    return Path(__file__).resolve().parents[1] if is_clone() else Path.cwd()
+
+
+def released_folder() -> Path:
+    """Return the folder of the released weights: `results/released` of the clone, else a part of the installed package."""
+    return repository() / "results" / "released" if is_clone() else Path(__file__).resolve().with_name("released")
 
 
 def asset(name: str) -> str:

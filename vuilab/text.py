@@ -1,7 +1,7 @@
 """Transcripts and class indices, and the texts that tables are made of."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from vuilab.alphabet import char_map, index_map
 
@@ -73,6 +73,19 @@ def markdown_rows(head: Sequence[str], rows: Iterable[Sequence[str]], left: int 
     """
     lines = [head, ["---"] * left + ["---:"] * (len(head) - left), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def facts_table(facts: Mapping[str, str]) -> str:
+    """Return names and values as a Markdown table of two columns that shows them as they are.
+
+    Example:
+        >>> print(facts_table({"frames": "99", "level": "-20 dB"}))
+        |  |  |
+        | --- | --- |
+        | frames | 99 |
+        | level | -20 dB |
+    """
+    return markdown_rows(["", ""], [[escape_markdown(text) for text in fact] for fact in facts.items()], left=2)
 
 
 def join(items: Sequence[str]) -> str:

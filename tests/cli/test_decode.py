@@ -200,7 +200,7 @@ def released(language_model, tiny_corpus, trained, project, monkeypatch, capsys)
     for suffix in (".h5", ".json"):
         shutil.copy(trained / "results" / f"tiny{suffix}", folder / f"recogniser{suffix}")
     shutil.copy(language_model, folder / "small.npz")
-    monkeypatch.setattr(transcribe, "repository", lambda: project)
+    monkeypatch.setattr(transcribe, "released_folder", lambda: folder)
     monkeypatch.setattr(tuning.tune, "__defaults__", (None, (0.7,), (3.0,), False))
     command = [
         "evaluate",

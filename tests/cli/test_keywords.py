@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from vuilab.cli import keywords, main
+from vuilab import files
+from vuilab.cli import main
 
 pytestmark = pytest.mark.usefixtures("without_compiling")
 
@@ -80,6 +81,6 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(folder, spoken
 
 
 def test_without_weights_the_error_names_the_command(folder, spoken_words, capsys, monkeypatch):
-    monkeypatch.setattr(keywords, "RELEASED", folder / "none")
+    monkeypatch.setattr(files, "released_folder", lambda: folder / "none")
     assert main.main(["keywords", "evaluate", str(spoken_words)]) == 1
     assert "no released weights" in capsys.readouterr().err

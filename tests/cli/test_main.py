@@ -160,7 +160,7 @@ def test_train_passes_every_option_on(project, monkeypatch):
     command = (
         "train model_2 --name try --epochs 7 --features mfcc --mfcc-dim 20 --batch-size 9 --max-duration 4 --optimizer adamw "
         "--learning-rate 0.003 --schedule cosine --warmup-epochs 0.5 --augment --monitor val_cer --speeds 0.9 1.1 --ema 0.99 "
-        "--sort-by-duration --seed 3 --force --resume --patience 5 --batch-frames 5000 "
+        "--sort-by-duration --seed 3 --force --resume --patience 5 "
         "--start-from first.h5 --plan 100 960 --splice 0.7"
     )
     assert main.main(command.split()) == 0
@@ -179,7 +179,6 @@ def test_train_passes_every_option_on(project, monkeypatch):
         "schedule": "cosine",
         "warmup_epochs": 0.5,
         "speeds": [0.9, 1.1],
-        "batch_frames": 5000,
         "splice": 0.7,
         "ema": 0.99,
         "monitor": "val_cer",
@@ -311,7 +310,7 @@ def test_transcribe_ends_with_status_1_only_when_nothing_succeeded(form, project
 def test_transcribe_without_weights_names_train(project, clip, monkeypatch, capsys):
     from vuilab.inference import transcribe
 
-    monkeypatch.setattr(transcribe, "repository", lambda: project)
+    monkeypatch.setattr(transcribe, "released_folder", lambda: project)
     assert main.main(["transcribe", clip]) == 1
     assert re.search(r"(?s)Error: There are no released weights yet.*vui\.py train", capsys.readouterr().err)
     assert main.main(["transcribe", clip, "--model", "none.h5"]) == 1

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from vuilab.cli import keywords, main
+from vuilab import files
+from vuilab.cli import main
 from vuilab.corpus.manifest import Utterance, write_manifest
 from vuilab.keywords import scores
 from vuilab.runs.record import write_json
@@ -133,7 +134,7 @@ def test_a_classifier_of_words_alone_is_warned_about(folder, capsys, monkeypatch
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(folder, capsys, monkeypatch, arguments, message):
-    monkeypatch.setattr(keywords, "RELEASED", folder / "nothing")
+    monkeypatch.setattr(files, "released_folder", lambda: folder / "nothing")
     assert main.main(["spot", *arguments]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("Error: ") and message in err

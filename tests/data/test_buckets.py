@@ -60,18 +60,3 @@ def test_shuffled_batches_hold_each_utterance_once_and_only_the_last_is_smaller(
         batches = plan_batches(lengths, boundaries, 20, rng)
         assert sorted(np.concatenate(batches)) == list(range(137))
         assert [len(batch) for batch in batches] == [20] * 6 + [17]
-
-
-@pytest.mark.parametrize("seed", [None, 0, 1])
-def test_a_budget_of_frames_is_kept_and_used(seed):
-    lengths = np.random.default_rng(5).integers(100, 1000, 500)
-    boundaries = bucket_boundaries(lengths, 8)
-    rng = None if seed is None else np.random.default_rng(seed)
-    batches = plan_batches(lengths, boundaries, 20, rng, batch_frames=8000)
-    assert sorted(np.concatenate(batches)) == list(range(500))
-    padded = [boundaries[np.searchsorted(boundaries, lengths[batch].max())] for batch in batches]
-    frames = np.array([len(batch) * boundary for batch, boundary in zip(batches, padded, strict=True)])
-    assert frames.max() <= 8000 and np.median(frames) > 7000
-    assert len({(len(batch), boundary) for batch, boundary in zip(batches, padded, strict=True)}) <= 2 * len(boundaries)
-    alone = plan_batches(lengths, boundaries, 20, rng, batch_frames=1)  # less than any utterance
-    assert {len(batch) for batch in alone} == {1}

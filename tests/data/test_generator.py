@@ -12,7 +12,8 @@ from vuilab.augment import Augmentation
 from vuilab.corpus.manifest import Utterance, write_manifest
 from vuilab.data import generator as data_generator
 from vuilab.data.feature_cache import FeatureCache
-from vuilab.data.generator import AudioGenerator, vis_train_features
+from vuilab.data.generator import BatchGenerator
+from vuilab.data.options import DataOptions
 from vuilab.features import FeatureSettings
 
 
@@ -33,7 +34,8 @@ def fake(tmp_path, monkeypatch, seconds, texts=None, splits=("train",), **option
         return FeatureCache(np.broadcast_to(np.float16(1), (offsets[-1], 13)), offsets)
 
     monkeypatch.setattr(data_generator, "load_features", load_features)
-    generator = AudioGenerator(settings=settings, **{"max_duration": None, **options})
+    generator = BatchGenerator(settings, DataOptions(**{"max_duration": None, **options}))
+    generator.set_statistics(np.zeros(13), np.ones(13))
     texts = texts or ["abc"] * len(seconds)
     for split in splits:
         manifest = tmp_path / f"{split}.json"
@@ -156,8 +158,8 @@ def file_spectrogram(path):
 
 
 def test_a_batch_holds_the_normalised_features_and_labels_of_the_files_and_zeros_behind_them(corpus):
-    generator = AudioGenerator(minibatch_size=5, desc_file=corpus / "train_corpus.json")
-    generator.fit_train()
+    generator = BatchGenerator(options=DataOptions(minibatch_size=5))
+    generator.load_train_data(corpus / "train_corpus.json")
     lines = [json.loads(line) for line in (corpus / "train_corpus.json").read_text().splitlines()]
     truth = [file_spectrogram(corpus / line["key"]) for line in lines]
     mean, std = np.concatenate(truth).mean(axis=0), np.concatenate(truth).std(axis=0)
@@ -188,7 +190,7 @@ def test_a_batch_holds_the_normalised_features_and_labels_of_the_files_and_zeros
 
 
 def test_texts_and_paths_are_those_of_the_manifest(corpus):
-    generator = AudioGenerator()
+    generator = BatchGenerator()
     generator.load_train_data(corpus / "train_corpus.json")
     generator.load_validation_data(corpus / "valid_corpus.json")
     generator.load_test_data(corpus / "test_corpus.json")
@@ -201,7 +203,9 @@ def test_texts_and_paths_are_those_of_the_manifest(corpus):
 
 
 def test_fit_train_measures_a_fixed_choice_of_utterances(corpus):
-    first, second, everything = (AudioGenerator(desc_file=corpus / "train_corpus.json") for _ in range(3))
+    first, second, everything = BatchGenerator(), BatchGenerator(), BatchGenerator()
+    for generator in (first, second, everything):
+        generator.load("train", corpus / "train_corpus.json")
     first.fit_train(2)
     second.fit_train(2)
     everything.fit_train(100)
@@ -210,28 +214,27 @@ def test_fit_train_measures_a_fixed_choice_of_utterances(corpus):
 
 
 def test_normalised_training_features_have_mean_zero_and_deviation_one(corpus):
-    generator = AudioGenerator(spectrogram=False, mfcc_dim=13, desc_file=corpus / "train_corpus.json")
-    generator.fit_train()
+    generator = BatchGenerator(FeatureSettings("mfcc"))
+    generator.load_train_data(corpus / "train_corpus.json")
     frames = np.concatenate([generator.normalize(generator.featurize(path)) for path in generator.train_audio_paths])
     np.testing.assert_allclose(frames.mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(frames.std(axis=0), 1, atol=1e-3)
 
 
-@pytest.mark.parametrize("spectrogram", [True, False])
-def test_a_training_set_of_silence_is_normalised_without_nan(tmp_path, spectrogram):
+@pytest.mark.parametrize("kind", ["spectrogram", "mfcc"])
+def test_a_training_set_of_silence_is_normalised_without_nan(tmp_path, kind):
     soundfile.write(tmp_path / "silence.flac", np.zeros(8000), 16_000)
     write_manifest(tmp_path / "train_corpus.json", [Utterance(tmp_path / "silence.flac", 0.5, "a")])
-    generator = AudioGenerator(spectrogram=spectrogram, desc_file=tmp_path / "train_corpus.json")
-    generator.fit_train()
+    generator = BatchGenerator(FeatureSettings(kind))
+    generator.load_train_data(tmp_path / "train_corpus.json")
     assert np.isfinite(next(generator.next_train())[0]["the_input"]).all()
 
 
 def test_augmentation_changes_training_batches_anew_each_epoch_and_never_validation(corpus):
     def batches(augmentation):
-        generator = AudioGenerator(minibatch_size=5, augmentation=augmentation)
+        generator = BatchGenerator(options=DataOptions(minibatch_size=5, augmentation=augmentation))
         generator.load_train_data(corpus / "train_corpus.json")
         generator.load_validation_data(corpus / "valid_corpus.json")
-        generator.fit_train()
         train = generator.next_train()
         by_length = [{int(n): x for n, x in zip(b["input_length"], b["the_input"], strict=True)} for b, _ in
                      (next(train), next(train))]  # fmt: skip
@@ -307,7 +310,7 @@ def test_a_transcript_that_cannot_be_used_names_manifest_line_and_characters(tmp
     entries = [{"key": "a.flac", "duration": 1.0, "text": "fine"}, {"key": "b.flac", "duration": 1.0, "text": text}]
     manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     with pytest.raises(ValueError, match=f"train_corpus.json, line 2: .*{message}"):
-        AudioGenerator(desc_file=manifest)
+        BatchGenerator().load("train", manifest)
 
 
 # ---------------------------------------------------------------------------------------------------- misuse
@@ -315,44 +318,19 @@ def test_a_transcript_that_cannot_be_used_names_manifest_line_and_characters(tmp
 
 def test_a_partition_must_be_known_and_loaded():
     with pytest.raises(ValueError, match=r"partition must be one of .*'validation'.*Received: partition='valid'"):
-        AudioGenerator().load("valid", "valid_corpus.json")
+        BatchGenerator().load("valid", "valid_corpus.json")
     with pytest.raises(ValueError, match=r"The train data are not loaded. Call load\('train', manifest\) first"):
-        AudioGenerator().plan("train")
+        BatchGenerator().plan("train")
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"minibatch_size": 0}, "minibatch_size must be at least 1. Received: minibatch_size=0"),
-        ({"max_duration": 0}, "positive, or None. Received: 0"),
-    ],
-)
-def test_settings_out_of_range_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        AudioGenerator(**options)
-
-
-def test_the_contract_s_arguments_work_by_position(corpus):
-    generator = AudioGenerator(10, 20, 4000, 13, 7, corpus / "train_corpus.json", True, 10.0, True)
-    assert generator.settings.num_features == 81
-    assert (generator.minibatch_size, generator.max_duration, generator.sort_by_duration) == (7, 10.0, True)
-    assert AudioGenerator(spectrogram=False, mfcc_dim=26).settings.num_features == 26
-
-
-# ------------------------------------------------------------------------------------------------ one example
-
-
-def test_vis_train_features_gives_one_example_in_every_form(corpus, monkeypatch, capsys):
-    monkeypatch.setenv("VUI_CORPUS", str(corpus))
-    text, audio, mfcc, spectrogram, path = vis_train_features(index=3, mfcc_dim=26)
-    assert capsys.readouterr().out == "There are 5 total training examples.\n"
-    assert text == "hello there" and path == str(corpus / "train" / "train-3.flac")
-    assert len(audio) == 14_000
-    assert mfcc.shape == (86, 26) and spectrogram.shape == (86, 161)
-    assert abs(spectrogram.mean()) < 0.2 and abs(spectrogram.std() - 1) < 0.2
-    assert vis_train_features(-2)[0] == "hello there"
-    with pytest.raises(IndexError, match=r"There are 5 training examples. Received: index=5"):
-        vis_train_features(5)
+def test_features_are_not_normalised_before_their_statistics_are_known(corpus):
+    generator = BatchGenerator(options=DataOptions(minibatch_size=5))
+    generator.load("train", corpus / "train_corpus.json")
+    for use in (lambda: generator.normalize(np.ones((3, 161))), lambda: generator.get_batch("train")):
+        with pytest.raises(ValueError, match=r"not known yet. Call load_train_data or fit_train .* or set_statistics"):
+            use()
+    generator.set_statistics(np.ones(161), np.full(161, 2))
+    np.testing.assert_array_equal(generator.normalize(np.zeros((3, 161))), np.full((3, 161), -0.5))
 
 
 def test_each_training_utterance_takes_part_once_at_each_speed_and_validation_as_it_is(tmp_path, monkeypatch):
@@ -364,22 +342,3 @@ def test_each_training_utterance_takes_part_once_at_each_speed_and_validation_as
     assert generator.left_out["train"] == 1
     assert len(generator.valid_texts) == 3
     assert sorted(np.concatenate(generator.plan("train", 0))) == list(range(8))
-
-
-def test_a_budget_of_frames_holds_for_training_batches_only(tmp_path, monkeypatch):
-    durations = [0.5 + 0.1 * number for number in range(12)]
-    splits = ("train", "validation")
-    generator = fake(tmp_path, monkeypatch, durations, splits=splits, batch_frames=500, minibatch_size=4)
-    sizes = [len(batch) for batch in generator.plan("train", 0)]
-    for batch in generator.plan("train", 0):
-        assert generator.assemble("train", batch)[0]["the_input"][..., 0].size <= 500
-    assert sizes == [3, 3, 3, 3]  # one bucket of 160 frames
-    assert [len(batch) for batch in generator.plan("validation")] == [4, 4, 4]
-    with pytest.raises(ValueError, match="batch_frames must be at least 1, or None"):
-        AudioGenerator(batch_frames=0)
-
-
-@pytest.mark.parametrize("speeds", [(), (1.0, 1.0), (0.3,), (1.0, 3.0)])
-def test_speeds_that_cannot_be_are_refused(speeds):
-    with pytest.raises(ValueError, match=r"speeds are different numbers in 0.5..2"):
-        AudioGenerator(speeds=speeds)

@@ -35,10 +35,12 @@ def test_what_later_versions_added_stands_in_a_configuration_only_where_it_is_us
     [
         ({"minibatch_size": 0}, "minibatch_size must be at least 1. Received: minibatch_size=0"),
         ({"max_duration": 0}, "seconds and positive, or None. Received: 0"),
+        ({"splice": -0.1}, "a share of the utterances, 0 to 1. Received: splice=-0.1"),
         ({"splice": 1.5}, "a share of the utterances, 0 to 1. Received: splice=1.5"),
         ({"speeds": ()}, r"speeds are different numbers in 0.5..2, such as \(0.9, 1.0, 1.1\). Received: \(\)"),
         ({"speeds": (1, 1.0)}, "speeds are different numbers"),
         ({"speeds": (0.4,)}, "speeds are different numbers"),
+        ({"speeds": (1.0, 3.0)}, "speeds are different numbers"),
     ],
 )
 def test_values_out_of_range_are_refused(options, message):

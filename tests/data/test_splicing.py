@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from vuilab.corpus.manifest import MANIFESTS, Utterance, read_manifest
-from vuilab.data.generator import AudioGenerator
+from vuilab.data.generator import BatchGenerator
+from vuilab.data.options import DataOptions
 from vuilab.data.splicing import MOST_WORDS, Splicer
 from vuilab.features import FeatureSettings
 from vuilab.text import int_sequence_to_text
@@ -116,7 +117,8 @@ def test_words_without_times_and_times_of_other_words_are_named():
 
 
 def generator(corpus, **options):
-    made = AudioGenerator(settings=FeatureSettings("logmel"), minibatch_size=4, **options)
+    made = BatchGenerator(FeatureSettings("logmel"), DataOptions(minibatch_size=4, **options))
+    made.set_statistics(np.zeros(80), np.ones(80))
     made.load("train", corpus / MANIFESTS["train"])
     made.load("validation", corpus / MANIFESTS["validation"])
     return made
@@ -168,12 +170,6 @@ def test_no_sentence_has_more_letters_than_the_model_has_frames(tiny_corpus):
             assert needed <= few_frames(length)
             novel += text not in known
     assert novel
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.5])
-def test_a_share_outside_0_and_1_is_refused(share):
-    with pytest.raises(ValueError, match=r"splice is a share of the utterances, 0 to 1"):
-        AudioGenerator(splice=share)
 
 
 # ------------------------------------------------------------------------------------------------- word times

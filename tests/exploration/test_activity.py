@@ -70,7 +70,7 @@ def test_in_noise_the_energy_rule_keeps_everything_and_the_detector_does_not(tex
     samples[4800 : 4800 + len(spoken)] = spoken
     _, numbers = silence_removal(samples + noise(RATE, 0.02))
     assert numbers.loud.all() and len(numbers.trimmed_by_energy) == RATE
-    assert "the energy rule cuts nothing" in numbers.reading()
+    assert numbers.facts()["kept by the energy rule"] == "100 % of the clip"
     assert 0.1 < numbers.speech.mean() < 0.6
     start, end = numbers.speech_spans[0][0], numbers.speech_spans[-1][1]
     # soft consonants, the h of "happy" and the s of "yes", drown in the noise: a word may seem shorter, and never longer
@@ -101,17 +101,17 @@ def test_what_is_cut_out_reaches_30_ms_beyond_the_speech(two_words):
     start, end = numbers.speech_spans[0][0] - 0.03, numbers.speech_spans[-1][1] + 0.03
     np.testing.assert_array_equal(numbers.trimmed, samples[round(start * RATE) : round(end * RATE)])
     share = 100 * len(numbers.trimmed) / len(samples)
-    assert (
-        f"The detector finds speech from {start + 0.03:.2f} to {end - 0.03:.2f} s and keeps {share:.0f} %"
-        in numbers.reading()
-    )
+    facts = numbers.facts()
+    assert facts["speech by the detector"] == f"{start + 0.03:.2f} to {end - 0.03:.2f} s"
+    assert facts["kept by the detector"] == f"{share:.0f} % of the clip"
 
 
 def test_silence_holds_no_speech_for_either():
     figure, numbers = silence_removal(np.zeros(RATE, np.float32))
     assert not numbers.speech.any() and not numbers.loud.any()
     assert len(numbers.trimmed) == len(numbers.trimmed_by_energy) == 0
-    assert numbers.reading().startswith("The detector finds no speech; the energy rule finds no speech. ")
+    facts = numbers.facts()
+    assert facts["speech by the detector"] == facts["speech by the energy rule"] == "none"
     assert "speech by" not in str([text.get_text() for ax in figure.axes for text in ax.texts])
 
 
@@ -147,7 +147,7 @@ def test_guessed_boundaries_lie_where_the_sound_changes(monkeypatch):
     starts = [mark.start for mark in numbers.marks]
     np.testing.assert_allclose(starts, [0, 0.3, 0.7], atol=0.02)
     assert numbers.marks[-1].end == 1.0 and numbers.guessed
-    assert numbers.reading().startswith("The boundaries are guesses.")
+    assert numbers.facts()["boundaries"] == "guessed"
 
 
 def test_the_mean_frequency_is_weighted_by_power():
@@ -162,9 +162,8 @@ def test_given_boundaries_are_drawn_and_each_part_measured():
     np.testing.assert_allclose([mark.centroid for mark in numbers.marks], [500, 3000, 1000], rtol=1e-3)
     np.testing.assert_allclose([mark.level for mark in numbers.marks], [-9.03, -29.03, -15.05], atol=0.01)
     assert not numbers.guessed
-    assert (
-        "the loudest part is 'low' (-9 dB); the highest is 'high' with a mean frequency of 3000 Hz" in numbers.reading()
-    )
+    facts = numbers.facts()
+    assert (facts["loudest"], facts["highest"]) == ("low (-9 dB)", "high (mean frequency 3000 Hz)")
     ax = figure.axes[0]
     assert [text.get_text() for text in ax.texts] == ["low", "high", "middle"]
     assert sorted({round(line.get_xdata()[0], 3) for line in ax.lines}) == [0.0, 0.3, 0.7, 1.0]
@@ -196,4 +195,4 @@ def test_more_labels_than_frames_and_none_are_refused_when_guessing():
 
 def test_silence_can_be_marked_and_is_called_so():
     _, numbers = marked_spectrogram(np.zeros(RATE, np.float32), ["a", "b"])
-    assert numbers.reading() == "The clip is digital silence."
+    assert numbers.facts()["loudest"] == "digital silence"

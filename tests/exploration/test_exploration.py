@@ -1,4 +1,4 @@
-"""Every view of the exploration by one name: a figure, its numbers, a sentence, and no deep-learning backend."""
+"""Every view of the exploration by one name: a figure, its numbers, facts for a table, and no deep-learning backend."""
 
 import inspect
 import subprocess
@@ -57,8 +57,8 @@ def test_a_view_returns_a_figure_and_numbers_that_can_be_read(name):
     for ax in figure.axes:
         if ax.has_data() and ax.axison and ax.get_label() != "<colorbar>":
             assert ax.get_xlabel() or ax.get_shared_x_axes().get_siblings(ax) != [ax], "an axis without a name"
-    sentence = numbers.reading()
-    assert sentence.endswith(".") and "nan" not in sentence.lower() and "  " not in sentence
+    facts = numbers.facts()
+    assert facts and all(value and "nan" not in value for value in facts.values())
     for part, copy in zip([part for part in VIEWS[name] if isinstance(part, np.ndarray)], before, strict=True):
         np.testing.assert_array_equal(part, copy)  # what is looked at stays as it is
     assert "Raises:" in inspect.getdoc(view)

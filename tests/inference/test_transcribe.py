@@ -127,7 +127,7 @@ def test_silence_gives_a_text_and_no_nan(weights):
 
 
 def test_without_released_weights_the_error_names_train(monkeypatch, tmp_path):
-    monkeypatch.setattr(transcribe, "repository", lambda: tmp_path)
+    monkeypatch.setattr(transcribe, "released_folder", lambda: tmp_path)
     with pytest.raises(
         FileNotFoundError, match=r"(?s)no released weights yet\. Train a model.*python vui\.py train"
     ) as caught:
@@ -136,11 +136,9 @@ def test_without_released_weights_the_error_names_train(monkeypatch, tmp_path):
 
 
 def test_released_weights_are_found_without_being_named(monkeypatch, tmp_path, weights):
-    monkeypatch.setattr(transcribe, "repository", lambda: tmp_path)
-    folder = tmp_path / "results" / "released"
-    folder.mkdir(parents=True)
-    shutil.copy(weights, folder / "recogniser_1.h5")
-    assert released_weights() == folder / "recogniser_1.h5"
+    monkeypatch.setattr(transcribe, "released_folder", lambda: tmp_path)
+    shutil.copy(weights, tmp_path / "recogniser_1.h5")
+    assert released_weights() == tmp_path / "recogniser_1.h5"
     assert load_recogniser().model.name == "listening_model"
 
 

@@ -16,7 +16,7 @@ import soundfile
 from sample_models import cnn_rnn_model, simple_rnn_model
 from vuilab.alphabet import ALPHABET
 from vuilab.audio import read_audio
-from vuilab.data.generator import AudioGenerator
+from vuilab.data.generator import BatchGenerator
 from vuilab.features import FeatureSettings
 from vuilab.runs.record import results_path
 from vuilab.runs.weights import save_weights
@@ -408,9 +408,9 @@ def test_features_are_those_saved_with_the_weights_else_guessed_from_the_width()
 
 
 def test_evaluation_leaves_nothing_out_unless_asked(corpus):
-    assert generator_for({}, 13, corpus / "valid_corpus.json", "validation").max_duration is None
+    assert generator_for({}, 13, corpus / "valid_corpus.json", "validation").options.max_duration is None
     limited = generator_for({}, 13, corpus / "valid_corpus.json", "validation", max_duration=0.6)
-    assert limited.valid_texts == ["b c", "do"] and isinstance(limited, AudioGenerator)
+    assert limited.valid_texts == ["b c", "do"] and isinstance(limited, BatchGenerator)
 
 
 def test_the_player_embeds_the_utterance_as_a_compressed_file(corpus, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vuilab.corpus.manifest import set_active_corpus
-from vuilab.data.cached import AudioGeneratorCached
+from vuilab.data.generator import AudioGeneratorCached
 from vuilab.models.builder import CNNConfig, RNNModel
 from vuilab.runs.history import load_history
 from vuilab.scoring.predictions import print_predictions
@@ -139,7 +139,7 @@ def test_a_copy_leaves_out_utterances_on_its_own():
     copy = generator.copy(seed=7)
     copy.drop_infeasible("train", lambda frames: np.where(frames == frames.max(), 0, frames))
     assert len(copy.train_texts) < number == len(generator.train_texts)
-    assert copy.seed == 7 and generator.seed == 0
+    assert copy.options.seed == 7 and generator.options.seed == 0
 
 
 def test_without_shuffling_batches_come_shortest_first_in_every_epoch():

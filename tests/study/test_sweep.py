@@ -26,7 +26,7 @@ def test_without_ray_the_error_says_how_to_get_it(monkeypatch):
         return original(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", no_ray)
-    with pytest.raises(RuntimeError, match=r"pip install -r requirements-sweep\.txt"):
+    with pytest.raises(RuntimeError, match=r"pip install .*\[sweep\]"):
         sweep.sweep({"a": Setting(RNNModel())}, epochs=1)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tiny_training import tiny_model, tiny_record, train_tiny, without_time
 
+from data_generator import AudioGenerator
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, write_manifest
-from vuilab.data.generator import AudioGenerator
 from vuilab.models.ctc import add_ctc_loss
 from vuilab.runs.history import load_history
 from vuilab.runs.weights import load_model, read_metadata

@@ -87,7 +87,6 @@ def train(options: argparse.Namespace) -> int:
         warmup_epochs=options.warmup_epochs,
         augmentation=Augmentation(warp=0.0 if options.features == "mfcc" else 0.12) if options.augment else None,
         speeds=options.speeds,
-        batch_frames=options.batch_frames,
         splice=options.splice,
         ema=options.ema,
         start_from=options.start_from,

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 JSON_VERSION = 1  # of what --json prints
-RELEASED = Path("results") / "released"  # below the project
 
 
 def data_speech_commands(options: argparse.Namespace) -> int:
@@ -138,14 +137,14 @@ def released_or(model: Path | None) -> Path:
     Raises:
         FileNotFoundError: when none were asked for and none are released.
     """
-    from vuilab.files import repository
+    from vuilab.files import released_folder
 
     if model is not None:
         return model
-    found = sorted((repository() / RELEASED).glob("keywords*.h5"))
+    found = sorted(released_folder().glob("keywords*.h5"))
     if not found:
         raise FileNotFoundError(
-            f"There are no released weights keywords*.h5 in {repository() / RELEASED}. Train a classifier with "
+            f"There are no released weights keywords*.h5 in {released_folder()}. Train a classifier with "
             "`python vui.py keywords train DIR` and name it with --model."
         )
     return found[-1]

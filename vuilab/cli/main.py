@@ -154,9 +154,6 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--features", choices=("spectrogram", "mfcc", "logmel", "raw"), default="spectrogram")
     parser.add_argument("--mfcc-dim", type=int, default=13)
     parser.add_argument("--batch-size", type=int, default=20)
-    parser.add_argument(
-        "--batch-frames", type=int, default=None, help="so many frames a step instead of so many utterances, e.g. 16000"
-    )
     parser.add_argument("--max-duration", type=float, default=10.0, help="seconds")
     parser.add_argument("--optimizer", choices=("sgd", "adamw"), default="sgd")
     parser.add_argument("--learning-rate", type=float, default=None)

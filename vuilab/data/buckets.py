@@ -60,11 +60,7 @@ def bucket_boundaries(num_frames: np.ndarray, num_buckets: int = MAX_BUCKETS, ba
 
 
 def plan_batches(
-    num_frames: np.ndarray,
-    boundaries: np.ndarray,
-    batch_size: int,
-    rng: np.random.Generator | None = None,
-    batch_frames: int | None = None,
+    num_frames: np.ndarray, boundaries: np.ndarray, batch_size: int, rng: np.random.Generator | None = None
 ) -> list[np.ndarray]:
     """Deal utterances into batches of similar length; each stands in exactly one.
 
@@ -76,9 +72,6 @@ def plan_batches(
         boundaries: ascending padded lengths, the last at least the longest utterance.
         batch_size: utterances per batch.
         rng: shuffles within buckets and the batches; None: shortest first, no shuffling.
-        batch_frames: so many frames per batch at most, padding included, instead of `batch_size` utterances: many short
-            utterances or few long ones, so that every step is about as much work. At least one utterance. The last batch of
-            each bucket can then be smaller.
 
     Returns:
         The batches in order, each an array of utterance numbers.
@@ -86,23 +79,17 @@ def plan_batches(
     Example:
         >>> [batch.tolist() for batch in plan_batches(np.array([9, 50, 11, 10, 52]), np.array([11, 52]), 2)]
         [[0, 3], [2, 1], [4]]
-        >>> [b.tolist() for b in plan_batches(np.array([9, 50, 11, 10, 52]), np.array([11, 52]), 0, batch_frames=60)]
-        [[0, 3, 2], [1], [4]]
     """
     bucket = np.searchsorted(boundaries[:-1], num_frames)
-    batches, waiting = [], np.empty(0, np.int64)
+    batches: list[np.ndarray] = []
+    waiting = np.empty(0, np.int64)
     for number in range(len(boundaries)):
         members = np.flatnonzero(bucket == number)
         members = members[np.argsort(num_frames[members], kind="stable")] if rng is None else rng.permutation(members)
         members = np.concatenate([waiting, members])
-        size = batch_size if batch_frames is None else max(1, int(batch_frames // boundaries[number]))
-        full = len(members) // size * size
-        batches.extend(members[:full].reshape(-1, size))
+        full = len(members) // batch_size * batch_size
+        batches.extend(members[:full].reshape(-1, batch_size))
         waiting = members[full:]
-        # the next bucket has another size: no batch of it would be full of these
-        if batch_frames is not None and len(waiting):
-            batches.append(waiting)
-            waiting = waiting[:0]
     if rng is not None:
         batches = [batches[index] for index in rng.permutation(len(batches))]
     return batches + ([waiting] if len(waiting) else [])

@@ -14,100 +14,40 @@ Batches are padded to one of at most eight lengths, because compilers make a new
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
 from vuilab.audio import read_audio
-from vuilab.augment import Augmentation
 from vuilab.corpus.manifest import MANIFESTS, resolve_manifest
 from vuilab.corpus.phonemes import phoneme_targets
 from vuilab.data.buckets import MAX_BUCKETS, bucket_boundaries, plan_batches
 from vuilab.data.feature_cache import FeatureCache, load_features
+from vuilab.data.options import DataOptions
 from vuilab.data.partition import Partition, read_partition
 from vuilab.data.splicing import Splicer
 from vuilab.features import FeatureSettings
-from vuilab.figures import plot_mfcc_feature, plot_raw_audio, plot_spectrogram_feature
-from vuilab.text import int_sequence_to_text
 
-__all__ = [
-    "AudioGenerator",
-    "int_sequence_to_text",
-    "plot_mfcc_feature",
-    "plot_raw_audio",
-    "plot_spectrogram_feature",
-    "vis_train_features",
-]
+__all__ = ["AudioGeneratorCached", "BatchGenerator"]
 
 BATCHES_PER_BUCKET = 3  # at least, on average; else the same utterances would meet in every epoch
 STATISTICS_SEED = 2017  # which utterances the mean and deviation are measured on
 STD_FLOOR = 1e-3  # of a feature that (almost) never changes, such as in digital silence
 
 
-class AudioGenerator:
+class BatchGenerator:
     """Reads manifests and makes batches of features.
 
     Args:
-        step: milliseconds between frames.
-        window: milliseconds per frame.
-        max_freq: highest frequency of a spectrogram in Hz.
-        mfcc_dim: number of MFCCs, when `spectrogram` is False.
-        minibatch_size: utterances per batch; the last batch of an epoch may be smaller.
-        desc_file: manifest of the training set, loaded at once when given.
-        spectrogram: True for spectrograms, False for MFCCs.
-        max_duration: seconds; longer utterances take no part (None: all do). `left_out` counts them.
-        sort_by_duration: shortest utterances first, in the first epoch of training.
-        seed: of the order of the batches and of the augmentation.
-        augmentation: changes training features, anew in each epoch; None: no change.
-        speeds: each training utterance takes part once at each of these speeds in every epoch; see `speed_perturb`.
-        settings: a `FeatureSettings` to use instead of the arguments above.
-        batch_frames: so many frames per training batch at most, padding included, instead of `minibatch_size` utterances.
-        splice: share of the training utterances in whose place stands a novel sentence, made of stretches that the same speaker
-            said (see `data/splicing.py`), anew in each epoch.
-
-    Raises:
-        ValueError: for a batch size under 1, a duration that is not positive, or a share outside 0..1.
+        settings: what is computed from the audio; None: spectrograms.
+        options: which utterances take part, how many at once, how changed; None: the defaults of `DataOptions`.
     """
 
-    def __init__(
-        self,
-        step: float = 10,
-        window: float = 20,
-        max_freq: float = 8000,
-        mfcc_dim: int = 13,
-        minibatch_size: int = 20,
-        desc_file: str | Path | None = None,
-        spectrogram: bool = True,
-        max_duration: float | None = 10.0,
-        sort_by_duration: bool = False,
-        seed: int = 0,
-        augmentation: Augmentation | None = None,
-        settings: FeatureSettings | None = None,
-        speeds: Sequence[float] = (1.0,),
-        batch_frames: int | None = None,
-        splice: float = 0.0,
-    ):
-        if batch_frames is not None and batch_frames < 1:
-            raise ValueError(f"batch_frames must be at least 1, or None. Received: batch_frames={batch_frames}")
-        if minibatch_size < 1:
-            raise ValueError(f"minibatch_size must be at least 1. Received: minibatch_size={minibatch_size}")
-        if max_duration is not None and max_duration <= 0:
-            raise ValueError(f"max_duration is in seconds and positive, or None. Received: {max_duration}")
-        if not 0 <= splice <= 1:
-            raise ValueError(f"splice is a share of the utterances, 0 to 1. Received: splice={splice}")
-        kind = "spectrogram" if spectrogram else "mfcc"
-        self.settings = settings or FeatureSettings(kind, step, window, max_freq, mfcc_dim)
-        self.minibatch_size = minibatch_size
-        self.batch_frames = batch_frames
-        self.splice = splice
-        self.max_duration = max_duration
-        self.sort_by_duration = sort_by_duration
-        self.seed = seed
-        self.augmentation = augmentation
-        self.speeds = tuple(float(speed) for speed in speeds)
-        if not self.speeds or len(set(self.speeds)) < len(self.speeds) or not all(0.5 <= s <= 2 for s in self.speeds):
-            raise ValueError(f"speeds are different numbers in 0.5..2, such as (0.9, 1.0, 1.1). Received: {speeds!r}")
+    def __init__(self, settings: FeatureSettings | None = None, options: DataOptions | None = None):
+        self.settings, self.options = settings or FeatureSettings(), options or DataOptions()
         self.feats_mean = np.zeros(self.settings.num_features, np.float32)
         self.feats_std = np.ones(self.settings.num_features, np.float32)
         self.has_statistics = False  # measured or set
@@ -116,10 +56,8 @@ class AudioGenerator:
         self.partitions: dict[str, Partition] = {}
         self.left_out: dict[str, int] = {}
         self._iterators: dict[str, Iterator] = {}
-        if desc_file is not None:
-            self.load_train_data(desc_file)
 
-    def copy(self, seed: int | None = None) -> "AudioGenerator":
+    def copy(self, seed: int | None = None) -> "BatchGenerator":
         """Return a generator over the same data, features and statistics, whose choice of utterances is its own.
 
         Args:
@@ -128,14 +66,16 @@ class AudioGenerator:
         other = copy.copy(self)
         other.partitions = {name: dataclasses.replace(part) for name, part in self.partitions.items()}
         other.left_out, other._iterators = dict(self.left_out), {}
-        other.seed = self.seed if seed is None else seed
+        if seed is not None:
+            other.options = dataclasses.replace(self.options, seed=seed)
         return other
 
     # ------------------------------------------------------------------------------------------- loading
 
     def load_train_data(self, desc_file: str | Path = MANIFESTS["train"]) -> None:
-        """Read the training manifest; see `load`."""
+        """Read the training manifest and measure the statistics of its features; see `load` and `fit_train`."""
         self.load("train", desc_file)
+        self.fit_train()
 
     def load_validation_data(self, desc_file: str | Path = MANIFESTS["validation"]) -> None:
         """Read the validation manifest; see `load`."""
@@ -158,10 +98,10 @@ class AudioGenerator:
                 utterance is short enough.
         """
         _check_partition(partition)
-        speeds = self.speeds if partition == "train" else (1.0,)
-        part = read_partition(resolve_manifest(desc_file), speeds, self.max_duration)
+        speeds = self.options.speeds if partition == "train" else (1.0,)
+        part = read_partition(resolve_manifest(desc_file), speeds, self.options.max_duration)
         self.left_out[partition] = len(part.everything) - len(part.kept)
-        if partition == "train" and self.splice:
+        if partition == "train" and self.options.splice:
             part.splicer = Splicer(part.everything, self.settings.frames_per_second)
         self.partitions[partition] = part
         self._iterators.pop(partition, None)
@@ -231,7 +171,16 @@ class AudioGenerator:
         self.has_statistics = True
 
     def normalize(self, feature: np.ndarray) -> np.ndarray:
-        """Subtract the training mean and divide by the training deviation: float32, same shape."""
+        """Subtract the training mean and divide by the training deviation: float32, same shape.
+
+        Raises:
+            ValueError: when neither was measured or set.
+        """
+        if not self.has_statistics:
+            raise ValueError(
+                "The mean and deviation of the features are not known yet. Call load_train_data or fit_train to measure them, or "
+                "set_statistics with those of a weights file."
+            )
         return (feature.astype(np.float32) - self.feats_mean) / self.feats_std
 
     def features(self, partition: str, index: int) -> np.ndarray:
@@ -254,11 +203,10 @@ class AudioGenerator:
             partition: 'train', 'validation' or 'test'.
             epoch: 0, 1, ...: the order depends on it and on the seed alone. None: shortest first, no shuffling.
         """
-        ascending = epoch is None or (epoch == 0 and self.sort_by_duration)
-        rng = None if ascending else np.random.default_rng([self.seed, epoch])
+        ascending = epoch is None or not self.options.shuffle or (epoch == 0 and self.options.sort_by_duration)
+        rng = None if ascending else np.random.default_rng([self.options.seed, epoch])
         boundaries, _ = self._bucket_shapes(partition)
-        batch_frames = self.batch_frames if partition == "train" else None
-        return plan_batches(self.num_frames(partition), boundaries, self.minibatch_size, rng, batch_frames)
+        return plan_batches(self.num_frames(partition), boundaries, self.options.minibatch_size, rng)
 
     def assemble(
         self, partition: str, indices: np.ndarray, rng: np.random.Generator | None = None
@@ -278,12 +226,12 @@ class AudioGenerator:
         the_labels = np.zeros((len(where), max(int(widths[bucket]), int(label_length.max()))), np.int32)
         for row, index in enumerate(where):
             features, labels = cache[index], part.labels[index]
-            if rng is not None and part.splicer is not None and rng.random() < self.splice:
+            if rng is not None and part.splicer is not None and rng.random() < self.options.splice:
                 features, labels = part.spliced(index, the_labels.shape[1], rng)
                 input_length[row], label_length[row] = len(features), len(labels)
             features = self.normalize(features)
-            if rng is not None and self.augmentation is not None:
-                features = self.augmentation.apply(features, rng)
+            if rng is not None and self.options.augmentation is not None:
+                features = self.options.augmentation.apply(features, rng)
             the_input[row, : input_length[row]] = features
             the_labels[row, : label_length[row]] = labels
         inputs = {
@@ -297,7 +245,7 @@ class AudioGenerator:
 
     def step_rng(self, epoch: int, step: int) -> np.random.Generator:
         """Return the source of augmentation for one step; it depends on the seed, epoch and step alone."""
-        return np.random.default_rng([self.seed, epoch, step])
+        return np.random.default_rng([self.options.seed, epoch, step])
 
     def get_batch(self, partition: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Return the next batch of a partition; after the last one the next epoch begins."""
@@ -347,42 +295,63 @@ class AudioGenerator:
             label_length = np.array([len(part.labels[index]) for index in part.kept])
             num_buckets = MAX_BUCKETS
             if partition == "train":  # several batches share a length, so that they can be shuffled
-                num_batches = -(-len(num_frames) // self.minibatch_size)
+                num_batches = -(-len(num_frames) // self.options.minibatch_size)
                 num_buckets = min(MAX_BUCKETS, max(1, num_batches // BATCHES_PER_BUCKET))
-            boundaries = bucket_boundaries(num_frames, num_buckets, self.minibatch_size)
+            boundaries = bucket_boundaries(num_frames, num_buckets, self.options.minibatch_size)
             widths = np.array([label_length[num_frames <= boundary].max() for boundary in boundaries])
             part.buckets = boundaries, widths
         return part.buckets
 
 
-def vis_train_features(index: int = 0, mfcc_dim: int = 13) -> tuple[str, np.ndarray, np.ndarray, np.ndarray, str]:
-    """Return one training example of the active corpus in every form, and print how many there are.
+class AudioGeneratorCached(BatchGenerator):
+    """A generator for the study: all generators of a session with the same features share caches and statistics.
 
     Args:
-        index: number of the training example.
+        spectrogram: True for spectrograms, False for MFCCs.
+        raw: the waveform itself, (num_samples, 1), whatever `spectrogram` says.
+        minibatch_size: utterances per batch.
+        shuffle_data: False: training batches come shortest first too, in every epoch.
         mfcc_dim: number of MFCCs.
-
-    Returns:
-        (text, raw audio (num_samples,), normalised MFCCs (num_frames, mfcc_dim), normalised spectrogram
-        (num_frames, 161), audio path).
-
-    Raises:
-        IndexError: when there is no such example.
+        max_duration: seconds; longer utterances take no part.
+        seed: of the order of the batches.
     """
-    spectrograms = AudioGenerator(spectrogram=True)
-    spectrograms.load_train_data()
-    mfccs = AudioGenerator(spectrogram=False, mfcc_dim=mfcc_dim)
-    mfccs.load_train_data()
-    paths = spectrograms.train_audio_paths
-    if not -len(paths) <= index < len(paths):
-        raise IndexError(f"There are {len(paths)} training examples. Received: index={index}")
-    print(f"There are {len(paths)} total training examples.")
-    for generator in (spectrograms, mfccs):
-        generator.fit_train()
-    path = paths[index]
-    mfcc = mfccs.normalize(mfccs.featurize(path))
-    spectrogram = spectrograms.normalize(spectrograms.featurize(path))
-    return spectrograms.train_texts[index], read_audio(path), mfcc, spectrogram, path
+
+    _shared: ClassVar[dict[tuple, Any]] = {}
+
+    def __init__(
+        self,
+        spectrogram: bool = True,
+        raw: bool = False,
+        minibatch_size: int = 32,
+        shuffle_data: bool = True,
+        *,
+        mfcc_dim: int = 26,
+        max_duration: float | None = 10.0,
+        seed: int = 0,
+    ):
+        kind = "raw" if raw else "spectrogram" if spectrogram else "mfcc"
+        super().__init__(
+            FeatureSettings(kind, mfcc_dim=mfcc_dim),
+            DataOptions(minibatch_size=minibatch_size, max_duration=max_duration, shuffle=shuffle_data, seed=seed),
+        )
+
+    def fit_train(self, k_samples: int = 100) -> None:
+        """Measure the statistics of the training data, once in a session."""
+        key = (*self._key("train"), self.options.max_duration, k_samples)
+        if key not in self._shared:
+            super().fit_train(k_samples)
+            self._shared[key] = (self.feats_mean, self.feats_std)
+        self.set_statistics(*self._shared[key])
+
+    def _cache(self, partition: str) -> FeatureCache:
+        key = self._key(partition)
+        if key not in self._shared:
+            self._shared[key] = super()._cache(partition)
+        return self._shared[key]
+
+    def _key(self, partition: str) -> tuple:
+        part = self._part(partition)
+        return str(part.manifest.resolve()), part.manifest_hash, json.dumps(self.settings.relevant(), sort_keys=True)
 
 
 def _check_partition(partition: str) -> None:

@@ -33,7 +33,7 @@ class Partition:
         return [self.everything[index] for index in self.kept]
 
     def drop_infeasible(self, num_frames: np.ndarray, output_length: Callable[[int], int]) -> list[str]:
-        """Leave out utterances whose transcript needs more frames than the model puts out; see `AudioGenerator`.
+        """Leave out utterances whose transcript needs more frames than the model puts out; see `BatchGenerator`.
 
         Args:
             num_frames: feature frames of each utterance of `everything`.

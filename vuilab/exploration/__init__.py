@@ -1,12 +1,12 @@
 """Looking at recorded words: every view by one name, each returning a figure and its numbers.
 
-The numbers are a dataclass whose `reading()` says in a sentence what they show, for the notebook and for those who cannot see
+The numbers are a dataclass whose `facts()` are what a table under the figure shows, for the notebook and for those who cannot see
 the figure. Nothing here loads a deep-learning backend.
 
-Of one clip: `log_spectrogram`, `mel_spectrogram`, `mfcc_deltas`, `fft_magnitude` and `resampling` (`clip_views`),
-`silence_removal` and `marked_spectrogram` (`speech_activity`). Of many: `class_counts`, `durations`, `mean_spectra` and
-`violin_frequency` (`word_statistics`), `two_recordings` and `speaker_distances` (`speaker_views`), `pca_outliers` and
-`turning_plot` (`point_cloud`).
+Of one clip: `log_spectrogram`, `mel_spectrogram`, `mfcc_deltas`, `fft_magnitude` and `resampling` (`clips`),
+`silence_removal` and `marked_spectrogram` (`activity`). Of many: `class_counts`, `durations`, `mean_spectra` and
+`violin_frequency` (`words`), `two_recordings` and `speaker_distances` (`speakers`), `pca_outliers` and
+`turning_plot` (`cloud`).
 """
 
 from vuilab.exploration.activity import marked_spectrogram, silence_removal

@@ -1,6 +1,6 @@
 """Where a clip holds speech, and where one of its sounds ends and the next begins.
 
-Each function returns a figure and its numbers, a dataclass whose `reading()` says in a sentence what they show.
+Each function returns a figure and its numbers, a dataclass whose `facts()` are what a table under the figure shows.
 """
 
 import dataclasses
@@ -44,26 +44,19 @@ class SilenceRemoval:
         """Stretches of speech by the energy rule, (start, end) in seconds."""
         return spans(self.loud, self.duration)
 
-    def reading(self) -> str:
-        """Say what each of the two keeps."""
-        parts = []
-        for name, kept, mask in (
-            ("The detector", self.trimmed, self.speech),
-            ("the energy rule", self.trimmed_by_energy, self.loud),
+    def facts(self) -> dict[str, str]:
+        """Return what each of the two keeps, and where they disagree."""
+        found = {}
+        for name, kept, stretches in (
+            ("detector", self.trimmed, self.speech_spans),
+            ("energy rule", self.trimmed_by_energy, self.loud_spans),
         ):
-            if mask.any():
-                share = 100 * len(kept) / (self.duration * SAMPLE_RATE)
-                found = spans(mask, self.duration)
-                parts.append(
-                    f"{name} finds speech from {found[0][0]:.2f} to {found[-1][1]:.2f} s and keeps {share:.0f} % of the clip"
-                )
-            else:
-                parts.append(f"{name} finds no speech")
-        text = "; ".join(parts) + ". "
-        if self.loud.all():
-            return text + f"No frame is {ENERGY_RANGE:.0f} dB below the loudest, so the energy rule cuts nothing."
-        disagree = float((self.speech != self.loud).mean())
-        return text + f"They disagree about {100 * disagree:.0f} % of the frames."
+            share = 100 * len(kept) / (self.duration * SAMPLE_RATE)
+            found[f"speech by the {name}"] = (
+                f"{stretches[0][0]:.2f} to {stretches[-1][1]:.2f} s" if stretches else "none"
+            )
+            found[f"kept by the {name}"] = f"{share:.0f} % of the clip"
+        return found | {"frames on which they disagree": f"{100 * (self.speech != self.loud).mean():.0f} %"}
 
 
 def silence_removal(
@@ -186,17 +179,20 @@ class Marks:
     marks: tuple[Mark, ...]
     guessed: bool  # whether the boundaries were guessed from the sound
 
-    def reading(self) -> str:
-        """Say which sound is loudest and which is highest."""
+    def facts(self) -> dict[str, str]:
+        """Return which sound is loudest and which is highest."""
         heard = [mark for mark in self.marks if np.isfinite(mark.centroid)]
+        found = {
+            "boundaries": "guessed" if self.guessed else "given",
+            "marked": f"{self.marks[0].start:.2f} to {self.marks[-1].end:.2f} s",
+        }
         if not heard:
-            return "The clip is digital silence."
+            return found | {"loudest": "digital silence"}
         loudest, highest = max(heard, key=lambda mark: mark.level), max(heard, key=lambda mark: mark.centroid)
-        text = "The boundaries are guesses. " if self.guessed else ""
-        return text + (
-            f"Between {self.marks[0].start:.2f} and {self.marks[-1].end:.2f} s the loudest part is '{loudest.label}' "
-            f"({loudest.level:.0f} dB); the highest is '{highest.label}' with a mean frequency of {highest.centroid:.0f} Hz."
-        )
+        return found | {
+            "loudest": f"{loudest.label} ({loudest.level:.0f} dB)",
+            "highest": f"{highest.label} (mean frequency {highest.centroid:.0f} Hz)",
+        }
 
 
 def marked_spectrogram(

@@ -1,6 +1,6 @@
 """Views of one clip: spectrograms, MFCCs with deltas, its sine waves, and what a lower sample rate leaves of it.
 
-Each function returns a figure and its numbers, a dataclass whose `reading()` says in a sentence what they show.
+Each function returns a figure and its numbers, a dataclass whose `facts()` are what a table under the figure shows.
 """
 
 import dataclasses
@@ -30,20 +30,17 @@ class LogSpectrogram:
     below_1_khz: float  # share of the power below 1 kHz, 0..1; NaN for digital silence
     level: float  # of the whole clip, dB relative to 1
 
-    def reading(self) -> str:
-        """Say how large it is and where the power lies."""
-        num_frames, num_features = self.values.shape
-        text = f"{num_frames} frames of {num_features} frequencies. "
+    def facts(self) -> dict[str, str]:
+        """Return how large it is and where the power lies."""
+        sizes = {"frames": f"{len(self.values)}", "frequencies": f"{len(self.frequencies)}"}
         if self.level < SILENT:
-            return text + "The clip is digital silence."
+            return sizes | {"level": "digital silence"}
         strongest = self.frequencies[np.exp(self.values.astype(np.float64)).mean(axis=0).argmax()]
-        share = 100 * self.below_1_khz
-        text += (
-            f"The strongest frequency on average is {strongest:.0f} Hz; {share:.0f} % of the power lies below 1 kHz. "
-        )
-        if self.below_1_khz > 0.8:
-            return text + "Without the logarithm hardly anything else would be seen."
-        return text + "The logarithm brings what is quieter onto the same scale."
+        return sizes | {
+            "level": f"{self.level:.0f} dB",
+            "strongest frequency": f"{strongest:.0f} Hz",
+            "power below 1 kHz": f"{100 * self.below_1_khz:.0f} %",
+        }
 
 
 def log_spectrogram(
@@ -91,18 +88,16 @@ class MelSpectrogram:
     frequencies: np.ndarray  # (num_mels,): centre of each band in Hz
     silent: bool  # whether the clip is digital silence; all values are -80 then
 
-    def reading(self) -> str:
-        """Say how the bands lie and how much of the picture is loud."""
-        middle, highest = float(np.median(self.frequencies)), float(self.frequencies[-1])
-        text = (
-            f"Half of the {len(self.frequencies)} bands lie below {middle:.0f} Hz, where a plain spectrogram that reaches "
-            f"{highest / 1000:.1f} kHz has {100 * middle / highest:.0f} % of its bins. "
-        )
-        if self.silent:
-            return text + "The clip is digital silence."
-        return (
-            text + f"{100 * (self.decibels > -40).mean():.0f} % of the picture is within 40 dB of its strongest point."
-        )
+    def facts(self) -> dict[str, str]:
+        """Return how the bands lie and how much of the picture is loud."""
+        return {
+            "bands": f"{len(self.frequencies)}",
+            "half of them below": f"{np.median(self.frequencies):.0f} Hz",
+            "highest": f"{self.frequencies[-1]:.0f} Hz",
+            "within 40 dB of the strongest point": (
+                "digital silence" if self.silent else f"{100 * (self.decibels > -40).mean():.0f} %"
+            ),
+        }
 
 
 def mel_spectrogram(
@@ -163,13 +158,16 @@ class MfccDeltas:
         """The time in seconds, the middle of a frame, at which the coefficients but the first move fastest."""
         return float(np.linalg.norm(self.deltas[:, 1:], axis=1).argmax() * STEP + MFCC_WINDOW / 2)
 
-    def reading(self) -> str:
-        """Say how large a frame becomes and when the sound changes most."""
+    def facts(self) -> dict[str, str]:
+        """Return how large a frame becomes and when the sound changes most."""
         num_frames, mfcc_dim = self.coefficients.shape
-        text = f"{num_frames} frames of {mfcc_dim} coefficients; with both deltas a frame has {3 * mfcc_dim} numbers. "
-        if not np.abs(self.deltas[:, 1:]).max(initial=0) > 1e-6:
-            return text + "Nothing moves in this clip."
-        return text + f"The coefficients move fastest at {self.fastest:.2f} s: there one sound turns into another."
+        moves = np.abs(self.deltas[:, 1:]).max(initial=0) > 1e-6
+        return {
+            "frames": f"{num_frames}",
+            "coefficients": f"{mfcc_dim}",
+            "numbers a frame, with both deltas": f"{3 * mfcc_dim}",
+            "fastest change": f"{self.fastest:.2f} s" if moves else "none",
+        }
 
 
 def mfcc_deltas(samples: np.ndarray, mfcc_dim: int = 13, title: str = "") -> tuple[Figure, MfccDeltas]:
@@ -225,16 +223,17 @@ class FftMagnitude:
         power = np.square(self.amplitudes)
         return float(power[self.frequencies > frequency].sum() / max(power.sum(), LOG_FLOOR))
 
-    def reading(self) -> str:
-        """Say where the peak is and how far the spectrum reaches."""
+    def facts(self) -> dict[str, str]:
+        """Return where the peak is and how far the spectrum reaches."""
         frequency, amplitude = self.peak
+        sizes = {"frequencies": f"{len(self.frequencies):,}", "highest": f"{self.sample_rate / 2000:g} kHz"}
         if amplitude < 10 ** (SILENT / 20):
-            return "The clip is digital silence."
-        return (
-            f"{len(self.frequencies):,} frequencies from 0 to {self.sample_rate / 2000:g} kHz. The strongest sine has "
-            f"{frequency:.0f} Hz and an amplitude of {amplitude:.4f}; {100 * self.power_above(4000):.2g} % of the power lies "
-            "above 4 kHz."
-        )
+            return sizes | {"strongest sine": "digital silence"}
+        return sizes | {
+            "strongest sine": f"{frequency:.0f} Hz",
+            "its amplitude": f"{amplitude:.4f}",
+            "power above 4 kHz": f"{100 * self.power_above(4000):.2g} %",
+        }
 
 
 def fft_magnitude(samples: np.ndarray, sample_rate: int = SAMPLE_RATE, title: str = "") -> tuple[Figure, FftMagnitude]:
@@ -267,13 +266,13 @@ class Resampling:
     lost: float  # share of the power that was above half the new rate, 0..1
     change: float  # dB: what happened to the power below 0.9 of that; 0 where nothing happened
 
-    def reading(self) -> str:
-        """Say what is gone and what stayed."""
-        share = self.rate / self.before.sample_rate
-        return (
-            f"{100 * share:.0f} % of the samples remain. {100 * self.lost:.2g} % of the power lay above {self.rate / 2000:g} kHz "
-            f"and is gone; below {0.45 * self.rate / 1000:.1f} kHz the power changes by {abs(self.change):.2f} dB."
-        )
+    def facts(self) -> dict[str, str]:
+        """Return what is gone and what stayed."""
+        return {
+            "samples that remain": f"{100 * self.rate / self.before.sample_rate:.0f} %",
+            f"power lost above {self.rate / 2000:g} kHz": f"{100 * self.lost:.2g} %",
+            f"change below {0.45 * self.rate / 1000:.1f} kHz": f"{self.change + 0:+.2f} dB",
+        }
 
 
 def resampling(

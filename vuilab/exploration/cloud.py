@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from vuilab.exploration.spectra import check_clips, level, long_term_spectrum
 from vuilab.figures import MARKERS, curve_style
 from vuilab.files import asset
-from vuilab.text import escape_markdown
+from vuilab.text import escape_markdown, markdown_rows
 
 FALSE_ALARMS = 0.001  # share of clips that would count as outliers if each component were normally distributed
 
@@ -46,35 +46,30 @@ class PointCloud:
 
     def markdown(self, number: int = 10) -> str:
         """Return the farthest clips as a Markdown table, outliers marked; names are shown as they are and execute nothing."""
-        lines = [
-            "| | clip | distance | level dB | not in the picture dB |",
-            "|---|---|---:|---:|---:|",
-        ]
-        for rank, index in enumerate(np.argsort(-self.distances, kind="stable")[:number], 1):
-            mark = f"outlier {rank}" if self.distances[index] > self.threshold else ""
-            lines.append(
-                f"| {mark} | {escape_markdown(self.names[index])} | {self.distances[index]:.1f} | {self.levels[index]:.0f} | "
-                f"{self.unexplained[index]:.1f} |"
+        rows = [
+            (
+                f"outlier {rank}" if self.distances[index] > self.threshold else "",
+                escape_markdown(self.names[index]),
+                f"{self.distances[index]:.1f}",
+                f"{self.levels[index]:.0f}",
+                f"{self.unexplained[index]:.1f}",
             )
-        return "\n".join(lines)
+            for rank, index in enumerate(np.argsort(-self.distances, kind="stable")[:number], 1)
+        ]
+        return markdown_rows(("", "clip", "distance", "level dB", "not in the picture dB"), rows, left=2)
 
-    def reading(self) -> str:
-        """Say how much the picture holds, what its first axis is, and how many clips stand out."""
-        text = (
-            f"Three of {min(len(self.points) - 1, 161)} components hold {100 * self.explained.sum():.0f} % of the variance of "
-            f"{len(self.points):,} spectra. "
-        )
-        if np.ptp(self.levels) > 1e-6 and np.ptp(self.points[:, 0]) > 1e-6:
-            correlation = abs(float(np.corrcoef(self.points[:, 0], self.levels)[0, 1]))
-            meaning = "mostly" if correlation > 0.8 else "partly" if correlation > 0.3 else "hardly"
-            text += f"The first is {meaning} the loudness of the clip (correlation with the level {correlation:.2f}). "
-        expected = FALSE_ALARMS * len(self.points)
-        if not self.outliers:
-            return text + f"No clip lies beyond {self.threshold:.1f} robust standard deviations."
-        return text + (
-            f"Clips beyond {self.threshold:.1f} robust standard deviations: {len(self.outliers):,}; normally distributed points "
-            f"would give {expected:.1f}. The farthest is {self.names[self.outliers[0]]}."
-        )
+    def facts(self) -> dict[str, str]:
+        """Return how much the picture holds, what its first axis is, and how many clips stand out."""
+        varied = np.ptp(self.levels) > 1e-6 and np.ptp(self.points[:, 0]) > 1e-6
+        correlation = abs(float(np.corrcoef(self.points[:, 0], self.levels)[0, 1])) if varied else 0.0
+        return {
+            "clips": f"{len(self.points):,}",
+            "variance in the three components": f"{100 * self.explained.sum():.0f} %",
+            "correlation of the first one with the level": f"{correlation:.2f}",
+            f"clips beyond {self.threshold:.1f} robust standard deviations": f"{len(self.outliers):,}",
+            "as many of normally distributed points": f"{FALSE_ALARMS * len(self.points):.1f}",
+            "the farthest": self.names[int(self.distances.argmax())],
+        }
 
 
 def pca_outliers(

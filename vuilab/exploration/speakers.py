@@ -1,6 +1,6 @@
 """Views of recordings by who speaks: two clips side by side, and whether their sound gives a speaker away.
 
-Each function returns a figure and its numbers, a dataclass whose `reading()` says in a sentence what they show.
+Each function returns a figure and its numbers, a dataclass whose `facts()` are what a table under the figure shows.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ class TwoRecordings:
     levels: tuple[float, float]  # dB relative to 1
     difference: float  # dB, root mean square over frequencies, the level set aside
 
-    def reading(self) -> str:
-        """Say how much they differ in level and in spectrum."""
-        return (
-            f"The recordings differ by {abs(self.levels[0] - self.levels[1]):.1f} dB in level and, with that set aside, by "
-            f"{self.difference:.1f} dB in their mean spectra."
-        )
+    def facts(self) -> dict[str, str]:
+        """Return how much they differ in level and in spectrum."""
+        return {
+            "difference in level": f"{abs(self.levels[0] - self.levels[1]):.1f} dB",
+            "difference of the mean spectra, level aside": f"{self.difference:.1f} dB",
+        }
 
 
 def two_recordings(
@@ -78,19 +78,13 @@ class SpeakerDistances:
     different: np.ndarray  # (num_pairs,): the same of two speakers
     closer: float  # probability that a pair of one speaker is closer than a pair of two, 0..1; 0.5 is chance
 
-    def reading(self) -> str:
-        """Say whether the sound of a recording gives its speaker away, and what follows for the split."""
-        text = (
-            f"Two recordings of one speaker differ by {np.median(self.same):.1f} dB (median of {len(self.same):,} pairs), those "
-            f"of different speakers by {np.median(self.different):.1f} dB; a pair of one speaker is the closer one in "
-            f"{100 * self.closer:.0f} % of the comparisons. "
-        )
-        if self.closer > 0.6:
-            return text + (
-                "Voice, microphone and room leave their mark: a network could learn it, so no speaker may stand on both sides "
-                "of a split."
-            )
-        return text + "In these recordings the mean spectrum hardly gives a speaker away."
+    def facts(self) -> dict[str, str]:
+        """Return how far the sound of a recording gives its speaker away."""
+        return {
+            "one speaker, median": f"{np.median(self.same):.1f} dB ({len(self.same):,} pairs)",
+            "two speakers, median": f"{np.median(self.different):.1f} dB ({len(self.different):,} pairs)",
+            "the pair of one speaker is closer": f"{100 * self.closer:.0f} % of the comparisons (chance: 50 %)",
+        }
 
 
 def speaker_distances(recordings: Mapping[str, Sequence[np.ndarray]]) -> tuple[Figure, SpeakerDistances]:

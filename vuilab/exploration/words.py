@@ -1,7 +1,7 @@
 """Views of many clips: how many and how long, mean spectra of each word, one frequency across words.
 
 Clips come as a mapping of words to waveforms (num_samples,) at 16 kHz in -1..1. Each function returns a figure and its numbers,
-a dataclass whose `reading()` says in a sentence what they show.
+a dataclass whose `facts()` are what a table under the figure shows.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from vuilab.audio import SAMPLE_RATE
 from vuilab.exploration.spectra import BINS, DECIBELS, amplitude_spectrum, check_clip, check_clips
 from vuilab.features import LOG_FLOOR, spectrogram
 from vuilab.figures import curve_style, plot_image
-from vuilab.text import escape_markdown
+from vuilab.text import escape_markdown, markdown_rows
 
 PANELS = 4  # words in a row of a figure
 
@@ -31,23 +31,17 @@ class ClassCounts:
 
     counts: dict[str, int]  # word -> number of clips, in the given order
 
-    def reading(self) -> str:
-        """Say how even the words are and what that is worth to a classifier that does not listen."""
+    def facts(self) -> dict[str, str]:
+        """Return how even the words are and what a classifier is worth that does not listen."""
         total = sum(self.counts.values())
         most, least = max(self.counts, key=self.counts.get), min(self.counts, key=self.counts.get)
-        text = f"{total:,} clips of {len(self.counts)} {'word' if len(self.counts) == 1 else 'words'}. "
-        if self.counts[least] == self.counts[most]:
-            text += f"Each has {self.counts[most]:,}. "
-        elif self.counts[least] == 0:
-            empty = [word for word, count in self.counts.items() if count == 0]
-            text += f"Without a clip: {', '.join(empty)}. '{most}' has the most, {self.counts[most]:,}. "
-        else:
-            ratio = self.counts[most] / self.counts[least]
-            text += f"'{most}' has the most, {self.counts[most]:,}, "
-            text += f"{ratio:.1f} times as many as '{least}' ({self.counts[least]:,}). "
-        return (
-            text + f"Always answering '{most}' would be right in {100 * self.counts[most] / total:.1f} % of the cases."
-        )
+        return {
+            "clips": f"{total:,}",
+            "words": f"{len(self.counts)}",
+            "most": f"{most}: {self.counts[most]:,}",
+            "fewest": f"{least}: {self.counts[least]:,}",
+            "accuracy of always answering the most frequent": f"{100 * self.counts[most] / total:.1f} %",
+        }
 
 
 def class_counts(clips: Mapping[str, Sized]) -> tuple[Figure, ClassCounts]:
@@ -97,33 +91,28 @@ class Durations:
 
     def markdown(self) -> str:
         """Return a Markdown table, one row per word."""
-        lines = [
-            f"| word | clips | shortest s | median s | mean s | longest s | shorter than {self.target:g} s |",
-            "|---|---:|---:|---:|---:|---:|---:|",
+        short = f"shorter than {self.target:g} s"
+        rows = [
+            [
+                escape_markdown(row.word),
+                f"{row.num_clips:,}",
+                *(f"{seconds:.3f}" for seconds in (row.shortest, row.median, row.mean, row.longest)),
+                f"{row.num_short:,} ({100 * row.num_short / row.num_clips:.1f} %)",
+            ]
+            for row in self.words
         ]
-        for row in self.words:
-            lines.append(
-                f"| {escape_markdown(row.word)} | {row.num_clips:,} | {row.shortest:.3f} | {row.median:.3f} | {row.mean:.3f} | "
-                f"{row.longest:.3f} | {row.num_short:,} ({100 * row.num_short / row.num_clips:.1f} %) |"
-            )
-        return "\n".join(lines)
+        return markdown_rows(["word", "clips", "shortest s", "median s", "mean s", "longest s", short], rows)
 
-    def reading(self) -> str:
-        """Say how many clips are too short and how much of the padded clips would be zeros."""
+    def facts(self) -> dict[str, str]:
+        """Return how many clips are too short and how much of the padded clips would be zeros."""
         total, short = sum(row.num_clips for row in self.words), sum(row.num_short for row in self.words)
-        longer = max(row.longest for row in self.words) > self.target
-        text = f"{short:,} of {total:,} clips ({100 * short / total:.1f} %) are shorter than {self.target:g} s. "
-        if short:
-            padding = sum(row.padding for row in self.words)
-            text += (
-                f"Padding them takes {padding:.1f} s of zeros, {100 * padding / (total * self.target):.1f} % of what a network "
-                f"then hears; the shortest lasts {min(row.shortest for row in self.words):.3f} s. "
-            )
-        return text + (
-            f"The longest lasts {max(row.longest for row in self.words):.3f} s and must be cut."
-            if longer
-            else "None is longer."
-        )
+        padding = sum(row.padding for row in self.words)
+        return {
+            f"clips shorter than {self.target:g} s": f"{short:,} of {total:,} ({100 * short / total:.1f} %)",
+            "zeros that they need": f"{padding:.1f} s ({100 * padding / (total * self.target):.1f} % of all sound then)",
+            "shortest": f"{min(row.shortest for row in self.words):.3f} s",
+            "longest": f"{max(row.longest for row in self.words):.3f} s",
+        }
 
 
 def durations(clips: Mapping[str, Sequence[np.ndarray]], target: float = 1.0) -> tuple[Figure, Durations]:
@@ -179,23 +168,17 @@ class MeanSpectra:
         flat = self.spectrograms.reshape(len(self.words), -1).astype(np.float64) * DECIBELS
         return scipy.spatial.distance.squareform(scipy.spatial.distance.pdist(flat)) / np.sqrt(flat.shape[1])
 
-    def reading(self) -> str:
-        """Say which words look most alike and which least."""
+    def facts(self) -> dict[str, str]:
+        """Return which words look most alike and which least."""
         if len(self.words) < 2:
-            return f"Only '{self.words[0]}' has clips, so there is nothing to compare it with."
+            return {"words": self.words[0]}
         apart = self.distances()
         first, second = np.triu_indices(len(self.words), 1)
         pairs = apart[first, second]
-        low, high = pairs.argmin(), pairs.argmax()
-        text = (
-            f"On average '{self.words[first[low]]}' and '{self.words[second[low]]}' look most alike: {pairs[low]:.1f} dB between "
-            "their mean spectrograms"
-        )
-        if len(pairs) == 1:
-            return text + "."
-        return (
-            text + f"; '{self.words[first[high]]}' and '{self.words[second[high]]}' differ most, {pairs[high]:.1f} dB."
-        )
+        return {
+            name: f"{self.words[first[place]]} and {self.words[second[place]]}, {pairs[place]:.1f} dB"
+            for name, place in (("most alike", pairs.argmin()), ("least alike", pairs.argmax()))
+        }
 
 
 def mean_spectra(clips: Mapping[str, Sequence[np.ndarray]], duration: float = 1.0) -> tuple[Figure, MeanSpectra]:
@@ -270,19 +253,18 @@ class ViolinFrequency:
     quartiles: dict[str, tuple[float, float, float]]  # word -> percentiles 25, 50 and 75
     explained: np.ndarray  # (161,): share of the variance of each frequency that the word explains, 0..1
 
-    def reading(self) -> str:
-        """Say how far this frequency tells words apart and which one does best."""
-        if len(self.values) < 2:
-            return f"Only '{next(iter(self.values))}' has clips, so there is nothing to compare it with."
-        high = max(self.quartiles, key=lambda word: self.quartiles[word][1])
-        low = min(self.quartiles, key=lambda word: self.quartiles[word][1])
+    def facts(self) -> dict[str, str]:
+        """Return how far this frequency tells words apart and which one does best."""
+        medians = {word: middle for word, (_, middle, _) in self.quartiles.items()}
+        high, low = max(medians, key=medians.get), min(medians, key=medians.get)
         best, here = int(self.explained.argmax()), int(np.abs(BINS - self.frequency).argmin())
-        verdict = "one frequency says little" if self.explained[best] < 0.3 else "one frequency alone says a good deal"
-        return (
-            f"At {self.frequency:.0f} Hz the median frame of '{high}' has {self.quartiles[high][1]:.0f} dB, that of '{low}' "
-            f"{self.quartiles[low][1]:.0f} dB. Which word it is explains {100 * self.explained[here]:.1f} % of the variance over "
-            f"frames here, and at most {100 * self.explained[best]:.1f} % (at {BINS[best]:.0f} Hz): {verdict}."
-        )
+        return {
+            "frequency": f"{self.frequency:.0f} Hz",
+            "highest median": f"{high}, {medians[high]:.0f} dB",
+            "lowest median": f"{low}, {medians[low]:.0f} dB",
+            "variance that the word explains": f"{100 * self.explained[here]:.1f} %",
+            "most that one frequency explains": f"{100 * self.explained[best]:.1f} %, at {BINS[best]:.0f} Hz",
+        }
 
 
 def violin_frequency(

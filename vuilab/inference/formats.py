@@ -29,7 +29,6 @@ ONNX_OPSET = 15  # of 2021, which every runtime in use reads
 INPUT_NAME = "features"
 STOCK_LAYERS = {"vui>GRU": "GRU", "vui>SimpleRNN": "SimpleRNN"}  # registered name -> Keras' layer with the same weights
 RECURRENT = ("GRU", "SimpleRNN", "LSTM", "RNN", "ConvLSTM1D", "ConvLSTM2D")
-REQUIREMENTS = "requirements-export.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,7 +272,9 @@ def _import(package: str, purpose: str):
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise RuntimeError(f"{purpose} needs the package {package}: pip install -r {REQUIREMENTS}") from error
+        raise RuntimeError(
+            f"{purpose} needs the package {package}: pip install -c constraints.txt -e '.[export]'"
+        ) from error
 
 
 # ------------------------------------------------------------------------------------------------ quantising

@@ -17,16 +17,15 @@ from vuilab.decoding.greedy import Posteriors, greedy_decode
 from vuilab.decoding.settings import BeamSettings, SoundWeights
 from vuilab.decoding.sounds import SoundDecoder
 from vuilab.features import FeatureSettings
-from vuilab.files import progress_bar, repository
+from vuilab.files import progress_bar, released_folder
 from vuilab.inference.pieces import LONGEST, Piece, is_long, pieces, speech_pieces
 from vuilab.models.acoustic import output_length, with_phonemes
 from vuilab.models.ctc import needs_phonemes
 from vuilab.models.length_aware import is_length_aware
-from vuilab.runs.record import RESULTS, read_record
+from vuilab.runs.record import read_record
 from vuilab.runs.weights import load_model
 from vuilab.scoring.predictions import feature_settings_for
 
-RELEASED = "released"  # folder of the released weights under results/
 STD_FLOOR = 1e-3
 PADDED_TO = 160  # frames: utterances for models that know their length are padded to a multiple of this
 SHORTEST_CHECKED = 0.4  # seconds; shorter files are transcribed without asking whether anybody speaks
@@ -198,7 +197,7 @@ def released_weights() -> Path:
     Raises:
         FileNotFoundError: when the project holds none yet.
     """
-    found = sorted((repository() / RESULTS / RELEASED).glob("recogniser*.h5"))
+    found = sorted(released_folder().glob("recogniser*.h5"))
     if not found:
         raise FileNotFoundError(
             "There are no released weights yet. Train a model and name its weights, for example:\n"

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vuilab.corpus.manifest import MANIFESTS, Utterance
-from vuilab.data.generator import AudioGenerator
+from vuilab.data.generator import BatchGenerator
 from vuilab.decoding.greedy import class_labels, greedy_decode
 from vuilab.figures import plot_alignment
 from vuilab.inference.transcribe import Recogniser, load_recogniser
@@ -233,7 +233,7 @@ def alignment_figure(weights: str | Path, corpus: str | Path, partition: str, in
     return figure, alt
 
 
-def _prepare(weights: str | Path, corpus: str | Path, partition: str) -> tuple[Recogniser, AudioGenerator]:
+def _prepare(weights: str | Path, corpus: str | Path, partition: str) -> tuple[Recogniser, BatchGenerator]:
     recogniser = load_recogniser(weights)
     manifest = Path(corpus) / MANIFESTS[partition]
     return recogniser, generator_for(recogniser.metadata, recogniser.settings.num_features, manifest, partition)

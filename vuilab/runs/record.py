@@ -21,7 +21,7 @@ from typing import Any
 import filelock
 import numpy as np
 
-from vuilab.files import atomic_path, repository
+from vuilab.files import atomic_path, is_clone, repository
 
 RESULTS = Path("results")
 # where our layers stood in version 0.1, whose fingerprints hashed it
@@ -196,6 +196,8 @@ def _command() -> str:
 
 
 def _git(*arguments: str) -> str | None:
+    if not is_clone():  # an installed package may lie in a folder that another project's git tracks
+        return None
     try:
         result = subprocess.run(
             ["git", *arguments], cwd=repository(), capture_output=True, text=True, timeout=20, check=True

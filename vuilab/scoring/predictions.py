@@ -8,7 +8,8 @@ import numpy as np
 
 from vuilab.audio import SAMPLE_RATE, read_audio
 from vuilab.corpus.manifest import MANIFESTS
-from vuilab.data.generator import AudioGenerator
+from vuilab.data.generator import BatchGenerator
+from vuilab.data.options import DataOptions
 from vuilab.decoding.greedy import Posteriors, greedy_decode
 from vuilab.features import FeatureSettings
 from vuilab.scoring.error_rates import edit_counts, marked
@@ -36,7 +37,7 @@ def feature_settings_for(width: int, metadata: dict | None = None) -> FeatureSet
     )
 
 
-def predict_texts(model: "keras.Model", generator: AudioGenerator, partition: str) -> list[str]:
+def predict_texts(model: "keras.Model", generator: BatchGenerator, partition: str) -> list[str]:
     """Transcribe every utterance of a partition greedily, in the order of its manifest.
 
     Args:
@@ -47,7 +48,7 @@ def predict_texts(model: "keras.Model", generator: AudioGenerator, partition: st
     return [greedy_decode(rows) for rows in predict_probabilities(model, generator, partition)]
 
 
-def predict_probabilities(model: "keras.Model", generator: AudioGenerator, partition: str) -> list[np.ndarray]:
+def predict_probabilities(model: "keras.Model", generator: BatchGenerator, partition: str) -> list[np.ndarray]:
     """Return the class probabilities of every utterance of a partition, in the order of its manifest, without padding.
 
     Args:
@@ -62,7 +63,7 @@ def predict_probabilities(model: "keras.Model", generator: AudioGenerator, parti
 
 
 def predict_posteriors(
-    model: "keras.Model", generator: AudioGenerator, partition: str, phonemes: bool = True
+    model: "keras.Model", generator: BatchGenerator, partition: str, phonemes: bool = True
 ) -> list[Posteriors]:
     """Return what a model makes of every utterance of a partition, in the order of its manifest, without padding.
 
@@ -93,13 +94,9 @@ def generator_for(
     partition: str,
     max_duration: float | None = None,
     minibatch_size: int = 20,
-) -> AudioGenerator:
+) -> BatchGenerator:
     """Return a generator that prepares a manifest as a trained model expects it."""
-    generator = AudioGenerator(
-        settings=feature_settings_for(width, metadata),
-        max_duration=max_duration,
-        minibatch_size=minibatch_size,
-    )
+    generator = BatchGenerator(feature_settings_for(width, metadata), DataOptions(minibatch_size, max_duration))
     generator.load(partition, manifest)
     if "mean" in metadata:
         generator.set_statistics(np.array(metadata["mean"]), np.array(metadata["std"]))

@@ -15,8 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vuilab.data.cached import AudioGeneratorCached
-from vuilab.data.generator import AudioGenerator
+from vuilab.data.generator import AudioGeneratorCached, BatchGenerator
 from vuilab.figures import curve_style
 from vuilab.models.builder import RNNModel
 from vuilab.runs.checkpoint import checkpoint_path
@@ -74,7 +73,6 @@ def get_generator(
     generator = AudioGeneratorCached(spectrogram, raw, minibatch_size, shuffle_data, **options)
     generator.load_train_data()
     generator.load_validation_data()
-    generator.fit_train()
     return generator
 
 
@@ -85,7 +83,7 @@ def train_model(
     epochs: int = 50,
     loss_limit: float | None = 500.0,
     *,
-    generator: AudioGenerator | None = None,
+    generator: BatchGenerator | None = None,
     optimizer: keras.optimizers.Optimizer | None = None,
     patience: int | None = None,
     seed: int = 0,
@@ -125,8 +123,8 @@ def train_model(
             "name": name,
             "features": generator.settings.relevant(),
             "data": [generator.partitions[part].manifest_hash for part in ("train", "validation")],
-            "minibatch_size": generator.minibatch_size,
-            "max_duration": generator.max_duration,
+            "minibatch_size": generator.options.minibatch_size,
+            "max_duration": generator.options.max_duration,
             "optimizer": keras.optimizers.serialize(optimizer),
             "epochs": epochs,
             "loss_limit": loss_limit,
@@ -190,7 +188,7 @@ def session_runs() -> list[str]:
     return list(dict.fromkeys(_session.values()))
 
 
-def load_model(generator: AudioGenerator, builder: RNNModel, folder: str | Path = STUDY) -> tuple[keras.Model, Path]:
+def load_model(generator: BatchGenerator, builder: RNNModel, folder: str | Path = STUDY) -> tuple[keras.Model, Path]:
     """Build a network and load the best weights of its run; of several runs (seeds) those with the lowest validation loss.
 
     Args:

@@ -5,7 +5,7 @@ made by hand. A trial whose process or machine dies is started again and goes on
 cannot be trained is reported and does not stop the others. On a cluster the project, the corpus and the results stand on a
 file system that all machines share, under the same path.
 
-Ray is not needed by anything else: `pip install -r requirements-sweep.txt`.
+Ray is not needed by anything else: `pip install -c constraints.txt -e '.[sweep]'`.
 """
 
 import os
@@ -138,8 +138,8 @@ def _require_ray():
         from ray import tune
     except ImportError as error:
         raise RuntimeError(
-            "A sweep over several processes or machines needs Ray: pip install -r requirements-sweep.txt. Without it, leave "
-            "out --parallel and --address; the runs are then made one after the other."
+            "A sweep over several processes or machines needs Ray: pip install -c constraints.txt -e '.[sweep]'. Without it, "
+            "leave out --parallel and --address; the runs are then made one after the other."
         ) from error
     return ray, tune
 

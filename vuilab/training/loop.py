@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from vuilab.data.feature_cache import cache_bytes
-from vuilab.data.generator import AudioGenerator
+from vuilab.data.generator import BatchGenerator
 from vuilab.decoding.greedy import greedy_decode
 from vuilab.models.acoustic import output_length
 from vuilab.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -61,8 +61,15 @@ def announce(run: Run, hours: Sequence[float] = ()) -> None:
         f"{_memory_text()})."
     )
     for amount in hours:
-        one = training * amount * len(generator.speeds) * 3600 * generator.settings.frames_per_second / num_frames.sum()
-        disk = len(generator.speeds) * cache_bytes(3600 * amount, generator.settings)
+        one = (
+            training
+            * amount
+            * len(generator.options.speeds)
+            * 3600
+            * generator.settings.frames_per_second
+            / num_frames.sum()
+        )
+        disk = len(generator.options.speeds) * cache_bytes(3600 * amount, generator.settings)
         run.say(
             f"{amount:g} h of speech would take about {duration(one)} an epoch, {duration(one * run.options.epochs)} for "
             f"{run.options.epochs}, and {disk / 1e9:.1f} GB of disk for the features, which are read from there, so that "
@@ -176,7 +183,7 @@ def _train_epoch(run: Run, callbacks: list[keras.callbacks.Callback], every: ker
 
 
 def _batches_ahead(
-    generator: AudioGenerator, epoch: int, plan: list[np.ndarray], first: int
+    generator: BatchGenerator, epoch: int, plan: list[np.ndarray], first: int
 ) -> Iterator[tuple[np.ndarray, tuple[dict, dict]]]:
     """Yield the utterance numbers and arrays of each step of an epoch; the next batch is put together while one trains."""
 

@@ -17,7 +17,8 @@ from vuilab.alphabet import ALPHABET
 from vuilab.augment import Augmentation
 from vuilab.corpus.manifest import MANIFESTS, summarize
 from vuilab.data.feature_cache import cache_bytes, is_cached
-from vuilab.data.generator import AudioGenerator
+from vuilab.data.generator import BatchGenerator
+from vuilab.data.options import DataOptions
 from vuilab.features import FeatureSettings
 from vuilab.models.ctc import add_ctc_loss, mean_loss, needs_phonemes
 from vuilab.runs.record import environment, file_hash, fingerprint, results_path
@@ -73,7 +74,6 @@ def train_model(
     warmup_epochs: float = 0.0,
     augmentation: Augmentation | None = None,
     speeds: Sequence[float] = (1.0,),
-    batch_frames: int | None = None,
     splice: float = 0.0,
     ema: float | None = None,
     start_from: str | Path | None = None,
@@ -84,7 +84,7 @@ def train_model(
     force: bool = False,
     resume: bool = False,
     checkpoint_steps: int = 200,
-    generator: AudioGenerator | None = None,
+    generator: BatchGenerator | None = None,
     notes: dict | None = None,
     plan: Sequence[float] = (),
 ) -> dict[str, list[float]]:
@@ -110,7 +110,6 @@ def train_model(
         warmup_epochs: the learning rate rises linearly from 0 during so many epochs.
         augmentation: changes the training features, anew in each epoch; None: no change.
         speeds: every epoch has each training utterance once at each of these speeds, such as (0.9, 1.0, 1.1).
-        batch_frames: so many frames per step at most, padding included, instead of `minibatch_size` utterances.
         splice: share of the training utterances in whose place stands a novel sentence of stretches that the same speaker said,
             anew in each epoch; the manifest has to tell when each word is spoken (see `data/splicing.py`).
         ema: average the weights over the steps with this momentum, such as 0.999, and validate and keep the averages; the
@@ -145,19 +144,20 @@ def train_model(
         raise ValueError(f"plan holds hours of speech, which are positive. Received: plan={tuple(plan)}")
     require_weights_suffix(save_model_path)
     if generator is None:
-        generator = AudioGenerator(
-            minibatch_size=minibatch_size,
-            max_duration=max_duration,
-            sort_by_duration=sort_by_duration,
-            seed=seed,
-            augmentation=augmentation,
-            settings=features or FeatureSettings("spectrogram" if spectrogram else "mfcc", mfcc_dim=mfcc_dim),
-            speeds=speeds,
-            batch_frames=batch_frames,
-            splice=splice,
+        generator = BatchGenerator(
+            features or FeatureSettings("spectrogram" if spectrogram else "mfcc", mfcc_dim=mfcc_dim),
+            DataOptions(
+                minibatch_size,
+                max_duration,
+                sort_by_duration,
+                speeds=tuple(speeds),
+                splice=splice,
+                augmentation=augmentation,
+                seed=seed,
+            ),
         )
         _require_width(input_to_softmax, generator.settings)
-        generator.load_train_data(train_json)
+        generator.load("train", train_json)
         generator.load_validation_data(valid_json)
     else:
         generator = generator.copy(seed)
@@ -210,7 +210,7 @@ def _begin_with(model: keras.Model, path: str | Path, settings: FeatureSettings)
 
 
 def _configuration(
-    generator: AudioGenerator, model: keras.Model, optimizer: keras.optimizers.Optimizer, options: Options
+    generator: BatchGenerator, model: keras.Model, optimizer: keras.optimizers.Optimizer, options: Options
 ) -> dict:
     """Collect what decides the result; two runs with the same configuration need not both be trained."""
     parts = generator.partitions
@@ -220,14 +220,7 @@ def _configuration(
         "features": generator.settings.relevant(),
         "train": file_hash(parts["train"].manifest),
         "validation": file_hash(parts["validation"].manifest),
-        "minibatch_size": generator.minibatch_size,
-        "max_duration": generator.max_duration,
-        "sort_by_duration": generator.sort_by_duration,
-        "seed": generator.seed,
-        "augmentation": dataclasses.asdict(generator.augmentation) if generator.augmentation else None,
-        **({} if generator.speeds == (1.0,) else {"speeds": list(generator.speeds)}),
-        **({} if generator.batch_frames is None else {"batch_frames": generator.batch_frames}),
-        **({"splice": generator.splice} if generator.splice else {}),
+        **generator.options.relevant(),
         **{key: value for key, value in dataclasses.asdict(options).items() if value is not None},
         "backend": keras.backend.backend(),
     }
@@ -236,7 +229,7 @@ def _configuration(
 def _start(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
-    generator: AudioGenerator,
+    generator: BatchGenerator,
     options: Options,
     history_path: Path,
     weights_path: Path,
@@ -279,9 +272,10 @@ def _prepare_data(run: Run) -> None:
             more = f" ... and {len(dropped) - 5} more" if len(dropped) > 5 else ""
             run.say(f"Left out of {partition}, since CTC cannot align them:\n  " + "\n  ".join(dropped[:5]) + more)
         if generator.left_out[partition]:
+            longest = generator.options.max_duration
             run.say(
-                f"{generator.left_out[partition]} {partition} utterances are longer than {generator.max_duration} s and take "
-                "no part." + (" (vui.py evaluate scores all of them.)" if partition == "validation" else "")
+                f"{generator.left_out[partition]} {partition} utterances are longer than {longest} s and take no part."
+                + (" (vui.py evaluate scores all of them.)" if partition == "validation" else "")
             )
     if not generator.has_statistics:
         generator.fit_train()
@@ -314,7 +308,7 @@ def _announce_features(run: Run) -> None:
         )
 
 
-def _corpus(generator: AudioGenerator) -> dict:
+def _corpus(generator: BatchGenerator) -> dict:
     parts = generator.partitions
     return {
         partition: {"manifest": _short(parts[partition].manifest), **summarize(parts[partition].utterances)}

@@ -98,7 +98,7 @@ class Run:
     model: keras.Model  # features to softmax
     trainer: keras.Model  # with the loss on top, compiled
     evaluator: keras.Model  # what the validation needs, in one pass
-    generator: Any  # of the batches: an AudioGenerator, or what has its plan, assemble, step_rng and num_frames
+    generator: Any  # of the batches: a BatchGenerator, or what has its plan, assemble, step_rng and num_frames
     validate: Callable[["Run"], tuple[dict[str, float], dict]]  # -> what the epoch logs, scores for the record
     describe: Callable[[dict[str, float]], str]  # logs of an epoch -> its line
     history_path: Path
