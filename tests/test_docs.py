@@ -1,7 +1,9 @@
 """The documentation is true: docstring examples run, commands parse, numbers are those of the notebooks."""
 
+import ast
 import doctest
 import importlib
+import json
 import re
 import shlex
 
@@ -19,6 +21,20 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_docstring_examples_run(name):
     result = doctest.testmod(importlib.import_module(name))
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_what_notebooks_import_is_there(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module)
+            found = [
+                hasattr(module, name.name) or importlib.util.find_spec(f"{node.module}.{name.name}")
+                for name in node.names
+            ]
+            assert all(found), ast.unparse(node)
 
 
 def test_every_command_in_the_readme_parses():
