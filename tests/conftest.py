@@ -16,19 +16,16 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 matplotlib.use("agg")
 
 
-BROWSER_TESTS = (
-    "records_the_microphone_in_a_frame",
-    "stops_by_itself_at_the_longest_recording",
-    "says_that_the_microphone_is_not_allowed",
-    "says_that_there_is_no_microphone",
-    "needs_the_frame_to_hand_on_the_microphone",
-    "sends_a_chosen_recording_instead",
-)
 ALLOWED_SKIPS: dict[str, str] = {  # test id -> why it may be skipped; any other skip is a failure
-    "tests/test_point_cloud.py::test_the_page_turns_in_a_browser_and_no_name_takes_it_over": "needs Chromium",
-} | {
-    f"tests/test_microphone.py::test_browser_{name}": "where there is no Chromium with its chromedriver"
-    for name in BROWSER_TESTS
+    f"tests/{test}": "where there is no Chromium with its chromedriver"
+    for test in (
+        "exploration/test_cloud.py::test_the_page_turns_in_a_browser_and_no_name_takes_it_over",
+        "inference/test_microphone.py::test_browser_records_the_microphone",
+        "inference/test_microphone.py::test_browser_says_why_it_does_not_record[no microphone]",
+        "inference/test_microphone.py::test_browser_says_why_it_does_not_record[not allowed]",
+        "inference/test_microphone.py::test_browser_sends_a_chosen_recording_instead",
+        "inference/test_microphone.py::test_browser_stops_by_itself_at_the_longest_recording",
+    )
 }
 
 

@@ -120,12 +120,15 @@ def run_notebook(path: str | Path, html: str | Path, environment: dict[str, str]
 
 
 def clean_outputs(notebook: nbformat.NotebookNode) -> None:
-    """Drop what no reader needs: log lines on the error stream and the frames of progress bars."""
+    """Drop what no reader needs: the error stream with its log lines and progress bars, and widgets but for their text."""
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [
                 output for output in cell.outputs if not (output.output_type == "stream" and output.name == "stderr")
             ]
+            for output in cell.outputs:
+                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
 
 
 def export_html(notebook: nbformat.NotebookNode, html: str | Path, folder: str | Path = ".") -> None:
