@@ -14,7 +14,12 @@ from vuilab.files import repository
 ROOT = repository()
 FILES = [*ROOT.glob("*.py"), *(ROOT / "vuilab").rglob("*.py")]
 MODULES = sorted(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in FILES)
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for pattern in ("*.md", "docs/*.md", "LibriSpeech/README.md", "results/README.md")
+    for path in sorted(ROOT.glob(pattern))
+}
+README = PAGES["README.md"]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -37,13 +42,53 @@ def test_what_notebooks_import_is_there(path):
             assert all(found), ast.unparse(node)
 
 
-def test_every_command_in_the_readme_parses():
+def test_every_command_on_the_pages_parses():
     from vuilab.cli import main
 
-    commands = re.findall(r"^(?:\S*python3?|.venv\S+) vui\.py ([^#\n`]+)", README, re.MULTILINE)
-    assert len(commands) > 5
+    pattern = r"(?:^|`|\$ )(?:KERAS_BACKEND=\w+ )?[\w./]*python vui\.py ([^#\n`]+)"
+    commands = [found for text in PAGES.values() for found in re.findall(pattern, text, re.MULTILINE)]
+    assert len(commands) > 40
     for command in commands:
         main._parser().parse_args(shlex.split(command.replace("...", "")))
+
+
+def test_the_map_names_every_module_once():
+    section = PAGES["docs/architecture.md"].split("## The map")[1].split("\n## ")[0]
+    named = []
+    for line in section.splitlines():
+        if line.startswith("| ") and "`vuilab/" in line:
+            folder = re.search(r"`(vuilab/(?:\w+/)?)`", line)[1]
+            named += [folder + name for name in re.findall(r"`(\w+\.py)`", line)]
+    modules = [path.relative_to(ROOT).as_posix() for path in (ROOT / "vuilab").rglob("*.py")]
+    assert sorted(named) == sorted(name for name in modules if not name.endswith("__init__.py"))
+
+
+def test_paths_on_the_pages_are_there():
+    for name, text in PAGES.items():
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+            assert ((ROOT / name).parent / link).exists(), (name, link)
+        for path in re.findall(r"`(vuilab/[\w/]+\.py)`", text):
+            assert (ROOT / path).is_file(), (name, path)
+
+
+def test_pages_are_easy_to_read():
+    assert len(README.encode()) <= 9000
+    for name, text in PAGES.items():
+        outside = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        for line in outside.splitlines():
+            if line.startswith("|"):
+                assert len(re.findall(r"(?<!\\)\|", line)) <= 8, (name, line)  # so at most 7 columns
+            else:
+                assert len(line) <= 220, (name, line)
+
+
+def test_the_changelog_knows_where_modules_are():
+    section = PAGES["CHANGELOG.md"].split("### Where modules are now")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `vuilab/(\w*)/?` \| (.*) \|$", section, re.MULTILINE)
+    assert len(rows) > 10
+    for folder, told in rows:
+        for name in re.findall(r"`(\w+)`", re.sub(r" \((?:was|were) [^)]*\)", "", told)):
+            assert (ROOT / "vuilab" / folder / f"{name}.py").is_file(), (folder, name)
 
 
 def test_the_ten_line_model_of_the_readme_builds(monkeypatch):
@@ -57,8 +102,8 @@ def test_the_ten_line_model_of_the_readme_builds(monkeypatch):
     assert trained[0].output_length(100) == trained[0].compute_output_shape((1, 100, 161))[1] == 25
 
 
-def test_the_readme_says_of_the_demo_what_the_notebook_found():
-    told = re.search(r"the notebook's model goes from ([\d.]+) to ([\d.]+) % WER", README)
+def test_the_page_on_decoding_says_of_the_demo_what_the_notebook_found():
+    told = re.search(r"the notebook's model goes from ([\d.]+) to ([\d.]+) % WER", PAGES["docs/decoding.md"])
     text = (ROOT / "vui_notebook.ipynb").read_text(encoding="utf-8")
     table = text[text.index("| sentences of the test set | number |") :]
     row = re.search(r"\| all \| \d+ \|[^|]*\|[^|]*\| ([\d.]+) [^|]*\| ([\d.]+) ", table)

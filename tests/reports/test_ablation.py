@@ -214,7 +214,7 @@ def test_rows_that_were_read_by_phonemes_too_have_columns_of_their_own(folder):
         in block
     )
     card = card_block(folder / "sounds.json")
-    assert "| CER % with LM | WER % with LM | CER % with phonemes too | WER % with phonemes too |" in card
+    assert "| CER % greedy | WER % greedy | WER % with LM | WER % with phonemes too |" in card
 
 
 def test_what_a_model_of_characters_changes_is_told(folder):
@@ -250,16 +250,9 @@ def test_the_card_gives_rates_of_groups_and_where_the_weights_come_from(folder):
         "utterances of", "---", "all", "up to 16 s", "women (1)", "men (1)", "speaker 1", "speaker 2",
     }  # fmt: skip
     cells = [cell.strip().split(" ")[0] for cell in table["women (1)"].split("|")[2:-1]]
-    # 12 seconds; 4 of 20 characters, 4 of 10 words; fused 2 and 2
-    assert cells == [
-        "2",
-        "0.00",
-        "20.0",
-        "40.0",
-        "10.0",
-        "20.0",
-    ]
-    assert table["all"].split("|")[4].strip().startswith("27.5 [")
+    # 4 of 20 characters, 4 of 10 words; fused 2
+    assert cells == ["2", "20.0", "40.0", "20.0"]
+    assert table["all"].split("|")[3].strip().startswith("27.5 [")
     assert "of 4 utterances 0 % come out without a wrong word" in card and "25 % are right" in card
 
 
@@ -278,8 +271,8 @@ def test_readme_and_card_follow_the_records(folder, tmp_path):
     assert update_readme(tmp_path) and not update_readme(tmp_path)
     assert check_project(tmp_path) == []
     assert (
-        card_block(folder / "final.json") in card.read_text()
-        and final_block(folder) in (tmp_path / "README.md").read_text()
+        card_block(folder / "final.json").split() == card.read_text().split()[4:-4]
+        and final_block(folder).split() == (tmp_path / "README.md").read_text().split()[4:-4]
     )
     record = json.loads((folder / "final.json").read_text())
     record["best_epoch"] = 1

@@ -62,7 +62,7 @@ def test_runs_are_gathered_by_task_and_model(folder):
 def test_a_block_has_a_table_for_each_task_and_says_who_is_best(folder):
     text = keyword_block(folder)
     low, high = scipy.stats.binomtest(193, 200).proportion_ci(0.95, "wilson")
-    row = f"| matchboxnet | 75,267 | 96.5 [{100 * low:.1f}, {100 * high:.1f}] | 4, 6, 11 | 300 | 8 | 3.0 |  | jax |"
+    row = f"| matchboxnet | 75,267 | 96.5 [{100 * low:.1f}, {100 * high:.1f}] | 4, 6, 11 | 300 | 3.0 |  |"
     assert row in text and text.count("| model |") == 2
     assert "**bed and cat.** Accuracy on the 200 validation clips." in text
     assert "chosen on clips of 5 other speakers; those of training (40) are in neither." in text
@@ -78,7 +78,7 @@ def test_latency_and_noise_are_shown_where_they_were_recorded(folder):
     write_run(folder, "matchboxnet", 1, 6, evaluation={"latency": {"total_ms": 4.0}, "noise": noise, "clean": True})
     write_run(folder, "matchboxnet", 2, 11, evaluation={"latency": {"total_ms": 6.0}, "clean": True})
     text = keyword_block(folder)
-    assert "| 300 | 8 | 3.0 | 5.0 | jax |" in text and text.count("in noise, %") == 1
+    assert "| 300 | 3.0 | 5.0 |" in text and text.count("in noise, %") == 1
     assert (
         "Accuracy of matchboxnet (seed 1) in noise, %:\n\n| noise | 0 dB | 20 dB |" in text
         and "| pink | 25.0 | 50.0 |" in text
@@ -112,7 +112,7 @@ def test_unfinished_runs_and_recognisers_do_not_count(folder, tmp_path):
 def test_the_readme_block_is_written_and_checked(folder, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("# x\n<!-- keywords: results/speech_commands -->\n<!-- end keywords -->\n")
-    assert update_readme(readme.parent) and keyword_block(folder) in readme.read_text()
+    assert update_readme(readme.parent) and keyword_block(folder).split() == readme.read_text().split()[6:-4]
     assert check_project(tmp_path) == []
     write_run(folder, "perceptron", 0, 59)
     assert any("differs from the records in results/speech_commands" in text for text in check_project(tmp_path))

@@ -1,4 +1,4 @@
-"""The README's result blocks follow the records, and records of uncommitted code are found."""
+"""The pages' blocks follow the records, and records of uncommitted code are found."""
 
 import json
 import shutil
@@ -62,12 +62,12 @@ def update(root):
 def test_a_block_states_conditions_table_and_findings(root):
     block = result_block(root / "results" / "real")
     assert (
-        "Trained on 611 utterances (1.03 h, 13 speakers), validated on 167 (0.30 h, 3 other speakers), utterances up to 10 s, "
-        "seed 0, greedy decoding, Keras 3.0 on tensorflow 2.0, 2 cores." in block
+        "Trained on 611 utterances (1.03 h, 13 speakers), validated on 167 (0.30 h, 3 other speakers), utterances up to 10 s.\n"
+        "Seed 0, greedy decoding, Keras 3.0 on tensorflow 2.0, 2 cores." in block
     )
     assert "95 % intervals (bootstrap over 12 speakers)" in block
     assert "| model_2 | 442,029 | 100.0 | 25.0 [20.0, 30.0] | 25.0 [20.0, 30.0] | 2 of 2 | 3.0 |" in block
-    assert " ".join(findings(load_runs(None, root / "results" / "real"))) in block
+    assert "\n".join(findings(load_runs(None, root / "results" / "real"))) in block
 
 
 def test_updating_writes_the_block_once_and_leaves_the_rest(root):
@@ -177,6 +177,24 @@ def test_a_block_of_decoding_shows_rates_with_and_without_a_language_model(root)
     write_json(path, record)
     assert ledger.update_readme(readme.parent)
     text = readme.read_text()
-    cells = "| 7 | 50.0 [50.0, 50.0] | 40.0 [40.0, 40.0] | 80.0 [80.0, 80.0] | 60.0 [60.0, 60.0] | 0.75 |"
+    cells = (
+        "| 7 | 50.0 [50.0, 50.0] | 40.0 [40.0, 40.0] | 80.0 [80.0, 80.0] | 60.0 [60.0, 60.0] | -20.0 [-25.0, -15.0] |"
+    )
     assert f"| {record['name']} {cells}" in text
-    assert "changes the WER by -20.0 points [-25.0, -15.0], -25 % of itself" in text
+    assert "Beam search with lm.npz (order 3, beam 100); weights chosen by hand." in text
+
+
+def test_pages_of_the_docs_are_held_too_and_no_line_is_long(root):
+    (root / "docs").mkdir()
+    page = root / "docs" / "results.md"
+    page.write_text(README, encoding="utf-8")
+    assert len(check_project(root)) == 2 and update(root) and check_project(root) == []
+    text = page.read_text(encoding="utf-8")
+    assert "95 % intervals (bootstrap over" in text
+    assert max(len(line) for line in text.splitlines() if not line.startswith("|")) <= ledger.WIDTH
+
+
+def test_a_run_with_a_full_name_is_shown_by_the_name_of_its_files(root):
+    write_run(root / "results" / "real", "model_2", [150.0, 100.0], full_name="Spec GRU(200 x1) TD(D)")
+    block = result_block(root / "results" / "real")
+    assert "| model_2 |" in block and "Spec GRU" not in block

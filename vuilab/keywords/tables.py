@@ -18,6 +18,7 @@ from vuilab.runs.record import RESULTS, read_record
 from vuilab.text import escape_markdown, join, markdown_rows, percent_with_interval
 
 Ranked = TypeVar("Ranked")
+NOISE_COLUMNS = 6  # of a table of noise, from the loudest; wider ones are hard to read
 OVERFITS = 1.1  # so many times its minimum the development loss must be at the end before the text speaks of it
 
 
@@ -282,14 +283,15 @@ def errors_table(score: KeywordScore, number: int = 10) -> str:
 
 
 def noise_table(noise: dict) -> str:
-    """Return accuracies in percent as a Markdown table: a row for each colour of noise, a column for each ratio.
+    """Return accuracies in percent as a Markdown table: a row for each colour of noise, a column for each of the lowest ratios.
 
     Args:
         noise: as `vui.py keywords evaluate --noise` records it.
     """
-    head = ["noise", *(f"{snr:g} dB" for snr in noise["snr_db"])]
+    head = ["noise", *(f"{snr:g} dB" for snr in noise["snr_db"][:NOISE_COLUMNS])]
     rows = [
-        [colour, *(f"{100 * value['rate']:.1f}" for value in noise["accuracy"][colour])] for colour in noise["accuracy"]
+        [colour, *(f"{100 * value['rate']:.1f}" for value in values[:NOISE_COLUMNS])]
+        for colour, values in noise["accuracy"].items()
     ]
     return markdown_rows(head, rows)
 

@@ -1,4 +1,4 @@
-"""The model card of a released recogniser: every number of it comes from the run record beside the weights."""
+"""What is released, and the model card of the recogniser: every number comes from the run records beside the weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +11,28 @@ from vuilab.scoring.error_rates import ErrorCounts
 from vuilab.text import join, markdown_rows, percent_with_interval
 
 SEXES = {"F": "women", "M": "men"}
+
+
+def summary_block(folder: str | Path) -> str:
+    """Return a short Markdown table of what the released weights reach on speakers that training has not heard.
+
+    Args:
+        folder: of the released weights, with the records `recogniser.json` and `keywords_commands.json`.
+    """
+    folder = Path(folder)
+    recogniser, keywords = (read_record(folder / f"{name}.json") for name in ("recogniser", "keywords_commands"))
+    num_speakers = len(recogniser["evaluation"]["sex"])
+    rows = []
+    for kind, name in ((GREEDY, "greedy"), (FUSED, "word 3-gram"), (SOUNDS, "word 3-gram, letters and phonemes")):
+        errors = errors_of(recogniser, kind)
+        if errors is not None:
+            tested = f"{len(errors.speakers)} utterances, {num_speakers} speakers"
+            rows.append([f"recogniser, {name}", tested, f"WER {percent_with_interval(*errors.rate('word'))} %"])
+    found = keywords["evaluation"]
+    right = percent_with_interval(*(found["accuracy"][name] for name in ("rate", "low", "high")))
+    tested = f"{found['num_clips']} clips, {found['num_speakers']} speakers"
+    rows.append([f"keyword classifier, {len(found['recall'])} labels", tested, f"accuracy {right} %"])
+    return markdown_rows(["released model", "tested on", "result [95 % interval]"], rows, left=3) + "\n"
 
 
 def card_block(path: str | Path) -> str:
@@ -56,24 +78,21 @@ def _rates(record: dict) -> str:
         members = [speaker for speaker, own in evaluation["sex"].items() if own == sex]
         groups.append((f"{name} ({len(members)})", np.isin(speakers, members)))
     groups += [(f"speaker {name}", speakers == name) for name in np.unique(speakers)]
-    head = ["utterances of", "number", "hours", "CER % greedy", "WER % greedy"]
-    for kind, name in zip(kinds[1:], ("with LM", "with phonemes too"), strict=True):
-        head += [f"CER % {name}", f"WER % {name}"] if kind else []
-    rows = [
-        [name, f"{chosen.sum()}", f"{seconds[chosen].sum() / 3600:.2f}", *_cells(kinds, chosen)]
-        for name, chosen in groups
-        if chosen.any()
-    ]
+    head = ["utterances of", "number", "CER % greedy", "WER % greedy", "WER % with LM", "WER % with phonemes too"]
+    head = [name for name, kind in zip(head, [True, True, True, *kinds], strict=True) if kind]
+    rows = [[name, f"{chosen.sum()}", *_cells(kinds, chosen)] for name, chosen in groups if chosen.any()]
     conditions = (
-        f"Speakers that training has not heard (`{evaluation['command']}`, commit {evaluation['commit'][:7]}), with 95 % "
-        f"intervals ({evaluation['interval']})."
+        f"Tested on {seconds.sum() / 3600:.2f} hours of speakers that training has not heard, with 95 % intervals "
+        f"({evaluation['interval']}), by `{evaluation['command']}` (commit {evaluation['commit'][:7]})."
     )
     return f"{conditions}\n\n{markdown_rows(head, rows)}"
 
 
 def _cells(kinds: Sequence[ErrorCounts | None], chosen: np.ndarray) -> list[str]:
-    units = ("char", "word")
-    return [percent_with_interval(*kind.of(chosen).rate(unit)) for kind in kinds if kind is not None for unit in units]
+    """Return CER and WER of greedy decoding, then the WER of each other kind."""
+    greedy, *others = (kind.of(chosen) for kind in kinds if kind is not None)
+    rates = [greedy.rate("char"), *(kind.rate("word") for kind in (greedy, *others))]
+    return [percent_with_interval(*rate) for rate in rates]
 
 
 def _limits(record: dict) -> str:

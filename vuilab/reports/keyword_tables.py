@@ -101,12 +101,10 @@ def _table(models: Sequence[SeededRuns]) -> str:
         "model",
         "parameters",
         "accuracy % [95 %]",
-        "errors, a number for each seed",
+        "errors by seed",
         "training clips",
-        "epochs",
         "training (min)",
         "one clip (ms)",
-        "backend",
     ]
     rows = [
         [
@@ -115,10 +113,8 @@ def _table(models: Sequence[SeededRuns]) -> str:
             percent_with_interval(runs.rate, *runs.accuracy.interval),
             ", ".join(str(score.num_errors) for score in runs.scores),
             f"{runs.records[0]['corpus']['train']['num_clips']:,}",
-            f"{runs.records[0]['configuration']['epochs']}",
             f"{np.median([_seconds(record) for record in runs.records]) / 60:.1f}",
             _clip_milliseconds(runs.records),
-            join(sorted({record["backend"] for record in runs.records})),
         ]
         for runs in models
     ]

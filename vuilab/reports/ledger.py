@@ -1,30 +1,31 @@
-"""Keeping README and model card true: their blocks are generated from the committed run records, and checked against them.
+"""Keeping the pages true: their blocks are generated from the committed run records, and checked against them.
 
-A block stands between `<!-- results: FOLDER -->` and `<!-- end results -->`, where FOLDER holds the pickles and records. One
-called study says what the runs of the model study show, one called decoding what a language model changes, one called
-keywords how well words are classified, and one called final how the final model came about. The model card of the released
-recogniser, in `results/released/README.md`, is a block called recogniser with the path of a record.
-`python vui.py compare --update` writes the blocks, `python vui.py compare --check` (part of `make lint`) fails when one
-differs, or when a committed record comes from uncommitted code.
+A block stands between `<!-- KIND: SOURCE -->` and `<!-- end KIND -->`; `BLOCKS` has the kinds, the source is a folder of
+pickles and records or one record. `python vui.py compare --update` writes the blocks of README, `docs/` and the model card;
+`python vui.py compare --check` (part of `make lint`) fails when one differs, or when a committed record comes from
+uncommitted code.
 """
 
+import dataclasses
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 from vuilab.files import repository
 from vuilab.reports.ablation import final_block
-from vuilab.reports.cards import card_block
+from vuilab.reports.cards import card_block, summary_block
 from vuilab.reports.keyword_card import keyword_card_block
 from vuilab.reports.keyword_tables import keyword_block
 from vuilab.runs.record import read_records
-from vuilab.scoring.comparison import RunResult, findings, load_runs, markdown_table, percent
+from vuilab.scoring.comparison import COLUMNS, FUSED, RunResult, findings, load_runs, percent, table
 from vuilab.study.claims import conclusions
 from vuilab.study.questions import QUESTIONS
 from vuilab.study.runs import best_losses
+from vuilab.text import markdown_rows
 
 BLOCK = re.compile(
-    r"(<!-- (?P<kind>results|study|decoding|keywords|final|recogniser|spotter): (?P<folder>\S+) -->\n)"
+    r"(<!-- (?P<kind>summary|results|study|decoding|keywords|final|recogniser|spotter): (?P<folder>\S+) -->\n)"
     r"(?P<body>.*?)(<!-- end (?P=kind) -->)",
     re.DOTALL,
 )
@@ -36,16 +37,19 @@ MEASURED = {
     "spotting": "measure",
     "export": "export",
 }
-DOCUMENTS = ("README.md", "results/released/README.md")
+DOCUMENTS = ("README.md", "docs/*.md", "results/released/README.md")
+WIDTH = 120  # characters of a line, tables excepted
 
 
 def result_block(folder: str | Path) -> str:
     """Return the Markdown for the runs in a folder: corpus and conditions, the table, and what it shows.
 
+    Rows bear the names of the runs' files; what a language model makes of them is told by `decoding_block`.
+
     Raises:
         FileNotFoundError: when there are no histories, or no record beside them.
     """
-    runs = load_runs(None, folder)
+    runs = [_by_file_name(run) for run in load_runs(None, folder)]
     record = next((run.record for run in runs if run.record), None)
     if record is None:
         raise FileNotFoundError(f"The histories in {folder} have no run records (NAME.json) beside them. Train again.")
@@ -55,9 +59,9 @@ def result_block(folder: str | Path) -> str:
     conditions = (
         f"Trained on {train['num_utterances']} utterances ({train['hours']:.2f} h, {train['num_speakers']} speakers), validated "
         f"on {valid['num_utterances']} ({valid['hours']:.2f} h, {valid['num_speakers']} other speakers), utterances up to "
-        f"{record['configuration']['max_duration']:g} s, seed {record['configuration']['seed']}, greedy decoding, Keras "
+        f"{record['configuration']['max_duration']:g} s.\nSeed {record['configuration']['seed']}, greedy decoding, Keras "
         f"{versions['keras']} on {record['backend']} {versions.get(record['backend'], '')}, {machine['cores']} "
-        f"core{'' if machine['cores'] == 1 else 's'}. CER and "
+        f"core{'' if machine['cores'] == 1 else 's'}.\nCER and "
         f"WER are at the epoch with the lowest validation loss, with 95 % intervals ({record['scores']['interval']})."
     )
     stopped = [
@@ -65,23 +69,14 @@ def result_block(folder: str | Path) -> str:
         for run in runs
         if (run.record or {}).get("status") == "interrupted"
     ]
-    sentences = " ".join([*findings(runs), *stopped])
-    conditions = " ".join([conditions, *_decoding_conditions(runs)])
-    return f"{conditions}\n\n{markdown_table(runs)}\n\n{sentences}\n"
+    head, *rows = [row[:FUSED] + row[FUSED + 1 :] if len(row) == len(COLUMNS) else row for row in table(runs)]
+    sentences = "\n".join([*findings(runs), *stopped])
+    return f"{conditions}\n\n{markdown_rows(head, rows)}\n\n{sentences}\n"
 
 
-def _decoding_conditions(runs: list[RunResult]) -> list[str]:
-    """Return a sentence on the language models that runs were evaluated with, or nothing."""
-    used = [run.record["evaluation"]["language_model"] for run in runs if _evaluated_with_model(run)]
-    kinds = sorted({f"{model['file']} (order {model['order']}, beam {model['beam_width']})" for model in used})
-    choices = sorted({model["chosen"] for model in used})
-    if not used:
-        return []
-    return [f"With LM: beam search with {' and '.join(kinds)}, weights chosen {' and '.join(choices)}."]
-
-
-def _evaluated_with_model(run: RunResult) -> bool:
-    return "language_model" in (run.record or {}).get("evaluation", {})
+def _by_file_name(run: RunResult) -> RunResult:
+    """Return a run under the name of its files, where its full name describes a whole network."""
+    return dataclasses.replace(run, name=run.record["name"]) if run.record else run
 
 
 def study_block(folder: str | Path) -> str:
@@ -109,37 +104,27 @@ def decoding_block(folder: str | Path) -> str:
         raise FileNotFoundError(
             f"{folder} holds no run that was evaluated with a language model: python vui.py evaluate ... --lm FILE --record"
         )
-    head = (
-        "network",
-        "utterances",
-        "CER % greedy",
-        "CER % with LM",
-        "WER % greedy",
-        "WER % with LM",
-        "confidence, AUC",
-    )
-    lines = [head, ("---",) + ("---:",) * (len(head) - 1)]
-    sentences = []
+    head = ("network", "utterances", "CER % greedy", "CER % with LM", "WER % greedy", "WER % with LM", "change in WER")
+    lines = []
     for record in sorted(found, key=lambda record: record["evaluation"]["language_model"]["wer"]["rate"]):
-        greedy = record["evaluation"]
-        fused = greedy["language_model"]
+        greedy, fused = record["evaluation"], record["evaluation"]["language_model"]
         rates = [percent(part[kind]) for kind in ("cer", "wer") for part in (greedy, fused)]
-        auc = fused["word_confidence"]["auc"]
-        name = record.get("full_name", record["name"])
-        lines.append((name, str(greedy["num_utterances"]), *rates, "" if auc is None else f"{auc:.2f}"))
-        change = fused["wer_difference"]
-        sentences.append(
-            f"{name}: {fused['file']} (order {fused['order']}, beam {fused['beam_width']}, weights chosen "
-            f"{fused['chosen']}) changes the WER by {100 * change['difference']:+.1f} points "
-            f"[{100 * change['low']:+.1f}, {100 * change['high']:+.1f}], "
-            f"{100 * change['difference'] / greedy['wer']['rate']:+.0f} % of itself."
-        )
-    rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{rows}\n\n{' '.join(sentences)} Intervals: {found[0]['evaluation']['interval']}.\n"
+        change = (f"{100 * fused['wer_difference'][name]:+.1f}" for name in ("difference", "low", "high"))
+        difference = "{} [{}, {}]".format(*change)
+        lines.append([record["name"], str(greedy["num_utterances"]), *rates, difference])
+    models = {
+        record["evaluation"]["language_model"]["file"]: record["evaluation"]["language_model"] for record in found
+    }
+    used = [
+        f"Beam search with {name} (order {model['order']}, beam {model['beam_width']}); weights chosen {model['chosen']}."
+        for name, model in models.items()
+    ]
+    told = "\n".join([*used, f"Intervals: {found[0]['evaluation']['interval']}."])
+    return f"{markdown_rows(head, lines)}\n\n{told}\n"
 
 
 def update_readme(root: Path | None = None) -> bool:
-    """Write the result blocks of the README and of the model card anew; return whether anything changed."""
+    """Write the blocks of README, docs and model card anew; return whether anything changed."""
     root, changed = root or repository(), False
     for document in _documents(root):
         before = document.read_text(encoding="utf-8")
@@ -151,7 +136,7 @@ def update_readme(root: Path | None = None) -> bool:
 
 
 def _documents(root: Path) -> list[Path]:
-    return [path for path in (root / name for name in DOCUMENTS) if path.is_file()]
+    return [path for pattern in DOCUMENTS for path in sorted(root.glob(pattern))]
 
 
 def check_project(root: Path | None = None) -> list[str]:
@@ -162,7 +147,7 @@ def check_project(root: Path | None = None) -> list[str]:
         name = document.relative_to(root).as_posix()
         for match in BLOCK.finditer(document.read_text(encoding="utf-8")):
             source = root / match["folder"]
-            if not (source.is_file() or list(source.glob("*.pickle"))):
+            if not (source.is_file() or list(source.glob("*.json"))):
                 problems.append(f"{name} shows results of {match['folder']}, which holds no runs.")
             elif match["body"] != _body(match, root):
                 problems.append(
@@ -184,10 +169,22 @@ def check_project(root: Path | None = None) -> list[str]:
 
 
 def _body(match: re.Match, root: Path) -> str:
-    return BLOCKS[match["kind"]](root / match["folder"])
+    return _wrapped(BLOCKS[match["kind"]](root / match["folder"]))
+
+
+def _wrapped(text: str) -> str:
+    """Return Markdown whose lines are no longer than `WIDTH`, tables excepted."""
+    lines = []
+    for line in text.splitlines():
+        indent = "  " if line.startswith("- ") else ""
+        long = len(line) > WIDTH and not line.startswith("|")
+        options = {"subsequent_indent": indent, "break_long_words": False, "break_on_hyphens": False}
+        lines += textwrap.wrap(line, WIDTH, **options) if long else [line]
+    return "\n".join(lines) + "\n"
 
 
 BLOCKS = {
+    "summary": summary_block,
     "results": result_block,
     "study": study_block,
     "decoding": decoding_block,
