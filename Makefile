@@ -66,7 +66,7 @@ bench: $(VENV)/.bench  ## speed against PyTorch and stock Keras, features, infer
 
 clean:  ## delete what can be made again: .venv, caches, the demo corpora, the reports (trained models stay)
 	@echo "Deleting .venv, caches, LibriSpeech/demo* and the reports; trained models in results/ stay"
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache LibriSpeech/demo LibriSpeech/demo-tiny
+	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache .import_linter_cache build *.egg-info LibriSpeech/demo LibriSpeech/demo-tiny
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	find LibriSpeech -name .features -prune -exec rm -rf {} +
 	rm -f results/*_notebook.html results/*_notebook.ipynb
@@ -78,15 +78,16 @@ $(VENV)/.created:
 
 $(VENV)/.user: $(VENV)/.created requirements.txt constraints.txt
 	@echo "Installing the packages of requirements.txt into $(VENV) (about 2 GB; a few minutes the first time)"
-	$(PIP) -c constraints.txt -e .
+	$(PIP) -c constraints.txt -r requirements.txt setuptools
+	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.user pyproject.toml
 	@echo "Installing the packages for tests"
-	$(PIP) -c constraints.txt -e '.[dev]'
+	$(PIP) -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev
 	@echo "Installing PyTorch for the benchmarks"
-	$(PIP) -c constraints.txt --extra-index-url $(TORCH_INDEX) -e '.[bench]'
+	$(PIP) -c constraints.txt --extra-index-url $(TORCH_INDEX) --no-build-isolation -e '.[bench]'
 	@touch $@
