@@ -153,8 +153,10 @@ def test_a_block_of_the_study_says_what_its_runs_show(gru, lstm, verdict, root, 
     readme.write_text("a\n<!-- study: results/study -->\nold\n<!-- end study -->\nb\n")
     assert ledger.update_readme(readme.parent)
     text = readme.read_text()
-    assert text.startswith("a\n<!-- study: results/study -->\n- **GRU or LSTM?** Best validation loss")
-    assert f"GRU reaches a slightly lower loss. Here: {verdict}" in text and "not run" not in text
+    assert text.startswith("a\n<!-- study: results/study -->\n**GRU or LSTM?** Best validation loss")
+    assert (
+        f"\n- The reference found: GRU reaches a slightly lower loss. Here: {verdict}" in text and "not run" not in text
+    )
     monkeypatch.setattr(ledger, "best_losses", lambda settings, folder: {})
     with pytest.raises(FileNotFoundError, match="no runs of the study"):
         ledger.update_readme(readme.parent)

@@ -89,12 +89,12 @@ def study_block(folder: str | Path) -> str:
             continue
         order, *verdicts = conclusions(question, losses)
         told = [verdict for verdict in verdicts if "Here: not run" not in verdict]
-        lines.append(f"- **{question.title}** {' '.join([order, *told])}")
+        lines.append("\n\n".join([f"**{question.title}** {order}", "\n".join(f"- {verdict}" for verdict in told)]))
     if not lines:
         raise FileNotFoundError(
             f"{folder} holds no runs of the study's evidence. Train them: python vui.py study --help"
         )
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(lines) + "\n"
 
 
 def decoding_block(folder: str | Path) -> str:
