@@ -1,6 +1,8 @@
-"""A web server for the tests, on the loopback interface."""
+"""A web server for the tests, on the loopback interface, and archives for it."""
 
 import contextlib
+import io
+import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -9,12 +11,12 @@ class Server:
     """A web server on the loopback interface that can be told to misbehave.
 
     `files` maps paths to bytes. `faults` is a list of faults for the GET requests to come, one each, in order;
-    an empty list means good service. `requests` records (path, Range header, If-Range header).
+    an empty list means good service. `requests` records (path, Range header).
     """
 
     def __init__(self):
         self.files, self.faults, self.requests = {}, [], []
-        self.ranges, self.etag, self.released = True, '"one"', threading.Event()
+        self.ranges, self.released = True, threading.Event()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -22,9 +24,6 @@ class Server:
 
             def do_GET(self):
                 server.answer(self)
-
-            def do_HEAD(self):
-                server.answer(self, head=True)
 
             def log_message(self, *args):
                 pass
@@ -40,16 +39,16 @@ class Server:
         self.http.server_close()
         self.thread.join()
 
-    def answer(self, handler, head=False):
+    def answer(self, handler):
         handler.close_connection = True
         body = self.files.get(handler.path)
-        if head or body is None:
-            handler.send_response(200 if body is not None else 404)
-            handler.send_header("Content-Length", str(len(body or b"")))
+        if body is None:
+            handler.send_response(404)
+            handler.send_header("Content-Length", "0")
             handler.end_headers()
             return
-        asked, if_range = handler.headers.get("Range"), handler.headers.get("If-Range")
-        self.requests.append((handler.path, asked, if_range))
+        asked = handler.headers.get("Range")
+        self.requests.append((handler.path, asked))
         fault = self.faults.pop(0) if self.faults else None
         if isinstance(fault, int):
             handler.send_response(fault)
@@ -57,7 +56,7 @@ class Server:
             handler.end_headers()
             return
         start, status = 0, 200
-        if asked and self.ranges and fault != "no range" and if_range in (None, self.etag):
+        if asked and self.ranges:
             start, status = int(asked.removeprefix("bytes=").rstrip("-")), 206
         if start >= len(body) and status == 206:
             handler.send_response(416)
@@ -72,8 +71,6 @@ class Server:
         handler.send_response(status)
         if status == 206:
             handler.send_header("Content-Range", f"bytes {start}-{start + len(body) - 1}/{start + len(body)}")
-        if self.etag:
-            handler.send_header("ETag", self.etag)
         lie = {"says more": 1000, "says less": -1000}.get(fault, 0)
         if fault != "no length":
             handler.send_header("Content-Length", str(len(body) + lie))
@@ -90,3 +87,14 @@ class Server:
             body = bytes(len(body))
         with contextlib.suppress(ConnectionError):  # the client left at the length it was told
             handler.wfile.write(body)
+
+
+def tar_bytes(members, mode="w:gz"):
+    """Pack (name, bytes) or ready TarInfo objects."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as tar:
+        for name, content in members:
+            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()

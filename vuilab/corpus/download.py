@@ -1,16 +1,23 @@
-"""Fetching a file over HTTP: downloads that survive a bad line, continue where they stopped, and are verified.
+"""Corpora from the network: archives that are fetched in one go or in several, verified, and safely extracted.
 
-While a file is fetched its bytes gather in `<name>.part`, and `<name>.part.etag` tells which version on the server
-they belong to; a later call continues there.
+pooch compares checksums and fetches nothing twice. While an archive is fetched its bytes gather in
+`<root>/.downloads/<name>.part`, where a later call continues. A corpus that passed stands in its folder with a mark.
 """
 
 import contextlib
+import dataclasses
 import errno
-import hashlib
-import re
+import gzip
+import json
+import shutil
+import tarfile
 import time
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import filelock
+import pooch
 import requests
 import urllib3
 from tqdm import tqdm
@@ -18,6 +25,10 @@ from tqdm import tqdm
 from vuilab.files import progress_bar
 
 CHUNK_BYTES = 2**18
+VERIFIED = ".verified.json"  # lies in a folder once its archive passed the checksum and was extracted
+BUSY = (408, 425, 429)  # answers of 4xx that may pass
+
+pooch.get_logger().setLevel("WARNING")  # progress bars and errors say it all
 
 
 class DownloadError(OSError):
@@ -35,13 +46,13 @@ def download(
 ) -> Path:
     """Fetch a file over HTTP; continue where an earlier attempt stopped; verify it.
 
-    The bytes gather in `<path>.part` and become `path` when they are complete and, with `md5`, right. A
-    wrong checksum is reported, the bytes are thrown away and fetched once more from the start.
+    The bytes gather in `<path>.part` and become `path` when they are complete and, with `md5`, right. A wrong checksum makes it
+    fetch the file once more from the start.
 
     Args:
         url: http or https address.
         path: file to write. If it exists with the right checksum (or `md5` is None) nothing is fetched.
-        md5: expected checksum in hexadecimal.
+        md5: expected checksum in hexadecimal. Without it, nothing of an earlier attempt is trusted.
         timeout: seconds without a byte after which a connection counts as dead.
         retries: attempts in a row that bring no new byte before giving up.
         progress: show a progress bar.
@@ -55,31 +66,20 @@ def download(
         ValueError: when the disk is full or the folder cannot be written; the part that came is kept.
     """
     path = Path(path)
-    md5 = md5 and md5.lower()
-    if path.exists():
-        if md5 is None or _md5(path, progress) == md5:
-            return path
-        print(f"{path.name}: the file there has a wrong checksum and is fetched again")
-        path.unlink()
     part = path.with_name(path.name + ".part")
+    registry, urls = {path.name: md5 and f"md5:{md5}"}, {path.name: url}
+    files = pooch.create(path.parent, base_url="", registry=registry, urls=urls, retry_if_failed=1)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if md5 is None:
+            part.unlink(missing_ok=True)
+        files.fetch(path.name, downloader=_Resuming(part, timeout, retries, progress, backoff))
+    except DownloadError:
+        raise
+    except ValueError as error:
+        raise DownloadError(f"{url}: wrong checksum, twice. {error} Try later or from a mirror.") from error
     except OSError as error:
         raise disk_error(error, path.parent) from error
-    if md5 is None and not _validator_file(part).exists():
-        _discard(part)  # nothing would tell whether it belongs to the file that the server has now
-    for attempt in (1, 2):
-        _fetch_all(url, part, _Patience(retries, backoff, _size(part)), timeout, progress)
-        found = _md5(part, progress) if md5 else None
-        if found == md5:
-            part.replace(path)
-            _discard(part)
-            return path
-        message = f"{url}: wrong checksum. Expected MD5 {md5}, received {found} ({_size(part):,d} bytes)."
-        _discard(part)
-        if attempt == 1:
-            print(f"{message} It is fetched once more.")
-    raise DownloadError(f"{message} The file was removed; try later or from a mirror.")
+    return path
 
 
 def disk_error(error: OSError, folder: Path) -> ValueError:
@@ -89,139 +89,191 @@ def disk_error(error: OSError, folder: Path) -> ValueError:
     return ValueError(f"Cannot write into {folder} ({error.strerror}). Choose another folder.")
 
 
-# -------------------------------------------------------------------------------------------- one request
+@dataclasses.dataclass(frozen=True)
+class _Resuming:
+    """A downloader for pooch that goes on after a bad line: in this call, and in one after it was killed."""
+
+    part: Path  # where the bytes gather
+    timeout: float  # seconds without a byte after which a connection counts as dead
+    retries: int  # attempts in a row that bring no new byte before giving up
+    progress: bool
+    backoff: float  # seconds before the first retry
+
+    def __call__(self, url: str, output_file: str, _: pooch.Pooch) -> None:
+        """Fetch an address into a file."""
+        failures, most = 0, self._size()
+        with progress_bar(None, self.part.name.removesuffix(".part"), None, "B", self.progress) as bar:
+            while True:
+                try:
+                    self._request(url, bar)
+                    break
+                except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                    if isinstance(error, ValueError):
+                        raise DownloadError(f"{url!r} is no http or https address.") from error
+                    failures = 0 if self._size() > most else failures + 1
+                    most = max(most, self._size())
+                    if failures >= self.retries:
+                        raise DownloadError(
+                            f"Gave up on {url} after {failures} attempts without a new byte: {error}. Check the network and run "
+                            f"the same command again; it continues after the {self._size():,d} bytes that are there."
+                        ) from error
+                    time.sleep(min(30.0, self.backoff * 2**failures))
+        self.part.replace(output_file)
+
+    def _request(self, url: str, bar: tqdm) -> None:
+        """Ask for what is missing. When this returns, the server has no more."""
+        offset = self._size()
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+        with requests.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
+            status = response.status_code
+            if status == 416:  # nothing was missing; the checksum tells whether it is the right file
+                return
+            if 400 <= status < 500 and status not in BUSY:
+                raise DownloadError(f"{url}: the server answered {status} {response.reason}. Check the address.")
+            response.raise_for_status()
+            if status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+                self.part.unlink()
+                raise requests.RequestException("the server sent another piece than asked for")
+            start = offset if status == 206 else 0  # some servers ignore ranges
+            bar.total, bar.n = start + int(response.headers.get("Content-Length", 0)) or None, start
+            with self.part.open("r+b" if start else "wb") as file:
+                file.seek(start)
+                # read1 hands over what has arrived, so that a stall loses nothing; decode_content=False because some
+                # servers call a .tar.gz "gzip-encoded", and its bytes are wanted as they are
+                while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+
+    def _size(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
 
 
-class _Retry(Exception):
-    """The connection failed in a way that may pass."""
+# ------------------------------------------------------------------------------------------- folders and archives
 
 
-class _Patience:
-    """Counts attempts without progress and waits between them."""
+@contextlib.contextmanager
+def downloads_folder(root: Path) -> Iterator[Path]:
+    """Make and lock the folder of unfinished downloads; remove it when nothing is left in it."""
+    downloads = root / ".downloads"
+    lock = filelock.FileLock(root / ".downloads.lock", timeout=0)
+    try:
+        downloads.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise DownloadError(f"Another download into {root} is running; wait for it to end.") from error
+    except OSError as error:
+        raise ValueError(f"Cannot write into the folder {root} ({error.strerror}). Choose another one.") from error
+    try:
+        yield downloads
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):
+            downloads.rmdir()
 
-    def __init__(self, retries: int, backoff: float, num_bytes: int):
-        self.retries, self.backoff = retries, backoff
-        self.failures = 0
-        self.most_bytes = num_bytes
 
-    def failed(self, url: str, num_bytes: int, reason: Exception) -> None:
-        """Wait before the next attempt, or raise when there were too many in a row without a new byte."""
-        self.failures = 0 if num_bytes > self.most_bytes else self.failures + 1
-        self.most_bytes = max(num_bytes, self.most_bytes)
-        if self.failures >= self.retries:
+def is_installed(folder: Path, command: str) -> bool:
+    """Whether a verified corpus stands in a folder already.
+
+    Args:
+        folder: of the corpus.
+        command: what uses the folder as it is.
+
+    Raises:
+        ValueError: when the folder is there and did not come from here.
+    """
+    if (folder / VERIFIED).is_file():
+        print(f"{folder.name}: already in {folder} and verified, not fetched again")
+        return True
+    if folder.exists():
+        raise ValueError(
+            f"{folder} exists, but was not made by this command. Move it away, or use it as it is: `{command}`."
+        )
+    return False
+
+
+def require_space(downloads: Path, names: Sequence[str], sizes: Sequence[int], unpacked: float) -> None:
+    """Check that archives and what they hold fit on the disk.
+
+    They are extracted one at a time and deleted, so that the peak is everything extracted and one archive.
+
+    Args:
+        downloads: folder of the archives, some of which may be there in part.
+        names: what is fetched.
+        sizes: bytes of each archive, about.
+        unpacked: size of what an archive holds over its own.
+
+    Raises:
+        ValueError: when they do not fit.
+    """
+    if not names:
+        return
+    present = sum(path.stat().st_size for path in downloads.glob("*.tar.gz*"))
+    needed = int(unpacked * sum(sizes)) + max(sizes) - min(present, max(sizes))
+    free = shutil.disk_usage(downloads).free
+    if needed > free:
+        raise ValueError(
+            f"Not enough space in {downloads.parent}: {' '.join(names)} needs {needed / 1e9:.1f} GB (archive and extracted "
+            f"files) and {free / 1e9:.1f} GB are free. Make room, or choose another folder."
+        )
+
+
+@contextlib.contextmanager
+def extracted(archive: Path, name: str, progress: bool) -> Iterator[Path]:
+    """Extract a verified archive aside and give that folder to the block, which moves into place what it wants of it.
+
+    Afterwards folder and archive are gone; the archive stays only where the disk was at fault.
+
+    Args:
+        archive: the tar file.
+        name: of what it holds.
+        progress: show a bar.
+
+    Raises:
+        DownloadError: for a damaged or dangerous archive, and when the block says that it is not what it should be.
+        ValueError: when the disk is full or cannot be written; see `disk_error`.
+    """
+    aside = archive.parent / f"{name}.extract"
+    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
+    try:
+        extract_safely(archive, aside, progress)
+        yield aside
+    except DownloadError:
+        archive.unlink()
+        raise
+    except OSError as error:
+        raise disk_error(error, archive.parent) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    archive.unlink()
+
+
+def extract_safely(archive: str | Path, folder: str | Path, progress: bool = True) -> None:
+    """Extract a tar archive; nothing of it gets out of `folder` (the `data` filter of PEP 706).
+
+    Args:
+        archive: the file, compressed or not.
+        folder: a new folder; it is removed again if anything goes wrong.
+        progress: show a progress bar.
+
+    Raises:
+        DownloadError: for members and links that lead out of the folder, for devices, and for a damaged archive.
+        OSError: when the disk is full.
+    """
+    archive, folder = Path(archive), Path(folder)
+    folder.mkdir(parents=True)
+    try:
+        with tarfile.open(archive, "r:*") as tar:
+            members = progress_bar(tar, f"Extracting {archive.name}", None, " files", progress)
+            tar.extractall(folder, members, filter="data")
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, tarfile.TarError | EOFError | zlib.error | gzip.BadGzipFile):
             raise DownloadError(
-                f"Gave up on {url} after {self.retries} attempts without a new byte: {reason}. Check the network and"
-                f" run the same command again; it continues after the {num_bytes:,d} bytes that are there."
-            ) from reason
-        time.sleep(min(30.0, self.backoff * 2**self.failures))
+                f"{archive.name} is damaged or dangerous ({error}). Nothing was extracted; delete it and fetch it again."
+            ) from error
+        raise
 
 
-def _fetch_all(url: str, part: Path, patience: _Patience, timeout: float, progress: bool) -> None:
-    """Fill `part` until the server says that it is complete."""
-    with progress_bar(None, part.name.removesuffix(".part"), None, "B", progress) as bar:
-        while True:
-            try:
-                if _fetch_once(url, part, timeout, bar):
-                    return
-            except (
-                requests.exceptions.InvalidURL,
-                requests.exceptions.MissingSchema,
-                requests.exceptions.InvalidSchema,
-            ) as error:
-                raise DownloadError(f"{url!r} is no http or https address.") from error
-            except (requests.RequestException, urllib3.exceptions.HTTPError, _Retry) as error:
-                patience.failed(url, _size(part), error)
-
-
-def _fetch_once(url: str, part: Path, timeout: float, bar: tqdm) -> bool:
-    """Make one request for what `part` lacks. True when the file is complete, False to ask again at once."""
-    offset = _size(part)
-    with requests.get(url, headers=_range_headers(part, offset), stream=True, timeout=timeout) as response:
-        status = response.status_code
-        span = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
-        if status == 416 and offset:
-            if span and span[2] == str(offset):
-                return True  # everything was there already
-            _discard(part)  # longer than the server's file, or the server does not say: from the start
-            return False
-        if status in (408, 425, 429) or status >= 500:
-            raise _Retry(f"the server answered {status} {response.reason}")
-        if status not in (200, 206):
-            raise DownloadError(f"{url}: the server answered {status} {response.reason}. Check the address.")
-        if status == 206 and (not span or span[1] != str(offset)):
-            _discard(part)
-            raise _Retry(f"the server sent another piece than asked for: {response.headers.get('Content-Range')}")
-        if status == 200:
-            offset = 0  # a fresh start, or the server ignores ranges, or the file there has changed
-            _remember_validator(part, response.headers)
-        length = response.headers.get("Content-Length", "")
-        total = offset + int(length) if length.isdigit() else None
-        bar.total, bar.n = total, offset
-        _append(response, part, offset, bar)
-    if total is not None and _size(part) < total:
-        raise _Retry(f"the connection ended after {_size(part):,d} of {total:,d} bytes")
-    return True
-
-
-def _append(response: requests.Response, part: Path, offset: int, bar: tqdm) -> None:
-    """Write the body to `part` from `offset` on; errors of the disk become ValueError."""
-    try:
-        file = part.open("r+b" if offset else "wb")
-    except OSError as error:
-        raise disk_error(error, part.parent) from error
-    with file:
-        file.truncate(offset)
-        file.seek(offset)
-        # read1 hands over what has arrived, so that a stall loses nothing; decode_content=False because some
-        # servers call a .tar.gz "gzip-encoded", and its bytes are wanted as they are
-        while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
-            try:
-                file.write(chunk)
-                file.flush()
-            except OSError as error:
-                raise disk_error(error, part.parent) from error
-            bar.update(len(chunk))
-
-
-def _range_headers(part: Path, offset: int) -> dict[str, str]:
-    headers = {"Accept-Encoding": "identity"}
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
-        with contextlib.suppress(FileNotFoundError):
-            headers["If-Range"] = _validator_file(part).read_text()
-    return headers
-
-
-def _remember_validator(part: Path, headers: requests.structures.CaseInsensitiveDict) -> None:
-    """Keep what identifies this version of the file, so that a continued download does not mix two."""
-    etag = headers.get("ETag", "")
-    validator = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
-    try:
-        if validator:
-            _validator_file(part).write_text(validator)
-        else:
-            _validator_file(part).unlink(missing_ok=True)
-    except OSError as error:
-        raise disk_error(error, part.parent) from error
-
-
-def _validator_file(part: Path) -> Path:
-    return part.with_name(part.name + ".etag")
-
-
-def _discard(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _validator_file(part).unlink(missing_ok=True)
-
-
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
-
-
-def _md5(path: Path, progress: bool) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file, progress_bar(None, f"Verifying {path.name}", _size(path), "B", progress) as bar:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-            bar.update(len(chunk))
-    return digest.hexdigest()
+def mark_verified(folder: Path, url: str, md5: str) -> None:
+    """Write into a folder where it came from, which is the mark that `is_installed` looks for."""
+    (folder / VERIFIED).write_text(json.dumps({"url": url, "md5": md5}) + "\n")

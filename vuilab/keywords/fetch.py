@@ -19,8 +19,15 @@ import soundfile
 from vuilab.audio import SAMPLE_RATE
 from vuilab.augment import NOISES
 from vuilab.corpus.demo import MARKER, read_marker, record
-from vuilab.corpus.download import DownloadError, download
-from vuilab.corpus.librispeech import VERIFIED, downloads_folder, extracted
+from vuilab.corpus.download import (
+    DownloadError,
+    download,
+    downloads_folder,
+    extracted,
+    is_installed,
+    mark_verified,
+    require_space,
+)
 from vuilab.corpus.voices import Voice, make_speakers, speak_counted
 from vuilab.files import progress_bar
 from vuilab.keywords.corpus import (
@@ -51,7 +58,7 @@ VERSIONS = {
     1: Version("speech_commands_v0.01", "3cd23799cb2bbdec517f1cc028f8d43c", 1_489_096_277, 30),
     2: Version("speech_commands_v0.02", "6b74f3901214cb2c2934e98196829835", 2_428_923_189, 35),
 }
-UNPACKED_SHARE = 1.6  # size of the extracted clips over that of the archive, small files rounded up
+UNPACKED = 1.6  # size of the extracted clips over that of the archive, small files rounded up
 
 
 # -------------------------------------------------------------------------------------------------- download
@@ -89,32 +96,15 @@ def fetch_speech_commands(
     release, root = VERSIONS[version], Path(root)
     folder = root / release.name
     with downloads_folder(root) as downloads:
-        if (folder / VERIFIED).is_file():
-            print(f"{release.name}: already in {folder} and verified, not fetched again")
+        if is_installed(folder, f"python vui.py keywords train {folder}"):
             return index_folder(folder)
-        if folder.exists():
-            raise ValueError(
-                f"{folder} exists, but was not made by this command. Move it away, or use it as it is: `python vui.py keywords "
-                f"train {folder}`."
-            )
-        _require_space(downloads, release)
+        require_space(downloads, [release.name], [release.archive_bytes], UNPACKED)
         url = f"{(base_url or BASE_URL).rstrip('/')}/{release.name}.tar.gz"
         archive = download(
             url, downloads / f"{release.name}.tar.gz", release.md5, timeout=timeout, retries=retries, progress=progress
         )
         _install(archive, folder, release, url, progress)
     return index_folder(folder)
-
-
-def _require_space(downloads: Path, release: Version) -> None:
-    present = sum(path.stat().st_size for path in downloads.glob(f"{release.name}.tar.gz*"))
-    needed = int((1 + UNPACKED_SHARE) * release.archive_bytes) - present
-    free = shutil.disk_usage(downloads).free
-    if needed > free:
-        raise ValueError(
-            f"Not enough space in {downloads.parent}: {release.name} needs {needed / 1e9:.1f} GB (archive and clips) and "
-            f"{free / 1e9:.1f} GB are free. Make room, or choose another folder."
-        )
 
 
 def _install(archive: Path, folder: Path, release: Version, url: str, progress: bool) -> None:
@@ -128,7 +118,7 @@ def _install(archive: Path, folder: Path, release: Version, url: str, progress: 
             raise DownloadError(
                 f"{archive.name} holds {len(words)} words; {release.num_words} were expected, so it is not that corpus."
             )
-        (aside / VERIFIED).write_text(json.dumps({"url": url, "md5": release.md5}) + "\n")
+        mark_verified(aside, url, release.md5)
         aside.replace(folder)  # one step: the corpus is there with its mark, or not at all
 
 
