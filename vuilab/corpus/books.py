@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
-import inflect
+from num2words import num2words
 
 ABBREVIATIONS = {
     "mr": "mister",
@@ -30,7 +30,6 @@ ABBREVIATIONS = {
     "etc": "et cetera",
 }
 SYMBOLS = {"&c.": " et cetera ", "&": " and ", "%": " per cent ", "£": " pounds ", "’": "'", "‘": "'", "ʼ": "'"}
-ENGINE = inflect.engine()
 LONGEST_NUMBER = 15  # digits; longer ones are no numbers that anybody reads
 
 
@@ -103,13 +102,6 @@ def _number(match: re.Match) -> str:
     digits = match[0].rstrip("sthndr").replace(",", "")
     if len(digits) > LONGEST_NUMBER:
         return " "
-    number, plain = int(digits), "," not in match[0] and match[1] is None
-    if plain and 1100 <= number <= 1999:  # a year, as it is read
-        century, year = divmod(number, 100)
-        rest = "hundred" if not year else ("oh " if year < 10 else "") + ENGINE.number_to_words(year)
-        words = f"{ENGINE.number_to_words(century)} {rest}"
-    else:
-        words = ENGINE.number_to_words(number)
-    if match[1] is not None:
-        words = ENGINE.ordinal(words)
-    return " " + re.sub(r"[-,]", " ", words) + " "
+    number, plain = int(digits), "," not in match[0]
+    kind = "ordinal" if match[1] else "year" if plain and 1100 <= number <= 1999 else "cardinal"
+    return " " + re.sub(r"[-,]", " ", num2words(number, to=kind)) + " "
