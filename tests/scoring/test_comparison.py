@@ -115,9 +115,23 @@ def test_overfitting_is_stated_where_the_validation_loss_rises_again_and_only_th
     words = text(run("one", [200, 100, 106]), run("two", [200, 150, 152]))
     assert "rises again by more than 5 % in one (minimum in epoch 2, 106.0 at the end): further training" in words
     calm = text(run("one", [200, 100, 104]), run("two", [200, 150, 152]))
-    assert "none of them overfits clearly yet" in calm and "rises again" not in calm
+    assert "none overfits clearly yet" in calm and "rises again" not in calm
     both = text(run("one", [100, 200]), run("two", [150, 300]))
     assert "in one (minimum in epoch 1, 200.0 at the end) and two (minimum in epoch 1, 300.0 at the end)" in both
+
+
+@pytest.mark.parametrize(("last", "overfits"), [(104.9, False), (105.1, True)])
+def test_a_run_overfits_when_its_loss_ends_more_than_5_percent_above_the_minimum(last, overfits):
+    words = text(run("one", [200, 100, last]))
+    assert ("rises again by more than 5 %" in words) is overfits
+    assert ("none overfits" in words) is not overfits
+
+
+@pytest.mark.parametrize(("rate", "learnt"), [(0.994, True), (0.996, False)])
+def test_letters_are_learnt_when_the_error_rate_falls_below_99_5_percent(rate, learnt):
+    one = run("one", [200, 100])
+    one.history["val_cer"] = [1.0, rate]
+    assert ("learnt no letters" in text(one)) is not learnt
 
 
 def test_who_learnt_no_letters_is_named_and_not_said_to_overfit():

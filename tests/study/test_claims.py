@@ -30,6 +30,16 @@ def test_a_claim_that_one_is_better(losses, outcome):
     assert judge(BETTER, losses).outcome == outcome
 
 
+@pytest.mark.parametrize(("gap", "better", "alike"), [(1.95, "undecided", "holds"), (2.05, "holds", "does not hold")])
+def test_a_difference_counts_from_twice_the_spread_on(gap, better, alike):
+    """Both sides of the threshold: the spread over the seeds 99, 100 and 101 is 1."""
+    losses = {"deep": [99, 100, 101], "shallow": [100 + gap] * 3}
+    assert judge(BETTER, losses).outcome == better
+    assert judge(Claim("they are alike.", ("deep", "shallow")), losses).outcome.split(",")[0] == alike
+    other_way = judge(BETTER, {"deep": losses["shallow"], "shallow": losses["deep"]}).outcome
+    assert other_way == {"undecided": "undecided", "holds": "does not hold"}[better]
+
+
 def test_the_best_must_beat_every_other_one():
     claim = Claim("a is best.", ("b", "c"), "a")
     losses = {"a": [100, 101], "b": [120, 121], "c": [100.5, 101.5]}

@@ -1,16 +1,25 @@
-"""What is released, and the model card of the recogniser: every number comes from the run records beside the weights."""
+"""What is released, and the cards of both weights, a recogniser and a spotter, from the records beside them."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from vuilab.keywords.spotting import SpotSettings
 from vuilab.reports.ablation import FUSED, GREEDY, SOUNDS, errors_of
+from vuilab.reports.keyword_tables import recorded_noise_table
 from vuilab.runs.record import read_record
+from vuilab.scoring.comparison import percent
 from vuilab.scoring.error_rates import ErrorCounts
 from vuilab.text import join, markdown_rows, percent_with_interval
 
 SEXES = {"F": "women", "M": "men"}
+THRESHOLDS = (0.5, 0.8, 0.95, 0.97)  # of the spotter that its card shows
+MEASURED_BY = {  # part of a keyword record -> command that measures it
+    "evaluation": "vui.py keywords evaluate DIR --noise --record",
+    "export": "vui.py keywords export DIR --record",
+    "spotting": "vui.py spot --measure MANIFEST --clips DIR --part validation --record",
+}
 
 
 def summary_block(folder: str | Path) -> str:
@@ -35,8 +44,25 @@ def summary_block(folder: str | Path) -> str:
     return markdown_rows(["released model", "tested on", "result [95 % interval]"], rows, left=3) + "\n"
 
 
+def _facts(facts: dict[str, str]) -> str:
+    return markdown_rows(["", ""], list(facts.items()), left=2)
+
+
+def _origin(record: dict, speech: str) -> dict[str, str]:
+    """Return what stands on either card: the command, what ran it, and the speech."""
+    return {
+        "parameters": f"{record['parameters']:,}",
+        "trained with": f"`{record['command']}` (commit {record['commit'][:7]}, seed {record['configuration']['seed']})",
+        "software": f"Keras {record['versions']['keras']} on {record['backend']} {record['versions'][record['backend']]}",
+        "training data": speech,
+    }
+
+
+# ---------------------------------------------------------------------------------------- the recogniser
+
+
 def card_block(path: str | Path) -> str:
-    """Return the Markdown of a model card.
+    """Return the Markdown of a recogniser's card: where it comes from, and its error rates by speaker and sex.
 
     Args:
         path: the run record beside the released weights, evaluated with `vui.py evaluate ... --record`.
@@ -48,23 +74,30 @@ def card_block(path: str | Path) -> str:
     record = read_record(path)
     if errors_of(record) is None:
         raise ValueError(f"{path} holds no evaluation. Add one: python vui.py evaluate MANIFEST --lm FILE --record")
-    return f"{_origin(record)}\n\n{_rates(record)}\n\n{_limits(record)}\n"
+    return f"{_facts(_recogniser_facts(record))}\n\n{_rates(record)}\n"
 
 
-def _origin(record: dict) -> str:
-    train, configuration = record["corpus"]["train"], record["configuration"]
-    minutes = record["seconds_per_epoch"] * record["epochs"] / 60
-    versions, machine = record["versions"], record["machine"]
-    begun = " further from earlier weights (`--start-from`)" if "start_from" in configuration else ""
-    return (
-        f"{record['parameters']:,} parameters, {configuration['features']['kind']} features, trained{begun} with "
-        f"`{record['command']}` (commit {record['commit'][:7]}, seed {configuration['seed']}, Keras {versions['keras']} on "
-        f"{record['backend']} {versions[record['backend']]}, {minutes:.0f} minutes on {machine['cores']} "
-        f"core{'' if machine['cores'] == 1 else 's'}) on {train['num_utterances']:,} utterances, {train['hours']:.2f} hours "
-        f"(every speed counted: {join([f'{speed:g}' for speed in configuration.get('speeds', (1.0,))])}) of "
-        f"{train['num_speakers']} speakers ({join(train['speakers'])}); the weights are those of epoch {record['best_epoch']} of "
-        f"{record['epochs']}, chosen by {record['chosen_by']}."
+def _recogniser_facts(record: dict) -> dict[str, str]:
+    train, configuration, evaluation = record["corpus"]["train"], record["configuration"], record["evaluation"]
+    speeds = join([f"{speed:g}" for speed in configuration.get("speeds", (1.0,))])
+    speech = (
+        f"{train['num_utterances']:,} utterances, {train['hours']:.2f} h (every speed counted: {speeds}), "
+        f"{train['num_speakers']} speakers ({join(train['speakers'])})"
     )
+    cores, minutes = record["machine"]["cores"], record["seconds_per_epoch"] * record["epochs"] / 60
+    counts, seconds = errors_of(record), np.array(evaluation["utterances"]["seconds"].split(), float)
+    num_tested = len(np.unique(counts.speakers))
+    return _origin(record, speech) | {
+        "begun from": "earlier weights (`--start-from`)" if "start_from" in configuration else "random weights",
+        "features": configuration["features"]["kind"],
+        "training time": f"{minutes:.0f} min on {cores} core{'' if cores == 1 else 's'}",
+        "weights": f"of epoch {record['best_epoch']} of {record['epochs']}, chosen by {record['chosen_by']}",
+        "tested on": f"{len(counts.speakers)} utterances, {seconds.sum() / 3600:.2f} h, of {num_tested} other speakers",
+        "tested with": f"`{evaluation['command']}` (commit {evaluation['commit'][:7]})",
+        "95 % intervals": evaluation["interval"],
+        "utterances without a wrong word, greedy": f"{100 * np.mean(counts.words[:, 0] == 0):.0f} %",
+        "written words that are right": f"{100 * evaluation['word_confidence']['share_right']:.0f} %",
+    }
 
 
 def _rates(record: dict) -> str:
@@ -81,11 +114,7 @@ def _rates(record: dict) -> str:
     head = ["utterances of", "number", "CER % greedy", "WER % greedy", "WER % with LM", "WER % with phonemes too"]
     head = [name for name, kind in zip(head, [True, True, True, *kinds], strict=True) if kind]
     rows = [[name, f"{chosen.sum()}", *_cells(kinds, chosen)] for name, chosen in groups if chosen.any()]
-    conditions = (
-        f"Tested on {seconds.sum() / 3600:.2f} hours of speakers that training has not heard, with 95 % intervals "
-        f"({evaluation['interval']}), by `{evaluation['command']}` (commit {evaluation['commit'][:7]})."
-    )
-    return f"{conditions}\n\n{markdown_rows(head, rows)}"
+    return markdown_rows(head, rows)
 
 
 def _cells(kinds: Sequence[ErrorCounts | None], chosen: np.ndarray) -> list[str]:
@@ -95,15 +124,51 @@ def _cells(kinds: Sequence[ErrorCounts | None], chosen: np.ndarray) -> list[str]
     return [percent_with_interval(*rate) for rate in rates]
 
 
-def _limits(record: dict) -> str:
-    """Return what the model cannot do, as far as its record has numbers for it."""
-    counts, train = errors_of(record), record["corpus"]["train"]
-    right = np.mean(counts.words[:, 0] == 0)
-    quality = record["evaluation"]["word_confidence"]
-    return (
-        f"What it cannot do: of {len(counts.speakers)} utterances {100 * right:.0f} % come out without a wrong word, greedily, "
-        f"and of the words that it writes {100 * quality['share_right']:.0f} % are right; it was tested on "
-        f"{len(np.unique(counts.speakers))} speakers and trained on {train['num_speakers']}, who all read English books aloud. "
-        "It writes lower-case letters, spaces and apostrophes, no digits and no punctuation. Noise, conversation, children and "
-        "other languages were not tested."
-    )
+# -------------------------------------------------------------------------------------------- the spotter
+
+
+def keyword_card_block(path: str | Path) -> str:
+    """Return the Markdown of a spotter's card: training, accuracy, 8-bit integers, noise, and false alarms against recall.
+
+    Args:
+        path: run record beside the weights, with what the commands in `MEASURED_BY` wrote into it.
+
+    Raises:
+        ValueError: when something was not measured; the message names the command.
+    """
+    record = read_record(path)
+    for part, command in MEASURED_BY.items():
+        if part not in record:
+            raise ValueError(f"{path} has no {part!r}. Measure it: python {command} --model WEIGHTS")
+    noise = f"Recognised in noise, in percent:\n\n{recorded_noise_table(record['evaluation']['noise'])}"
+    return "\n\n".join([_facts(_spotter_facts(record)), noise, _spotting_table(record["spotting"])]) + "\n"
+
+
+def _spotter_facts(record: dict) -> dict[str, str]:
+    train, found, files = record["corpus"]["train"], record["evaluation"], record["export"]
+    least = min(found["recall"], key=lambda word: found["recall"][word])
+    speech, spotting = f"{train['num_clips']:,} clips of {train['num_speakers']:,} speakers", record["spotting"]
+    words = spotting["points"][0]["false_alarms"]["words"]
+    machine = f"{found['backend']}, {found['machine']['processor']}, batch of one"
+    return _origin(record, speech) | {
+        "tested on": f"{found['num_clips']:,} {found['part']} clips of {found['num_speakers']:,} other speakers",
+        "accuracy % [95 %, Wilson]": percent(found["accuracy"]),
+        "the same with 8-bit integers (LiteRT)": percent(files["int8"]["accuracy"]),
+        "size": join([f"{files[kind]['num_bytes'] / 1e3:.0f} kB in {kind}" for kind in ("int8", "float32")]),
+        "least recognised": f"{least}, {100 * found['recall'][least]:.0f} %",
+        "one clip": f"{found['latency']['total_ms']:.1f} ms, network alone {found['latency']['network_ms']:.1f} ms ({machine})",
+        "false alarms counted in": f"{max(word['hours'] for word in words.values()):.2f} h of speech",
+        "recall counted on": f"{spotting['clips']['num_clips']:,} {spotting['clips']['part']} clips of {join(list(words))}, "
+        f"placed among background noise at {spotting['clips']['snr_db']:g} dB",
+    }
+
+
+def _spotting_table(spotting: dict) -> str:
+    rows = []
+    for point in spotting["points"]:
+        if round(point["threshold"], 3) in THRESHOLDS:
+            alarms = point["false_alarms"]
+            usual = " (default)" if point["threshold"] == SpotSettings().threshold else ""
+            rate = f"{alarms['per_hour']:.1f} [{alarms['low']:.1f}, {alarms['high']:.1f}]"
+            rows.append([f"{point['threshold']:g}{usual}", rate, percent(point["recall"])])
+    return markdown_rows(["threshold", "false alarms per hour [95 %]", "recall % [95 %]"], rows)

@@ -1,15 +1,224 @@
-"""Keyword classifiers over several seeds: what a folder of run records adds up to, as tables for the README."""
+"""Tables about keyword classifiers: the split, runs and their errors for the notebook, runs over several seeds for the README."""
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
+from vuilab.keywords.corpus import PARTS, Dataset
 from vuilab.keywords.scores import KeywordScore, Proportion, score_of
-from vuilab.keywords.tables import noise_table, overlapping
-from vuilab.runs.record import read_records
+from vuilab.runs.history import load_history
+from vuilab.runs.record import RESULTS, read_record, read_records
 from vuilab.text import escape_markdown, join, markdown_rows, percent_with_interval
+
+Ranked = TypeVar("Ranked")
+NOISE_COLUMNS = 6  # of a recorded table of noise, from the loudest; pages show at most seven columns
+SLOPES = {
+    "white": 0.0,
+    "pink": -3.0,
+    "blue": 3.0,
+    "brown": -6.0,
+    "violet": 6.0,
+}  # dB per octave of each colour of noise
+
+
+def split_table(dataset: Dataset) -> str:
+    """Return a Markdown table of the parts: speakers, how many of them are in another part too, clips of each label."""
+    counts, speakers = dataset.counts(), {part: set(dataset.speakers(part)) for part in PARTS}
+    rows = []
+    for part in PARTS:
+        others = set().union(*(speakers[other] for other in PARTS if other != part))
+        numbers = [
+            len(speakers[part]),
+            len(speakers[part] & others),
+            *(counts[part][label] for label in dataset.labels),
+        ]
+        rows.append([part, *(f"{number:,}" for number in numbers)])
+    return markdown_rows(["part", "speakers", "also in another part", *map(escape_markdown, dataset.labels)], rows)
+
+
+# --------------------------------------------------------------------------------------------------- the runs
+
+
+@dataclasses.dataclass(frozen=True)
+class KeywordRun:
+    """A finished run of `train_keywords`."""
+
+    name: str
+    record: dict
+    history: dict[str, list[float]]
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return self.record["parameters"]
+
+    @property
+    def score(self) -> KeywordScore:
+        """Return what the best weights made of the validation part."""
+        return score_of(self.record["report"])
+
+    @property
+    def accuracy(self) -> Proportion:
+        """Accuracy on the validation part."""
+        return self.score.accuracy
+
+    def at_best(self, key: str) -> float:
+        """Return 'val_accuracy' or 'val_loss' on the development part, which chose the weights, at the epoch they are from."""
+        return self.history[key][self.record["best_epoch"] - 1]
+
+
+def load_keyword_runs(names: Sequence[str], folder: str | Path = RESULTS) -> list[KeywordRun]:
+    """Read the runs with these names that are there, in this order.
+
+    Args:
+        names: of runs; those that were never trained are left out.
+        folder: where records and histories are.
+
+    Raises:
+        FileNotFoundError: when none of them is there.
+        ValueError: when a run was stopped before it was measured, or a file is damaged.
+    """
+    folder, runs = Path(folder), []
+    for name in names:
+        path = folder / f"{name}.json"
+        if not path.is_file():
+            continue
+        record = read_record(path)
+        if "report" not in record:
+            raise ValueError(
+                f"The run {name} has not been measured on the validation part: it was stopped, or that part has no clips. Train "
+                "it again with resume=True."
+            )
+        runs.append(KeywordRun(name, record, load_history(folder / f"{name}.pickle")))
+    if not runs:
+        raise FileNotFoundError(f"No finished run in {folder} is called {' or '.join(names)}. Train one of them first.")
+    return runs
+
+
+def best_run(runs: Sequence[KeywordRun]) -> KeywordRun:
+    """Return the run that is best on the development part: highest accuracy, then lowest loss.
+
+    The validation part has no say, so that its accuracy stays an honest estimate.
+    """
+
+    def rank(run: KeywordRun) -> tuple[float, float]:
+        loss = run.at_best("val_loss")
+        return run.at_best("val_accuracy"), -loss if math.isfinite(loss) else -math.inf
+
+    return max(runs, key=rank)
+
+
+def apart_from_best(runs: Sequence[Ranked]) -> list[str]:
+    """Return for each run whether its interval lies below that of the best one: 'yes', 'no', or 'best'.
+
+    Args:
+        runs: anything with an `accuracy`.
+    """
+    best = max(runs, key=lambda run: run.accuracy.rate)
+    low = best.accuracy.interval[0]
+    return ["best" if run is best else "yes" if run.accuracy.interval[1] < low else "no" for run in runs]
+
+
+def runs_table(runs: Sequence[KeywordRun], latencies: Mapping[str, Mapping[str, float]] | None = None) -> str:
+    """Return the runs of one task as a Markdown table, above what the most frequent label as only answer would reach.
+
+    Args:
+        runs: to show.
+        latencies: name of the run -> what `scores.latency` measured.
+    """
+    head = ["model", "parameters", "accuracy % [95 %]", "apart from the best", "epoch", "loss at the end / lowest"]
+    head += ["training (s)", "one clip (ms)"]
+    rows = [
+        [
+            escape_markdown(run.name),
+            f"{run.parameters:,}",
+            _percent(run.accuracy),
+            apart,
+            f"{run.record['best_epoch']} of {run.record['epochs']}",
+            f"{run.history['val_loss'][-1] / min(run.history['val_loss']):.2f}",
+            f"{run.record['wall_seconds']:.0f}",
+            f"{latencies[run.name]['total_ms']:.1f}" if latencies and run.name in latencies else "",
+        ]
+        for run, apart in zip(runs, apart_from_best(runs), strict=True)
+    ]
+    totals = runs[0].score.confusion.sum(axis=1)
+    return markdown_rows(
+        head, [*rows, ["(most frequent label)", "0", f"{100 * totals.max() / totals.sum():.1f}", *[""] * 5]]
+    )
+
+
+def best_table(tasks: Mapping[str, Sequence[KeywordRun]]) -> str:
+    """Return a Markdown table of the run that the development part chose for each task.
+
+    Args:
+        tasks: name -> runs.
+    """
+    rows = []
+    for name, runs in tasks.items():
+        best = best_run(runs)
+        errors = f"{best.score.num_errors:,} of {best.score.num_clips:,}"
+        cells = [f"{len(best.score.labels)}", escape_markdown(best.name), f"{best.parameters:,}"]
+        rows.append([name, *cells, _percent(best.accuracy), errors])
+    return markdown_rows(["task", "labels", "chosen model", "parameters", "accuracy % [95 %]", "errors"], rows)
+
+
+# ----------------------------------------------------------------------------------- words, errors, noise
+
+
+def words_table(score: KeywordScore) -> str:
+    """Return precision, recall and the most frequent wrong answer for each label as a Markdown table."""
+    wrong = score.confusion - np.diag(np.diag(score.confusion))
+    rows = []
+    for label, row in zip(score.labels, wrong, strict=True):
+        taken = f"{escape_markdown(score.labels[int(row.argmax())])} ({row.max()})" if row.any() else ""
+        name, cases = escape_markdown(label), f"{score.recall[label].num_cases:,}"
+        rows.append([name, cases, _percent(score.precision[label]), _percent(score.recall[label]), taken])
+    return markdown_rows(["label", "clips", "precision % [95 %]", "recall % [95 %]", "most often taken for"], rows)
+
+
+def errors_table(score: KeywordScore, number: int = 10) -> str:
+    """Return the most confident errors as a Markdown table."""
+    rows = [
+        [*map(escape_markdown, (error.key, error.label, error.predicted)), f"{100 * error.probability:.0f} %"]
+        for error in score.errors[:number]
+    ]
+    return markdown_rows(["clip", "spoken", "taken for", "probability"], rows)
+
+
+def noise_table(snrs: Sequence[float], rates: Mapping[str, Sequence[float]]) -> str:
+    """Return accuracies in percent as a Markdown table: a row for each colour of noise, a column for each ratio.
+
+    Args:
+        snrs: signal-to-noise ratios in dB.
+        rates: colour -> accuracies, shares of 1.
+    """
+    rows = [[colour, *(f"{100 * rate:.1f}" for rate in values)] for colour, values in rates.items()]
+    return markdown_rows(["noise", *(f"{snr:g} dB" for snr in snrs)], rows)
+
+
+def recorded_noise_table(noise: dict) -> str:
+    """Return the table of what `vui.py keywords evaluate --noise` wrote into a record, for the lowest ratios."""
+    rates = {
+        colour: [value["rate"] for value in values[:NOISE_COLUMNS]] for colour, values in noise["accuracy"].items()
+    }
+    return noise_table(noise["snr_db"][:NOISE_COLUMNS], rates)
+
+
+def slopes_table(slopes: Mapping[str, float]) -> str:
+    """Return measured slopes of noises (dB per octave) beside those of their colours as a Markdown table."""
+    rows = [[colour, f"{round(slope, 2) + 0:+.2f}", f"{SLOPES[colour]:+.0f}"] for colour, slope in slopes.items()]
+    return markdown_rows(["noise", "measured, dB per octave", "its colour's"], rows)
+
+
+def _percent(value: Proportion) -> str:
+    return percent_with_interval(value.rate, *value.interval) if value.num_cases else ""
+
+
+# ----------------------------------------------------------------------------------------- several seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,20 +260,19 @@ def keyword_tasks(folder: str | Path) -> dict[tuple[str, ...], list[SeededRuns]]
         train = record["corpus"]["train"]["num_clips"]
         same = (record["model"], configuration["features"]["kind"], configuration["epochs"], train)
         found.setdefault(tuple(configuration["labels"]), {}).setdefault(same, []).append(record)
-    return {
-        labels: sorted(
-            (
-                SeededRuns(same[0], tuple(sorted(runs, key=lambda record: record["configuration"]["seed"])))
-                for same, runs in found[labels].items()
-            ),
-            key=lambda runs: -runs.rate,
-        )
-        for labels in sorted(found, key=len)
-    }
+    return {labels: _best_first(found[labels]) for labels in sorted(found, key=len)}
+
+
+def _best_first(found: Mapping[tuple, Sequence[dict]]) -> list[SeededRuns]:
+    runs = [
+        SeededRuns(model, tuple(sorted(records, key=lambda record: record["configuration"]["seed"])))
+        for (model, *_), records in found.items()
+    ]
+    return sorted(runs, key=lambda one: -one.rate)
 
 
 def keyword_block(folder: str | Path) -> str:
-    """Return the Markdown of a README block: for each task a sentence on its clips, a table, and who is best.
+    """Return the Markdown of a README block: for each task its labels and clips, a table, and the best model in noise.
 
     Raises:
         FileNotFoundError: when the folder holds no finished run of a keyword classifier.
@@ -77,12 +285,12 @@ def keyword_block(folder: str | Path) -> str:
 
 def _task(labels: Sequence[str], models: Sequence[SeededRuns]) -> str:
     corpus, clips = models[0].records[0]["corpus"], models[0].scores[0].num_clips
+    speakers = [f"{corpus[part]['num_speakers']:,}" for part in ("train", "validation")]
     head = (
-        f"**{join([escape_markdown(label) for label in labels])}.** Accuracy on the {clips:,} validation clips. The epoch was "
-        f"chosen on clips of {corpus['validation']['num_speakers']:,} other speakers; those of training "
-        f"({corpus['train']['num_speakers']:,}) are in neither."
+        f"**{join([escape_markdown(label) for label in labels])}** ({clips:,} validation clips; {speakers[0]} speakers for "
+        f"training, {speakers[1]} others to choose the epoch)"
     )
-    return "\n\n".join([head, _table(models), _finding(models), *_in_noise(models)])
+    return "\n\n".join([head, _table(models), *_in_noise(models)])
 
 
 def _in_noise(models: Sequence[SeededRuns]) -> list[str]:
@@ -91,65 +299,35 @@ def _in_noise(models: Sequence[SeededRuns]) -> list[str]:
         for record in runs.records:
             noise = record.get("evaluation", {}).get("noise")
             if noise:
-                seed = record["configuration"]["seed"]
-                return [f"Accuracy of {escape_markdown(runs.model)} (seed {seed}) in noise, %:", noise_table(noise)]
+                heading = (
+                    f"Accuracy of {escape_markdown(runs.model)} (seed {record['configuration']['seed']}) in noise, %:"
+                )
+                return [heading, recorded_noise_table(noise)]
     return []
 
 
 def _table(models: Sequence[SeededRuns]) -> str:
-    head = [
-        "model",
-        "parameters",
-        "accuracy % [95 %]",
-        "errors by seed",
-        "training clips",
-        "training (min)",
-        "one clip (ms)",
-    ]
-    rows = [
-        [
-            escape_markdown(runs.model),
-            f"{runs.records[0]['parameters']:,}",
-            percent_with_interval(runs.rate, *runs.accuracy.interval),
-            ", ".join(str(score.num_errors) for score in runs.scores),
-            f"{runs.records[0]['corpus']['train']['num_clips']:,}",
-            f"{np.median([_seconds(record) for record in runs.records]) / 60:.1f}",
-            _clip_milliseconds(runs.records),
-        ]
-        for runs in models
-    ]
-    return markdown_rows(head, rows)
+    head = ["model", "parameters", "accuracy % [95 %]", "apart from the best", "errors of each seed", "training"]
+    rows = []
+    for runs, apart in zip(models, apart_from_best(models), strict=True):
+        first = runs.records[0]
+        minutes = np.median([record["seconds_per_epoch"] * record["epochs"] for record in runs.records]) / 60
+        clips, epochs = first["corpus"]["train"]["num_clips"], first["configuration"]["epochs"]
+        rows.append(
+            [
+                escape_markdown(runs.model),
+                f"{first['parameters']:,}",
+                percent_with_interval(runs.rate, *runs.accuracy.interval),
+                apart,
+                ", ".join(str(score.num_errors) for score in runs.scores),
+                f"{clips:,} clips, {epochs} epochs, {minutes:.1f} min",
+                _clip_milliseconds(runs.records),
+            ]
+        )
+    return markdown_rows([*head, "one clip (ms)"], rows)
 
 
 def _clip_milliseconds(records: Sequence[dict]) -> str:
     """Return how long features and network take for a batch of one, where it was recorded."""
-    found = [
-        record["evaluation"]["latency"]["total_ms"] for record in records if "latency" in record.get("evaluation", {})
-    ]
-    return f"{np.median(found):.1f}" if found else ""
-
-
-def _seconds(record: dict) -> float:
-    return record["seconds_per_epoch"] * record["epochs"]
-
-
-def _finding(models: Sequence[SeededRuns]) -> str:
-    best = models[0]
-
-    def name(runs: SeededRuns) -> str:
-        alike = [other for other in models if other.model == runs.model]
-        clips = runs.records[0]["corpus"]["train"]["num_clips"]
-        return runs.model if len(alike) == 1 else f"{runs.model} trained on {clips:,} clips"
-
-    several = len(best.records) > 1
-    text = f"{name(best)} is best{' on average' if several else ''}, {100 * best.rate:.1f} %"
-    if len(models) == 1:
-        return text + "."
-    near = overlapping(models)
-    if not near:
-        return text + f"; the interval of the next, {name(models[1])}, does not overlap with its own."
-    names = join([f"{name(runs)} ({100 * runs.rate:.1f} %)" for runs in near])
-    return (
-        text
-        + f"; the interval{'s' if len(near) > 1 else ''} of {names} overlap{'' if len(near) > 1 else 's'} with its own."
-    )
+    measured = [record["evaluation"] for record in records if "latency" in record.get("evaluation", {})]
+    return f"{np.median([found['latency']['total_ms'] for found in measured]):.1f}" if measured else ""

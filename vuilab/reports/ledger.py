@@ -14,8 +14,7 @@ from pathlib import Path
 
 from vuilab.files import repository
 from vuilab.reports.ablation import final_block
-from vuilab.reports.cards import card_block, summary_block
-from vuilab.reports.keyword_card import keyword_card_block
+from vuilab.reports.cards import card_block, keyword_card_block, summary_block
 from vuilab.reports.keyword_tables import keyword_block
 from vuilab.runs.record import read_records
 from vuilab.scoring.comparison import COLUMNS, FUSED, RunResult, findings, load_runs, percent, table

@@ -29,6 +29,7 @@ WORD = re.compile(
 LONGEST_LABEL = 28  # characters beside a curve
 NO_LETTERS = 0.995  # CER from which on nothing has been learnt
 TIE = 0.02  # relative difference of two losses under which the text speaks of a tie (one seed each)
+OVERFITS = 1.05  # times its minimum, beyond which a validation loss at the end says that a run overfits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +99,8 @@ def load_runs(model_names: Sequence[str] | None = None, folder: str | Path = RES
         ValueError: when a pickle is no plain history.
     """
     stems = sorted(path.stem for path in Path(folder).glob("*.pickle"))
-    records_of = {stem: _record_beside(Path(folder) / f"{stem}.pickle") for stem in stems}
-    full_name = {stem: (records_of[stem] or {}).get("full_name", stem) for stem in stems}
+    records_of = {stem: read_record(path) for stem in stems if (path := Path(folder) / f"{stem}.json").is_file()}
+    full_name = {stem: records_of.get(stem, {}).get("full_name", stem) for stem in stems}
     if model_names is None:
         chosen = stems
     else:
@@ -118,13 +119,8 @@ def load_runs(model_names: Sequence[str] | None = None, folder: str | Path = RES
     for stem in dict.fromkeys(chosen):
         alike = [other for other in stems if full_name[other] == full_name[stem]]
         name = full_name[stem] if len(alike) == 1 else f"{full_name[stem]} [{alike.index(stem) + 1}]"
-        runs.append(RunResult(name, load_history(Path(folder) / f"{stem}.pickle"), records_of[stem]))
+        runs.append(RunResult(name, load_history(Path(folder) / f"{stem}.pickle"), records_of.get(stem)))
     return runs
-
-
-def _record_beside(history: Path) -> dict | None:
-    path = history.with_suffix(".json")
-    return read_record(path) if path.is_file() else None
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -372,21 +368,13 @@ def _learnt_nothing(run: RunResult) -> bool:
 
 
 def _overfitting(runs: Sequence[RunResult]) -> list[str]:
-    overfit = [
-        run
-        for run in runs
-        if run.best_epoch < len(run.series("val_loss")) and run.series("val_loss")[-1] > 1.05 * run.best_loss
-    ]
-    if not overfit:
-        return [
-            "No run's validation loss rises by more than 5 % after its minimum, so none of them overfits clearly yet."
-        ]
-    parts = [
-        f"{run.name} (minimum in epoch {run.best_epoch}, {run.series('val_loss')[-1]:.1f} at the end)"
-        for run in overfit
-    ]
+    share = f"{100 * (OVERFITS - 1):.0f} %"
+    overfit = [(run, end) for run in runs if (end := run.series("val_loss")[-1]) > OVERFITS * run.best_loss]
+    parts = [f"{run.name} (minimum in epoch {run.best_epoch}, {end:.1f} at the end)" for run, end in overfit]
+    if not parts:
+        return [f"No run's validation loss rises by more than {share} after its minimum, so none overfits clearly yet."]
     return [
-        f"The validation loss rises again by more than 5 % in {join(parts)}: further training fits the training set only."
+        f"The validation loss rises again by more than {share} in {join(parts)}: further training fits the training set only."
     ]
 
 

@@ -14,6 +14,7 @@ from vuilab.models.builder import RNNModel
 
 FULL_WIDTH = 200  # units and filters of the reference
 TINY_WIDTH = 24  # in a trial of the machinery
+COUNTS = 2  # a difference of means counts when it exceeds so many times the spread over seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +158,7 @@ def judge(claim: Claim, losses: Mapping[str, Sequence[float]]) -> Verdict:
     diverged = [label for label, values in used.items() if not np.isfinite(values).all()]
     if diverged:
         return Verdict(claim, "undecided", f"the loss of {', '.join(diverged)} became undefined in at least one run")
-    threshold = 2 * spread(used)
+    threshold = COUNTS * spread(used)
     if math.isnan(threshold):
         return Verdict(claim, "undecided", "one seed each, so that chance cannot be told from a difference")
     means = {label: float(np.mean(values)) for label, values in used.items()}
