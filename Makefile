@@ -45,7 +45,7 @@ lint: $(VENV)/.dev  ## style, layers, types, and whether the pages agree with th
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
-	$(RUN) vui.py compare --check
+	KERAS_BACKEND=jax $(RUN) vui.py compare --check
 
 format: $(VENV)/.dev  ## format the code
 	$(BIN)/ruff check --fix .
