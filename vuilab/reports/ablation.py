@@ -84,7 +84,7 @@ class Row:
             return [record["scores"][kind]["rate"] for record in self.records]
         decoding = DECODINGS[kind[3:]]
         found = (errors_of(record, decoding, record["configuration"]["max_duration"]) for record in self.records)
-        return [counts.rate(UNITS[kind[:3]])[0] for counts in found if counts is not None]
+        return [counts.pooled(UNITS[kind[:3]]) for counts in found if counts is not None]
 
 
 def errors_of(record: dict, decoding: str = GREEDY, longest: float | None = None) -> ErrorCounts | None:

@@ -86,6 +86,10 @@ class ErrorCounts:
         """Return those of some utterances, given by a mask (num_utterances,) or by their numbers."""
         return ErrorCounts(self.speakers[chosen], self.characters[chosen], self.words[chosen])
 
+    def pooled(self, unit: str = "char") -> float:
+        """Return the pooled error rate alone, without the work of its interval."""
+        return _rate(self._counts(unit).sum(axis=0))
+
     def rate(self, unit: str = "char", seed: int = 0) -> tuple[float, float, float]:
         """Return (rate, low, high): the pooled error rate with its 95 % interval.
 
@@ -100,7 +104,7 @@ class ErrorCounts:
             raise ValueError("There are no utterances to compute an error rate of.")
         counts = self._counts(unit)
         low, high = np.nanquantile(_bootstrap_rates(counts, _resamples(self.speakers, seed)[0]), [0.025, 0.975])
-        return _rate(counts.sum(axis=0)), float(low), float(high)
+        return self.pooled(unit), float(low), float(high)
 
     def difference(self, other: "ErrorCounts", unit: str = "char", seed: int = 0) -> tuple[float, float, float]:
         """Return (difference, low, high): the error rate of `other` minus this one, with a paired 95 % bootstrap interval.
