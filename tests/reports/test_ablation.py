@@ -1,6 +1,7 @@
 """The ablation table and the model card say what the records say: rows by what differs, spreads, pairs, groups of speakers."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -191,6 +192,15 @@ def test_the_spread_is_the_largest_of_the_rows_with_several_seeds(folder):
     assert "| 4: average 0.9 | 9 | 44.5 | +3.5 |" in final_block(folder)
 
 
+@pytest.mark.parametrize(
+    ("cer", "cell"), [(0.4294, "+1.9"), (0.4306, "**+2.1**"), (0.3906, "-1.9"), (0.3894, "**-2.1**")]
+)
+def test_a_change_is_bold_from_twice_the_spread_on(folder, cer, cell):
+    """Both sides of the threshold: the seeds of the recipe have 40, 41 and 42 %, a spread of one point."""
+    write_run(folder, "near", "--ema 0.9", cer=cer, day=7)
+    assert re.search(rf"\| \d: average 0.9 \| 9 \| [\d.]+ \| {re.escape(cell)} \|", final_block(folder))
+
+
 def test_without_seeds_or_other_rows_there_is_no_change(tmp_path):
     write_run(tmp_path / "results" / "alone", "first")
     block = final_block(tmp_path / "results" / "alone")
@@ -218,15 +228,13 @@ def test_rows_that_were_read_by_phonemes_too_have_columns_of_their_own(folder):
 
 
 def test_what_a_model_of_characters_changes_is_told(folder):
-    assert "character n-gram" not in final_block(folder)
+    assert "language model of characters" not in final_block(folder)
     found = {"seconds": SECONDS, "with language model": counts((0, 1, 1, 9)).as_dict()}
     evaluation = {"utterances": found, "language_model": {"order": 7}}
     write_run(folder, "spelled", "--ema 0.9", fused=(1, 2, 2, 0), cer=0.25, day=6, character_evaluation=evaluation)
     # 2 of 30 characters and of 15 words up to 16 s, where words make 5; each utterance has one error less
-    assert (
-        "With a character n-gram (order 7) in the place of the one of words row 4 has\n"
-        "CER 6.7 % (-10.0 points [-10.0, -10.0]) and WER 13.3 % (-20.0 points [-20.0, -20.0])."
-    ) in final_block(folder)
+    cells = "6.7 | -10.0 [-10.0, -10.0] | 13.3 | -20.0 [-20.0, -20.0] |"
+    assert f"| 4: character 7-gram | {cells}" in final_block(folder)
 
 
 def test_a_folder_without_finished_runs_is_refused(tmp_path):

@@ -15,6 +15,7 @@ import numpy as np
 
 from vuilab.runs.record import read_records
 from vuilab.scoring.error_rates import ErrorCounts
+from vuilab.study.claims import COUNTS
 from vuilab.text import join, markdown_rows
 from vuilab.training.recipes import RECIPES
 
@@ -190,7 +191,7 @@ def final_block(folder: str | Path) -> str:
     rows = final_rows(folder)
     if not rows:
         raise FileNotFoundError(f"{folder} holds no finished run. Train one: python vui.py train residual_birnn --help")
-    parts = (_conditions(rows), _table(rows), _rule(rows), _lead(rows), "\n".join(_of_characters(rows)))
+    parts = (_conditions(rows), _table(rows), _rule(rows), _lead(rows), _of_characters(rows))
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -246,7 +247,7 @@ def _change_text(rows: Sequence[Row], row: Row) -> str:
     if first is None or first is row:
         return ""
     change = 100 * float(np.mean(row.values("cer")) - np.mean(first.values("cer")))
-    return f"**{change:+.1f}**" if spread is not None and abs(change) > 2 * spread else f"{change:+.1f}"
+    return f"**{change:+.1f}**" if spread is not None and abs(change) > COUNTS * spread else f"{change:+.1f}"
 
 
 def _rule(rows: Sequence[Row]) -> str:
@@ -254,7 +255,9 @@ def _rule(rows: Sequence[Row]) -> str:
     compared = sorted({row.passes for row in rows if _change_text(rows, row)})
     spreads = {passes: _spread(rows, passes) for passes in compared}
     known = [
-        f"{2 * spread:.1f} points after {passes} passes" for passes, spread in spreads.items() if spread is not None
+        f"{COUNTS * spread:.1f} points after {passes} passes"
+        for passes, spread in spreads.items()
+        if spread is not None
     ]
     if not known:
         return ""
@@ -283,25 +286,20 @@ def _lead(rows: Sequence[Row]) -> str:
     return f"{told}\n\n{markdown_rows(head, lines)}" if lines else ""
 
 
-def _of_characters(rows: Sequence[Row]) -> list[str]:
-    """Return what a language model of characters makes of each row that was decoded with one, and how that differs from words."""
-    texts = []
-    for row in rows:
+def _of_characters(rows: Sequence[Row]) -> str:
+    """Return what a language model of characters makes of each row that was decoded with one; nothing without any."""
+    lines = []
+    for number, row in enumerate(rows, start=1):
         record, longest = row.records[0], row.records[0]["configuration"]["max_duration"]
-        pair = [errors_of(record, decoding, longest) for decoding in (FUSED, CHARACTERS)]
-        if None in pair:
+        words, characters = (errors_of(record, decoding, longest) for decoding in (FUSED, CHARACTERS))
+        if words is None or characters is None:
             continue
-        model = record["character_evaluation"]["language_model"]
-        told = []
-        for name, unit in UNITS.items():
-            change, low, high = (100 * value for value in pair[0].difference(pair[1], unit))
-            rate = 100 * pair[1].rate(unit)[0]
-            told.append(f"{name.upper()} {rate:.1f} % ({change:+.1f} points [{low:+.1f}, {high:+.1f}])")
-        texts.append(
-            f"With a character n-gram (order {model['order']}) in the place of the one of words row {rows.index(row) + 1} has\n"
-            f"{join(told)}."
-        )
-    return texts
+        cells = []
+        for unit in UNITS.values():
+            cells += [f"{100 * characters.rate(unit)[0]:.1f}", _difference(words, characters, unit)]
+        lines.append([f"{number}: character {record['character_evaluation']['language_model']['order']}-gram", *cells])
+    told = "With a language model of characters, and the change against the one of words:"
+    return f"{told}\n\n{markdown_rows(('row', 'CER %', 'change', 'WER %', 'change'), lines)}" if lines else ""
 
 
 def _fused_wer(row: Row) -> float | None:
@@ -321,5 +319,9 @@ def _change(first: Row, second: Row, unit: str, decoding: str) -> str:
         pair[0] = errors_of(first.records[0], FUSED, longest)
     if None in pair:
         return ""
-    change, low, high = (100 * value for value in pair[0].difference(pair[1], UNITS[unit]))
+    return _difference(*pair, UNITS[unit])
+
+
+def _difference(first: ErrorCounts, second: ErrorCounts, unit: str) -> str:
+    change, low, high = (100 * value for value in first.difference(second, unit))
     return f"{change:+.1f} [{low:+.1f}, {high:+.1f}]"
