@@ -95,11 +95,11 @@ def generator_for(
     max_duration: float | None = None,
     minibatch_size: int = 20,
 ) -> BatchGenerator:
-    """Return a generator that prepares a manifest as a trained model expects it."""
+    """Return a generator that prepares a manifest as a trained model expects it, or without saved statistics as it is."""
     generator = BatchGenerator(feature_settings_for(width, metadata), DataOptions(minibatch_size, max_duration))
     generator.load(partition, manifest)
-    if "mean" in metadata:
-        generator.set_statistics(np.array(metadata["mean"]), np.array(metadata["std"]))
+    mean, std = metadata.get("mean", np.zeros(width)), metadata.get("std", np.ones(width))
+    generator.set_statistics(np.array(mean), np.array(std))
     return generator
 
 
