@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """The command line of the laboratory: `python vui.py COMMAND --help`, or `vui COMMAND` after `pip install .`."""
 
-import contextlib
 import sys
 from collections.abc import Sequence
 
-from vuilab.cli.main import main as run
+from vuilab.cli import main as cli
 
 
 def zoo() -> dict:
@@ -15,11 +14,10 @@ def zoo() -> dict:
     return ZOO
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit status: 0 success, 1 a clear error, 2 wrong usage."""
-    return run(arguments, zoo)
+def main(given: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit status: 0 success, 1 a clear error, 2 wrong usage, 130 stopped by hand."""
+    return cli.main(given, zoo)
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(BrokenPipeError):
-        sys.exit(main())
+    sys.exit(main())

@@ -50,7 +50,7 @@ def test_every_command_on_the_pages_parses():
     commands = [found for text in PAGES.values() for found in re.findall(pattern, text, re.MULTILINE)]
     assert len(commands) > 40
     for command in commands:
-        main._parser().parse_args(shlex.split(command.replace("...", "")))
+        main.parse(shlex.split(command.replace("...", "")))
 
 
 def test_the_map_names_every_module_once_on_the_floor_that_lint_holds_it_to():

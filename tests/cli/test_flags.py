@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vuilab.cli.flags import Formatter, add_fields, from_arguments
+from vuilab.options import option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,15 +16,15 @@ class Coffee:
     """Made to order."""
 
     cups: int = field(metadata={"help": "how many"})
-    milk_share: float = field(default=0.25, metadata={"help": "of the cup, up to 50 %"})
-    sugar: float | None = field(default=None, metadata={"help": "grams", "metavar": "G"})
-    roast: str = field(default="dark", metadata={"help": "of the beans", "choices": ("light", "dark")})
-    extras: tuple[str, ...] = field(default=(), metadata={"help": "on top", "flag": "with"})
-    degrees: tuple[float, ...] = field(default=(80.0, 85.0), metadata={"help": "of the water in °C"})
-    iced: bool = field(default=False, metadata={"help": "with ice"})
-    lid: bool = field(default=True, metadata={"help": "drink it here, at 100 %"})
-    machine: Path | None = field(default=None, metadata={"help": "which one"})
-    brewed: int = field(default=0, init=False)
+    milk_share: float = option(0.25, "of the cup, up to 50 %")
+    sugar: float | None = option(None, "grams", metavar="G")
+    roast: str = option("dark", "of the beans", choices=("light", "dark"))
+    extras: tuple[str, ...] = option((), "on top", flag="with")
+    degrees: tuple[float, ...] = option((80.0, 85.0), "of the water in °C")
+    iced: bool = option(False, "with ice")
+    lid: bool = option(True, "drink it here, at 100 %")
+    machine: Path | None = option(None, "which one")
+    brewed: int = 0  # without help: no flag
 
     def __post_init__(self) -> None:
         if self.cups < 1:
@@ -46,7 +47,7 @@ def test_defaults_are_those_of_the_dataclass_and_given_values_replace_them():
         "--cups 1 --milk-share 0.5 --sugar 3 --roast light --with cream cocoa --degrees 90 --iced --no-lid --machine x"
     )
     assert parse(command) == Coffee(1, 0.5, 3.0, "light", ("cream", "cocoa"), (90.0,), True, False, Path("x"))
-    assert parse("--cups 1", cups=4, iced=True) == Coffee(4, iced=True)
+    assert parse("--cups 1", cups=4, iced=True, brewed=2) == Coffee(4, iced=True, brewed=2)
 
 
 def test_help_shows_units_choices_and_defaults(capsys):

@@ -67,7 +67,7 @@ def test_words_are_spoken_trained_and_evaluated(folder, capsys):
         (["train", "nowhere"], "No folder nowhere"),
         (["train", "WORDS", "--words", "bed", "zebra"], "has no clips of: zebra"),
         (["train", "WORDS", "--model", "resnet"], "Unknown model 'resnet'. Expected one of: perceptron, one_conv"),
-        (["train", "WORDS", "--learning-rate", "0"], "--learning-rate must be positive"),
+        (["train", "WORDS", "--learning-rate", "0"], "learning_rate must be positive"),
         (["train", "WORDS", "--features", "chroma"], "kind must be one of"),
         (["evaluate", "WORDS", "--model", "none.h5"], "No weights at none.h5"),
     ],

@@ -1,102 +1,61 @@
-"""What the commands around decoding do: transcribe, listen, align and lm; and which decoder the options ask for.
-
-Each function takes the parsed options, prints, and returns the exit status. Heavy imports are inside, so that `--help` is quick.
-"""
+"""`vui transcribe`, `vui listen` and `vui align`: speech to text, from files and live, and when each word was said."""
 
 import argparse
+import dataclasses
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-JSON_VERSION = 1  # of what --json prints
-HOT_WORD_BONUS = 8.0  # nats
+from vuilab.cli.flags import JSON_VERSION, add_fields, add_weights, from_arguments
+from vuilab.decoding.settings import Decoding
+from vuilab.options import option
 
+if TYPE_CHECKING:
+    import numpy as np
 
-def with_released_language_model(options: argparse.Namespace) -> argparse.Namespace:
-    """Return the options, completed by the released language model where neither a model nor a language model is named."""
-    if options.model is not None or options.lm is not None or options.greedy:
-        return options
-    from vuilab.inference.transcribe import released_language_model
+    from vuilab.decoding.alignment import Alignment
+    from vuilab.inference.transcribe import Recogniser
 
-    found = released_language_model()
-    if found is None:
-        return options
-    given = {name: value for name in ("alpha", "beta", "phonemes") if (value := getattr(options, name)) is not None}
-    sounds = {**(found.sounds or {}), **given}
-    return argparse.Namespace(**{**vars(options), "lm": found.path, **found.weights, **given, "sounds": sounds})
+FORMATS = ("text", "json", "srt", "vtt", "textgrid")
+
+# ------------------------------------------------------------------------------------------------- transcribe
 
 
-def language_model_of(options: argparse.Namespace):
-    """Return the language model that --lm names, or None."""
-    if options.lm is None:
-        if getattr(options, "tune", False):
-            raise ValueError("--tune chooses the weights of a language model: pass --lm FILE.")
-        return None
-    from vuilab.decoding.language_model import load_language_model
-
-    return load_language_model(options.lm)
+def add_transcribe(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `transcribe`."""
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="audio of any length")
+    add_weights(parser)
+    parser.add_argument("--format", choices=FORMATS, default="text", help="of what is printed")
+    add_fields(parser.add_argument_group("decoding"), Decoding)
+    parser.set_defaults(run=_transcribe)
 
 
-def beam_settings(options: argparse.Namespace):
-    """Return the settings of the beam search that the options ask for."""
-    from vuilab.decoding.settings import BeamSettings
+def _transcribe(arguments: argparse.Namespace) -> int:
+    decoding = from_arguments(Decoding, arguments)
+    from vuilab.inference.transcribe import load_recogniser
 
-    given = {"alpha": options.alpha, "beta": options.beta, "beam_width": options.beam_width}
-    return BeamSettings(**{name: value for name, value in given.items() if value is not None})
-
-
-def sound_weights(options: argparse.Namespace):
-    """Return the weights of letters, phonemes and language model that the options ask for."""
-    from vuilab.decoding.settings import SoundWeights
-
-    given = {name: getattr(options, name) for name in ("phonemes", "alpha", "beta")}
-    given |= getattr(options, "sounds", {})  # of the released weights
-    return SoundWeights(**{name: value for name, value in given.items() if value is not None})
-
-
-def transcribe(options: argparse.Namespace) -> int:
-    """Print the text of audio files."""
-    recogniser = _recogniser(options)
-    results, skipped = [], []
-    for path in options.files:
+    recogniser = load_recogniser(arguments.model, decoding)
+    results, skipped, form = [], [], arguments.format
+    for path in arguments.files:
         try:
-            result = _transcript(recogniser, path, options.format)
+            result = _transcript(recogniser, path, form)
         except (ValueError, OSError) as error:
             skipped.append({"file": str(path), "reason": str(error)})
             continue
         results.append({"file": str(path), **result})
-        if options.format != "json":
-            named = options.format == "text" and len(options.files) > 1
+        if form != "json":
+            named = form == "text" and len(arguments.files) > 1
             print(f"{path}: {result['text']}" if named else result["text"].rstrip("\n"), flush=True)
-    if options.format == "json":
+    if form == "json":
         print(json.dumps({"version": JSON_VERSION, "results": results, "skipped": skipped}, indent=1))
     for item in skipped:
         print(f"Skipped {item['file']}: {item['reason']}", file=sys.stderr)
     return 0 if results else 1
 
 
-def _recogniser(options: argparse.Namespace):
-    """Return the recogniser of the options, with a beam search where a language model or hot words are given."""
-    from vuilab.inference.transcribe import load_recogniser
-
-    if options.greedy and (options.lm is not None or options.hot_words):
-        raise ValueError("--greedy decodes without --lm and --hot-words: leave one of them out.")
-    options = with_released_language_model(options)
-    language_model = language_model_of(options)
-    recogniser = load_recogniser(options.model)
-    if language_model is None and not options.hot_words:
-        return recogniser
-    from vuilab.decoding.beam import BeamDecoder
-    from vuilab.decoding.sounds import SoundDecoder
-
-    settings, hot_words = beam_settings(options), _hot_words(options)
-    knows_words = language_model is not None and not language_model.of_characters
-    if knows_words and options.phonemes != 0 and recogniser.knows_phonemes:
-        return recogniser.with_decoder(SoundDecoder(language_model, sound_weights(options), settings, hot_words))
-    return recogniser.with_decoder(BeamDecoder(language_model, settings, hot_words))
-
-
-def _transcript(recogniser, path: Path, form: str) -> dict:
+def _transcript(recogniser: "Recogniser", path: Path, form: str) -> dict:
     """Return {"text": ...} in a format; for JSON with the words' times."""
     if form == "text":
         return {"text": recogniser.transcribe(path)}
@@ -107,7 +66,7 @@ def _transcript(recogniser, path: Path, form: str) -> dict:
     return {"text": _in_format(alignment, path, form)}
 
 
-def _in_format(alignment, path: Path, form: str) -> str:
+def _in_format(alignment: "Alignment", path: Path, form: str) -> str:
     import soundfile
 
     from vuilab.decoding.subtitles import to_json, to_srt, to_textgrid, to_vtt
@@ -121,85 +80,88 @@ def _in_format(alignment, path: Path, form: str) -> str:
     return to_json(alignment) if form == "json" else {"srt": to_srt, "vtt": to_vtt}[form](alignment.words)
 
 
-def listen(options: argparse.Namespace) -> int:
-    """Print what is said into the microphone, or in a file that stands in for it."""
-    chunks = live_chunks(options)
-    from vuilab.inference.listen import listen
+# ----------------------------------------------------------------------------------------------------- listen
 
-    recogniser = _recogniser(options)
-    if options.source is None:
+
+@dataclasses.dataclass(frozen=True)
+class LiveSound:
+    """Where live sound comes from.
+
+    Raises:
+        ValueError: at construction, when a microphone should hear faster than people speak.
+    """
+
+    device: str | None = option(None, "number or name, as `python -m sounddevice` lists them", metavar="N")
+    seconds: float | None = option(None, "stop after so much sound (default: at Ctrl-C)", metavar="S")
+    file: Path | None = option(None, "hear an audio file, not the microphone", flag="from", metavar="FILE")
+    fast: bool = option(False, "with --from: as fast as possible, not in real time")
+
+    def __post_init__(self) -> None:
+        if self.fast and self.file is None:
+            raise ValueError("--fast goes with --from FILE: a microphone gives its sound in real time.")
+
+
+def live_chunks(sound: LiveSound) -> "Iterator[np.ndarray]":
+    """Return what is heard, in chunks (num_samples,) that begin when they are asked for.
+
+    Raises:
+        FileNotFoundError: now, before a backend is loaded, when there is no such file.
+        RuntimeError: when there is no microphone.
+    """
+    if sound.file is not None and not sound.file.is_file():
+        raise FileNotFoundError(f"No audio file at {sound.file}. Check the path.")
+    from vuilab.inference.sources import check_microphone, file_chunks, first_seconds, microphone_chunks
+
+    if sound.file is not None:
+        return first_seconds(file_chunks(sound.file, real_time=not sound.fast), sound.seconds)
+    device = int(sound.device) if sound.device and sound.device.isdecimal() else sound.device
+    check_microphone(device)
+    return first_seconds(microphone_chunks(device), sound.seconds)
+
+
+def add_listen(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `listen`."""
+    add_weights(parser)
+    add_fields(parser.add_argument_group("sound"), LiveSound)
+    add_fields(parser.add_argument_group("decoding"), Decoding)
+    parser.set_defaults(run=_listen)
+
+
+def _listen(arguments: argparse.Namespace) -> int:
+    sound, decoding = from_arguments(LiveSound, arguments), from_arguments(Decoding, arguments)
+    chunks = live_chunks(sound)
+    from vuilab.inference.listen import listen
+    from vuilab.inference.transcribe import load_recogniser
+
+    recogniser = load_recogniser(arguments.model, decoding)
+    if sound.file is None:
         print("Listening. Ctrl-C ends.", file=sys.stderr)
     if not listen(recogniser, chunks):
         print("No speech was heard.", file=sys.stderr)
     return 0
 
 
-def live_chunks(options: argparse.Namespace):
-    """Return the sound of the microphone, or of the file that stands in for it, in chunks that begin when they are asked for.
-
-    What is missing is said now, before a backend is loaded.
-    """
-    if options.fast and options.source is None:
-        raise ValueError("--fast goes with --from FILE: a microphone gives its sound in real time.")
-    if options.source is not None and not options.source.is_file():
-        raise FileNotFoundError(f"No audio file at {options.source}. Check the path.")
-    from vuilab.inference.sources import check_microphone, file_chunks, first_seconds, microphone_chunks
-
-    if options.source is not None:
-        return first_seconds(file_chunks(options.source, real_time=not options.fast), options.seconds)
-    device = int(options.device) if str(options.device).isdecimal() else options.device
-    check_microphone(device)
-    return first_seconds(microphone_chunks(device), options.seconds)
+# ------------------------------------------------------------------------------------------------------ align
 
 
-def align(options: argparse.Namespace) -> int:
-    """Print when each word of a text was spoken."""
+def add_align(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `align`."""
+    parser.add_argument("audio", type=Path, help="a recording")
+    parser.add_argument("text", type=Path, metavar="TEXT_FILE", help="what is said in it")
+    add_weights(parser)
+    parser.add_argument("--format", choices=FORMATS, default="text", help="of what is printed")
+    parser.set_defaults(run=_align)
+
+
+def _align(arguments: argparse.Namespace) -> int:
     from vuilab.corpus.books import normalize
     from vuilab.inference.transcribe import load_recogniser
 
-    if not options.text.is_file():
+    if not arguments.text.is_file():
         raise FileNotFoundError(
-            f"No text at {options.text}. Expected a file that holds what is said in {options.audio}."
+            f"No text at {arguments.text}. Expected a file that holds what is said in {arguments.audio}."
         )
-    text = normalize(options.text.read_text(encoding="utf-8"))
-    alignment = load_recogniser(options.model).align(options.audio, text)
-    print(_in_format(alignment, options.audio, options.format).rstrip("\n"))
-    return 0
-
-
-def _hot_words(options: argparse.Namespace) -> dict[str, float]:
-    return dict.fromkeys(options.hot_words, HOT_WORD_BONUS)
-
-
-def lm_train(options: argparse.Namespace) -> int:
-    """Make a language model from text files."""
-    from vuilab.corpus.books import read_sentences
-    from vuilab.decoding.language_model import save_language_model, train_ngram
-
-    sentences = [sentence for path in options.texts for sentence in read_sentences(path)]
-    model = train_ngram(
-        sentences, options.order, options.prune, options.min_count, options.max_words, options.characters
-    )
-    save_language_model(model, options.out)
-    counts = ", ".join(f"{number:,} {n}-grams" for n, number in enumerate(model.num_ngrams, start=1))
-    print(f"{options.out}: {len(sentences):,} sentences, {counts} ({options.out.stat().st_size / 1e6:.1f} MB)")
-    return 0
-
-
-def lm_perplexity(options: argparse.Namespace) -> int:
-    """Measure how well a language model predicts a text."""
-    from vuilab.corpus.books import read_sentences
-    from vuilab.decoding.language_model import load_language_model
-
-    model = load_language_model(options.model)
-    if options.text.suffix == ".json":
-        from vuilab.corpus.manifest import read_manifest
-
-        sentences = [utterance.text for utterance in read_manifest(options.text)]
-    else:
-        sentences = list(read_sentences(options.text))
-    print(model.perplexity(sentences))
-    share = model.overlap(sentences)
-    if share:
-        print(f"{100 * share:.1f} % of the sentences of six words or more stand in the model's own text.")
+    text = normalize(arguments.text.read_text(encoding="utf-8"))
+    alignment = load_recogniser(arguments.model).align(arguments.audio, text)
+    print(_in_format(alignment, arguments.audio, arguments.format).rstrip("\n"))
     return 0

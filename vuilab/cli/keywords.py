@@ -1,134 +1,27 @@
-"""What the commands of `cli/main.py` about keywords do, one function each; `cli/main.py` has their options.
-
-Imports stand inside, so that `--help` and fetching data load no deep-learning backend.
-"""
+"""`vui keywords`: classifiers of single words trained, measured and exported."""
 
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-JSON_VERSION = 1  # of what --json prints
+from vuilab.cli.flags import JSON_VERSION, RECORD_HELP, add_command, add_fields, add_weights, from_arguments
+from vuilab.keywords.corpus import PARTS
+from vuilab.keywords.options import ClipAugmentation, ClipOptions, KeywordOptimizer, KeywordOptions
 
+if TYPE_CHECKING:
+    from vuilab.keywords.corpus import Dataset
+    from vuilab.keywords.scores import Classifier, KeywordScore
 
-def data_speech_commands(options: argparse.Namespace) -> int:
-    """Fetch Speech Commands, or let the demo voices speak a small corpus."""
-    from vuilab.keywords.fetch import DEMO_WORDS, fetch_speech_commands, make_word_demo
-
-    if options.demo:
-        out = None if options.root is None else options.root / "speech_commands_demo"
-        print(make_word_demo(out, tuple(options.words or DEMO_WORDS), scale=options.scale))
-        return 0
-    root = {} if options.root is None else {"root": options.root}
-    print(fetch_speech_commands(options.version, base_url=options.base_url, **root))
-    return 0
+DATA_SEED_HELP = "of the unknown words and the silence"
 
 
-def train(options: argparse.Namespace) -> int:
-    """Train a keyword classifier."""
-    from vuilab.keywords.corpus import choose_clips, index_folder
-
-    index = index_folder(options.folder)
-    dataset = choose_clips(index, _words(options.words), options.data_seed, unknown_factor=options.unknown_factor)
-    if options.speech is not None:
-        from vuilab.keywords.corpus import with_speech
-
-        dataset = with_speech(dataset, options.speech, options.speech_clips, options.data_seed)
-    if options.clips is not None:
-        from vuilab.keywords.batches import fewer_clips
-
-        dataset = fewer_clips(dataset, options.clips, options.data_seed)
-    print(f"{index}\n{dataset}")  # what is wrong with the data is said before a backend is loaded
-    import keras
-
-    from vuilab.keywords.clips import KeywordFeatures
-    from vuilab.keywords.corpus import write_manifest
-    from vuilab.keywords.models import FEATURES, ZOO
-    from vuilab.keywords.options import ClipAugmentation
-    from vuilab.keywords.training import train_keywords
-    from vuilab.training.devices import configure_gpu
-
-    if options.model not in ZOO:
-        raise ValueError(f"Unknown model {options.model!r}. Expected one of: {', '.join(ZOO)}")
-    print(configure_gpu())
-    keras.utils.set_random_seed(options.seed)
-    settings = KeywordFeatures(options.features or FEATURES[options.model])
-    model = ZOO[options.model](settings.shape, len(dataset.labels))
-    name = options.name or options.model
-    history = options.results / f"{name}.pickle"
-    train_keywords(
-        model,
-        dataset,
-        history,
-        options.results / f"{name}.h5",
-        features=settings,
-        minibatch_size=options.batch_size,
-        optimizer=_optimizer(options),
-        epochs=options.epochs,
-        schedule=options.schedule,
-        warmup_epochs=options.warmup_epochs,
-        label_smoothing=options.label_smoothing,
-        augmentation=None if options.no_augment else ClipAugmentation(),
-        ema=options.ema,
-        monitor=options.monitor,
-        patience=options.patience,
-        seed=options.seed,
-        force=options.force,
-        resume=options.resume,
-    )
-    write_manifest(history.with_suffix(".clips"), dataset)
-    print(
-        f"Weights: {options.results / name}.h5   record: {options.results / name}.json   clips: {options.results / name}.clips"
-    )
-    return 0
-
-
-def evaluate(options: argparse.Namespace) -> int:
-    """Print how well a classifier recognises the clips of one part of a corpus."""
-    from vuilab.keywords.corpus import choose_clips, index_folder
-
-    index = index_folder(options.folder)
-    from vuilab.keywords.scores import load_classifier, refuse_known_speakers
-
-    weights = released_or(options.model)
-    classifier = load_classifier(weights)
-    dataset = choose_clips(index, classifier.labels, options.data_seed)
-    if not options.allow_training_speakers:
-        refuse_known_speakers(classifier, dataset, options.part)
-    result = _measure(classifier, dataset, options)
-    if options.record:
-        from vuilab.runs.record import add_to_record
-
-        add_to_record(weights, "evaluation", {key: value for key, value in result.items() if key != "figures"})
-    if options.json:
-        print(json.dumps({"version": JSON_VERSION, "corpus": str(options.folder), **result}, indent=1))
-        return 0
-    _print_result(result)
-    return 0
-
-
-def export(options: argparse.Namespace) -> int:
-    """Write a classifier as LiteRT files with float32 numbers and with 8-bit integers, and measure both."""
-    from vuilab.keywords.corpus import choose_clips, index_folder
-
-    index = index_folder(options.folder)
-    from vuilab.inference import formats
-
-    formats.require("litert")  # what is missing is said before anything is loaded
-    from vuilab.inference.export import default_path
-    from vuilab.keywords.export import describe, export_keywords
-    from vuilab.keywords.scores import load_classifier, refuse_known_speakers
-
-    weights = released_or(options.model)
-    classifier = load_classifier(weights)
-    dataset = choose_clips(index, classifier.labels, options.data_seed)
-    refuse_known_speakers(classifier, dataset, options.part)
-    exported = export_keywords(classifier, dataset, options.out or default_path(weights, "litert"), options.part)
-    if options.record:
-        from vuilab.runs.record import add_to_record
-
-        add_to_record(weights, "export", {numbers: file.as_dict() for numbers, file in exported.items()})
-    print(describe(exported))
-    return 0
+def add_keywords(parser: argparse.ArgumentParser) -> None:
+    """Add `train`, `evaluate` and `export` with their options."""
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    _add_train(kinds)
+    _add_evaluate(kinds)
+    _add_export(kinds)
 
 
 def released_or(model: Path | None) -> Path:
@@ -150,50 +43,157 @@ def released_or(model: Path | None) -> Path:
     return found[-1]
 
 
-def _words(words: list[str] | None) -> list[str] | str | None:
-    return "challenge" if words == ["challenge"] else words
+# ------------------------------------------------------------------------------------------------------ train
 
 
-def _optimizer(options: argparse.Namespace):
+def _add_train(kinds: Any) -> None:
+    parser = add_command(kinds, "train", "train a classifier", _train)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="corpus in the layout of Speech Commands")
+    parser.add_argument(
+        "--model", default="matchboxnet", help="perceptron, one_conv, ..., matchboxnet or bc_resnet", metavar="MODEL"
+    )
+    files = parser.add_argument_group("files")
+    files.add_argument("--name", help="of the files (default: the model's name)")
+    files.add_argument("--results", type=Path, default=Path("results/keywords"), metavar="DIR", help="folder for them")
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--words",
+        nargs="+",
+        metavar="WORD",
+        help="labels, silence and unknown among them if wanted, or challenge (default: every word there is)",
+    )
+    data.add_argument(
+        "--unknown-factor",
+        type=float,
+        default=1.0,
+        metavar="N",
+        help="so many times as many unknown words as a label has clips",
+    )
+    data.add_argument("--speech", type=Path, metavar="MANIFEST", help="running speech, cut into unknown clips")
+    data.add_argument("--speech-clips", type=int, default=5000, metavar="N", help="so many of them")
+    data.add_argument("--clips", type=int, metavar="N", help="so many training clips of each label at most")
+    data.add_argument("--data-seed", type=int, default=0, help=DATA_SEED_HELP)
+    data.add_argument(
+        "--features", help="mfcc_image, spectrogram, raw, raw8k, mfcc or logmel (default: the model's own)"
+    )
+    data.add_argument("--no-augment", action="store_true", help="clips as they are: no shift, noise, resampling, masks")
+    add_fields(data, ClipOptions, skip=("augmentation",))
+    training = parser.add_argument_group("training")
+    add_fields(training, KeywordOptimizer)
+    add_fields(training, KeywordOptions, skip=("start_from", "plan", "verbose"))
+
+
+def _dataset(arguments: argparse.Namespace) -> "Dataset":
+    """Return the clips that are asked for; what is wrong with them is said before a backend is loaded."""
+    from vuilab.keywords.corpus import choose_clips, index_folder, with_speech
+
+    index, seed = index_folder(arguments.folder), arguments.data_seed
+    words = "challenge" if arguments.words == ["challenge"] else arguments.words
+    dataset = choose_clips(index, words, seed, unknown_factor=arguments.unknown_factor)
+    if arguments.speech is not None:
+        dataset = with_speech(dataset, arguments.speech, arguments.speech_clips, seed)
+    if arguments.clips is not None:
+        from vuilab.keywords.batches import fewer_clips
+
+        dataset = fewer_clips(dataset, arguments.clips, seed)
+    print(f"{index}\n{dataset}")
+    return dataset
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    augmentation = None if arguments.no_augment else ClipAugmentation()
+    clips = from_arguments(ClipOptions, arguments, augmentation=augmentation)
+    optimizer, options = from_arguments(KeywordOptimizer, arguments), from_arguments(KeywordOptions, arguments)
+    dataset = _dataset(arguments)
     import keras
 
-    if options.learning_rate <= 0 or options.weight_decay < 0:
-        raise ValueError(
-            f"--learning-rate must be positive and --weight-decay no less than 0. Received: {options.learning_rate}, "
-            f"{options.weight_decay}"
-        )
-    if options.optimizer == "sgd":
-        return keras.optimizers.SGD(
-            options.learning_rate, momentum=0.9, nesterov=True, weight_decay=options.weight_decay
-        )
-    return keras.optimizers.AdamW(options.learning_rate, weight_decay=options.weight_decay)
+    from vuilab.keywords.clips import KeywordFeatures
+    from vuilab.keywords.corpus import write_manifest
+    from vuilab.keywords.models import FEATURES, ZOO
+    from vuilab.keywords.training import train_keywords
+    from vuilab.training.devices import configure_gpu
+
+    if arguments.model not in ZOO:
+        raise ValueError(f"Unknown model {arguments.model!r}. Expected one of: {', '.join(ZOO)}")
+    print(configure_gpu())
+    keras.utils.set_random_seed(clips.seed)
+    features = KeywordFeatures(arguments.features or FEATURES[arguments.model])
+    model = ZOO[arguments.model](features.shape, len(dataset.labels))
+    history, weights, record, manifest = (
+        arguments.results / f"{arguments.name or arguments.model}{end}" for end in (".pickle", ".h5", ".json", ".clips")
+    )
+    plain = {key: value for key, value in {**vars(clips), **vars(options)}.items() if key not in ("start_from", "plan")}
+    train_keywords(model, dataset, history, weights, features=features, optimizer=optimizer.build(), **plain)
+    write_manifest(manifest, dataset)
+    print(f"Weights: {weights}   record: {record}   clips: {manifest}")
+    return 0
 
 
-def _measure(classifier, dataset, options: argparse.Namespace) -> dict:
+# --------------------------------------------------------------------------------------------------- evaluate
+
+
+def _add_evaluate(kinds: Any) -> None:
+    parser = add_command(kinds, "evaluate", "accuracy, confusions, errors and robustness of a classifier", _evaluate)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="corpus in the layout of Speech Commands")
+    add_weights(parser)
+    parser.add_argument("--part", choices=PARTS, default="validation", help="of the corpus")
+    parser.add_argument("--data-seed", type=int, default=0, help=DATA_SEED_HELP)
+    parser.add_argument("--allow-training-speakers", action="store_true", help="measure also who was trained on")
+    parser.add_argument("--noise", action="store_true", help="accuracy against the SNR for each colour of noise")
+    output = parser.add_argument_group("output")
+    output.add_argument("--figures", type=Path, metavar="FOLDER", help="also draw what was found")
+    output.add_argument("--json", action="store_true", help="print plain data")
+    output.add_argument("--record", action="store_true", help=RECORD_HELP)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from vuilab.keywords.corpus import choose_clips, index_folder
+
+    index = index_folder(arguments.folder)
+    from vuilab.keywords.scores import load_classifier, refuse_known_speakers
+
+    weights = released_or(arguments.model)
+    classifier = load_classifier(weights)
+    dataset = choose_clips(index, classifier.labels, arguments.data_seed)
+    if not arguments.allow_training_speakers:
+        refuse_known_speakers(classifier, dataset, arguments.part)
+    result = _measure(classifier, dataset, arguments)
+    if arguments.record:
+        from vuilab.runs.record import add_to_record
+
+        add_to_record(weights, "evaluation", {key: value for key, value in result.items() if key != "figures"})
+    if arguments.json:
+        print(json.dumps({"version": JSON_VERSION, "corpus": str(arguments.folder), **result}, indent=1))
+        return 0
+    _print_result(result)
+    return 0
+
+
+def _measure(classifier: "Classifier", dataset: "Dataset", arguments: argparse.Namespace) -> dict[str, Any]:
     """Return plain data: the scores, and what was asked for beside."""
     from vuilab.keywords.clips import load_part
     from vuilab.keywords.scores import SNRS, latency, noise_curve, predict, score_predictions
 
-    audio = load_part(dataset, options.part, progress=not options.json)
+    audio = load_part(dataset, arguments.part, progress=not arguments.json)
     score = score_predictions(classifier.labels, audio.targets, predict(classifier, audio), audio.clips)
     result = {
-        "part": options.part,
-        "num_speakers": len(dataset.speakers(options.part)),
+        "part": arguments.part,
+        "num_speakers": len(dataset.speakers(arguments.part)),
         **score.as_dict(),
         "skipped": [*dataset.skipped, *audio.skipped],
         "parameters": classifier.model.count_params(),
         "latency": latency(classifier),
     }
-    if options.noise:
+    if arguments.noise:
         curve = noise_curve(classifier, audio)
         colours = {colour: [value.as_dict() for value in values] for colour, values in curve.items()}
         result["noise"] = {"snr_db": list(SNRS), "accuracy": colours}
-    if options.figures is not None:
-        result["figures"] = _save_figures(score, curve if options.noise else None, options.figures)
+    if arguments.figures is not None:
+        result["figures"] = _save_figures(score, curve if arguments.noise else None, arguments.figures)
     return result
 
 
-def _save_figures(score, curve: dict | None, folder: Path) -> list[str]:
+def _save_figures(score: "KeywordScore", curve: dict | None, folder: Path) -> list[str]:
     from vuilab.keywords.figures import plot_confusion, plot_noise_curve, plot_words
     from vuilab.keywords.scores import SNRS
 
@@ -210,7 +210,7 @@ def _percent(rate: float | None) -> str:
     return "      -" if rate is None else f"{100 * rate:5.1f} %"
 
 
-def _print_result(result: dict) -> None:
+def _print_result(result: dict[str, Any]) -> None:
     accuracy, latency = result["accuracy"], result["latency"]
     print(
         f"{result['num_clips']} clips of {result['num_speakers']} speakers, the {result['part']} part: accuracy "
@@ -236,3 +236,43 @@ def _print_result(result: dict) -> None:
             print(f"  {colour:<20}  " + "  ".join(f"{100 * value['rate']:5.1f}" for value in values))
     for path in result.get("figures", ()):
         print(f"Figure: {path}")
+
+
+# ----------------------------------------------------------------------------------------------------- export
+
+
+def _add_export(kinds: Any) -> None:
+    text = "LiteRT files, as they are and with 8-bit integers, and what both recognise"
+    parser = add_command(kinds, "export", text, _export)
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="corpus whose training clips give the integers' ranges"
+    )
+    add_weights(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE.tflite", help="(default: beside the weights)")
+    parser.add_argument("--part", choices=PARTS[1:], default="validation", help="of the corpus, that is measured on")
+    parser.add_argument("--data-seed", type=int, default=0, help=DATA_SEED_HELP)
+    parser.add_argument("--record", action="store_true", help=RECORD_HELP)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from vuilab.keywords.corpus import choose_clips, index_folder
+
+    index = index_folder(arguments.folder)
+    from vuilab.inference import formats
+
+    formats.require("litert")  # what is missing is said before anything is loaded
+    from vuilab.inference.export import default_path
+    from vuilab.keywords.export import describe, export_keywords
+    from vuilab.keywords.scores import load_classifier, refuse_known_speakers
+
+    weights = released_or(arguments.model)
+    classifier = load_classifier(weights)
+    dataset = choose_clips(index, classifier.labels, arguments.data_seed)
+    refuse_known_speakers(classifier, dataset, arguments.part)
+    exported = export_keywords(classifier, dataset, arguments.out or default_path(weights, "litert"), arguments.part)
+    if arguments.record:
+        from vuilab.runs.record import add_to_record
+
+        add_to_record(weights, "export", {numbers: file.as_dict() for numbers, file in exported.items()})
+    print(describe(exported))
+    return 0

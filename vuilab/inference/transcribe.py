@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -14,7 +13,9 @@ from vuilab.audio import SAMPLE_RATE, read_audio
 from vuilab.decoding.alignment import Alignment, FrameClock, align, frame_clock, shift
 from vuilab.decoding.beam import BeamDecoder
 from vuilab.decoding.greedy import Posteriors, greedy_decode
-from vuilab.decoding.settings import BeamSettings, SoundWeights
+from vuilab.decoding.language_model import load_language_model
+from vuilab.decoding.ngram import NGramModel
+from vuilab.decoding.settings import Decoding, TunedLanguageModel
 from vuilab.decoding.sounds import SoundDecoder
 from vuilab.features import FeatureSettings
 from vuilab.files import progress_bar, released_folder
@@ -169,16 +170,21 @@ class Recogniser:
                 progress.update(round(piece.start + len(piece.samples) / SAMPLE_RATE) - progress.n)
 
 
-def load_recogniser(weights: str | Path | None = None) -> Recogniser:
+def load_recogniser(weights: str | Path | None = None, decoding: Decoding | None = None) -> Recogniser:
     """Load a weights file that `train_model` wrote, or the released weights.
 
     Args:
         weights: path; None: the released weights of this project.
+        decoding: with the released weights it begins with the language model that goes with them. None: greedy.
 
     Raises:
-        FileNotFoundError: when there are none; the message says how to train.
+        FileNotFoundError: when there are no weights, or no such language model; the message says how to make them.
         ValueError: when the file is damaged, not of this project, or a classifier of single words.
     """
+    decoding = decoding or Decoding(greedy=True)
+    if weights is None:
+        decoding = decoding.with_tuned(released_language_model())
+    language_model = None if decoding.lm is None else load_language_model(decoding.lm)
     model, metadata = load_model(weights if weights is not None else released_weights())
     if metadata.get("task") == "keywords":
         raise ValueError(
@@ -188,7 +194,25 @@ def load_recogniser(weights: str | Path | None = None) -> Recogniser:
     width = model.input_shape[-1]
     mean = np.asarray(metadata.get("mean", np.zeros(width)), np.float32)
     std = np.maximum(np.asarray(metadata.get("std", np.ones(width)), np.float32), STD_FLOOR)
-    return Recogniser(model, feature_settings_for(width, metadata), mean, std, metadata)
+    decoder = decoder_for(decoding, language_model, needs_phonemes(model))
+    return Recogniser(model, feature_settings_for(width, metadata), mean, std, metadata, decoder)
+
+
+def decoder_for(
+    decoding: Decoding, language_model: NGramModel | None, knows_phonemes: bool
+) -> BeamDecoder | SoundDecoder | None:
+    """Return the decoder that is asked for; None: greedy, which is so without language model and hot words.
+
+    Args:
+        decoding: the weights of the search.
+        language_model: the one that it names.
+        knows_phonemes: whether the acoustic model learnt phonemes; they are read as words, which a model of characters lacks.
+    """
+    if language_model is None:
+        return BeamDecoder(None, decoding.beam, decoding.bonuses) if decoding.hot_words else None
+    if knows_phonemes and decoding.phonemes != 0 and not language_model.of_characters:
+        return SoundDecoder(language_model, decoding.sounds, decoding.beam, decoding.bonuses)
+    return BeamDecoder(language_model, decoding.beam, decoding.bonuses)
 
 
 def released_weights() -> Path:
@@ -207,15 +231,7 @@ def released_weights() -> Path:
     return found[-1]
 
 
-class ReleasedLanguageModel(NamedTuple):
-    """The language model that goes with the released weights, and the weights that were chosen on all speakers of its record."""
-
-    path: Path
-    weights: dict[str, float]  # alpha and beta, for letters alone
-    sounds: dict[str, float] | None  # phonemes, alpha and beta, for letters and phonemes
-
-
-def released_language_model() -> ReleasedLanguageModel | None:
+def released_language_model() -> TunedLanguageModel | None:
     """Return what the run record beside the released weights names; None where there is nothing."""
     record_path = released_weights().with_suffix(".json")
     if not record_path.is_file():
@@ -225,7 +241,7 @@ def released_language_model() -> ReleasedLanguageModel | None:
     if "for_other_recordings" not in used or not path.is_file():
         return None
     sounds = used.get("phonemes", {}).get("for_other_recordings")
-    return ReleasedLanguageModel(path, used["for_other_recordings"], sounds)
+    return TunedLanguageModel(path, used["for_other_recordings"], sounds)
 
 
 def released_recogniser() -> Recogniser:
@@ -234,12 +250,4 @@ def released_recogniser() -> Recogniser:
     Raises:
         FileNotFoundError: when there are no released weights.
     """
-    from vuilab.decoding.language_model import load_language_model
-
-    recogniser, found = load_recogniser(), released_language_model()
-    if found is None:
-        return recogniser
-    model, settings = load_language_model(found.path), BeamSettings(**found.weights)
-    if found.sounds is None:
-        return recogniser.with_decoder(BeamDecoder(model, settings))
-    return recogniser.with_decoder(SoundDecoder(model, SoundWeights(**found.sounds), settings))
+    return load_recogniser(decoding=Decoding())

@@ -16,6 +16,7 @@ import numpy as np
 from vuilab.audio import SAMPLE_RATE
 from vuilab.inference.pieces import blocks
 from vuilab.keywords.corpus import CLIP_SAMPLES, SILENCE, UNKNOWN
+from vuilab.options import option
 
 if TYPE_CHECKING:
     from vuilab.keywords.scores import Classifier
@@ -34,10 +35,12 @@ class SpotSettings:
         ValueError: at construction, for values out of range.
     """
 
-    threshold: float = 0.8  # 0..1: score from which a word is found
-    hop: float = 0.1  # seconds from one window to the next
-    smoothing: int = 3  # windows that are averaged; odd, so that the score belongs to the middle one
-    refractory: float = 0.5  # seconds after an event in which the same word does not begin again
+    threshold: float = option(0.8, "0..1: score from which a word is found")
+    hop: float = option(0.1, "seconds from one window to the next", metavar="S")
+    smoothing: int = option(
+        3, "windows that are averaged; an odd number, so that the score belongs to the middle one", metavar="N"
+    )
+    refractory: float = option(0.5, "seconds after an event in which the same word does not begin again", metavar="S")
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
