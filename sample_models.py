@@ -191,9 +191,6 @@ def cnn_birnn_model(
     recur_layers: int = 2,
     dropout: float = 0.1,
     output_dim: int = NUM_CLASSES,
-    *,
-    cell: str = "gru",
-    reset_after: bool = True,
 ) -> AcousticModel:
     """The report's best model: a strided convolution and two bidirectional recurrent layers.
 
@@ -206,8 +203,6 @@ def cnn_birnn_model(
         recur_layers: number of bidirectional layers.
         dropout: after the convolution and after each recurrent layer.
         output_dim: classes.
-        cell: 'gru', 'lstm' or 'simple_rnn'.
-        reset_after: see `recurrent`.
     """
     the_input = keras.Input(shape=(None, input_dim), name="the_input")
     x = layers.Conv1D(filters, kernel_size, strides=conv_stride, padding="same", activation="relu", name="conv1d")(
@@ -216,7 +211,7 @@ def cnn_birnn_model(
     x = layers.BatchNormalization(name="bn_conv_1d")(x)
     x = layers.Dropout(dropout, name="dropout_conv")(x)
     for number in range(1, recur_layers + 1):
-        layer = recurrent(cell, units, f"rnn_{number}", reset_after=reset_after)
+        layer = recurrent("gru", units, f"rnn_{number}")
         x = layers.Bidirectional(layer, merge_mode="concat", name=f"bidir_rnn_{number}")(x)
         x = layers.BatchNormalization(name=f"bn_rnn_{number}")(x)
         x = layers.Dropout(dropout, name=f"dropout_{number}")(x)

@@ -75,7 +75,18 @@ def test_more_phonemes_than_letters_make_the_batch_wider():
 
 
 def small_model(**options):
-    return residual_birnn_model(5, 4, 3, 1, 3, (), 6, 3, print_summary=False, **options)
+    return residual_birnn_model(
+        5,
+        filters=4,
+        kernel_size=3,
+        conv_stride=1,
+        residual_kernel_size=3,
+        dilations=(),
+        units=6,
+        recur_layers=3,
+        print_summary=False,
+        **options,
+    )
 
 
 @pytest.mark.contract
@@ -120,7 +131,18 @@ def test_training_fills_in_the_phonemes_and_the_weights_do_without(tiny_corpus, 
     from vuilab.runs.weights import load_model
     from vuilab.training.recogniser import train_model
 
-    model = residual_birnn_model(80, 8, 11, 2, 3, (1,), 8, 2, phoneme_heads=(1,), print_summary=False)
+    model = residual_birnn_model(
+        80,
+        filters=8,
+        kernel_size=11,
+        conv_stride=2,
+        residual_kernel_size=3,
+        dilations=(1,),
+        units=8,
+        recur_layers=2,
+        phoneme_heads=(1,),
+        print_summary=False,
+    )
     before = model.get_layer("phonemes_1").get_weights()[0].copy()
     history = train_model(
         model,

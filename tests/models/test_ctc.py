@@ -191,7 +191,19 @@ def test_training_loss_is_the_mean_over_the_utterances():
 
 def test_guesses_on_the_way_share_the_loss_and_the_layer_ctc_has_that_of_the_last_one():
     keras.utils.set_random_seed(0)
-    model = residual_birnn_model(5, 4, 3, 1, 3, (), 3, 3, output_dim=4, heads=(1, 2), print_summary=False)
+    model = residual_birnn_model(
+        5,
+        filters=4,
+        kernel_size=3,
+        conv_stride=1,
+        residual_kernel_size=3,
+        dilations=(),
+        units=3,
+        recur_layers=3,
+        output_dim=4,
+        heads=(1, 2),
+        print_summary=False,
+    )
     trainer = add_ctc_loss(model)
     rng = np.random.default_rng(0)
     batch = {

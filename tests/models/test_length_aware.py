@@ -65,7 +65,20 @@ def peaked(model):
 
 def small_model():
     keras.utils.set_random_seed(0)
-    return peaked(residual_birnn_model(5, 8, 5, 2, 3, (1, 2), 6, 2, output_dim=7, print_summary=False))
+    return peaked(
+        residual_birnn_model(
+            5,
+            filters=8,
+            kernel_size=5,
+            conv_stride=2,
+            residual_kernel_size=3,
+            dilations=(1, 2),
+            units=6,
+            recur_layers=2,
+            output_dim=7,
+            print_summary=False,
+        )
+    )
 
 
 def probabilities(model, batch):
@@ -107,7 +120,19 @@ def test_every_length_is_transcribed_as_by_itself():
 def test_guesses_on_the_way_keep_the_promise():
     keras.utils.set_random_seed(0)
     options = {"heads": (1,), "output_dim": 7, "print_summary": False}
-    model = peaked(residual_birnn_model(5, 8, 5, 2, 3, (1,), 6, 2, **options))
+    model = peaked(
+        residual_birnn_model(
+            5,
+            filters=8,
+            kernel_size=5,
+            conv_stride=2,
+            residual_kernel_size=3,
+            dilations=(1,),
+            units=6,
+            recur_layers=2,
+            **options,
+        )
+    )
     assert largest_difference(model, utterances(), 40) < 1e-5
     with pytest.raises(ValueError, match=r"before the last one, 1 to 1\. Received: heads=\(2,\)"):
         residual_birnn_model(5, recur_layers=2, heads=(2,))
