@@ -65,7 +65,7 @@ def test_train_passes_every_option_on(project, monkeypatch):
         "patience": 5,
         "checkpoint_steps": 200,
         "verbose": 1,
-        "notes": {"builder": {"name": "model_2", "options": {"units": 8}}},
+        "notes": {"builder": {"name": "model_2", "options": {"units": 8}}, "start_from": "first.h5"},
     }
 
 

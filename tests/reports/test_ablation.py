@@ -124,10 +124,16 @@ def test_differences_are_those_from_the_recipe_of_the_network():
     }
     assert differences(record, 7) == {"dropout": 0.3, "heads": (1,), "ema": 0.999, "start_from": "old"}
     assert differences(record | {"configuration": recipe, "command": "a notebook or script"}, 8) == {"corpus": "1.2 h"}
-    noted = recipe | {"model_options": {"heads": [2]}, "start_from": "0123", "monitor": "val_cer"}
-    found = differences(record | {"configuration": noted, "command": "a notebook or script"}, 7)
-    assert found == {"heads": (2,), "monitor": "val_cer", "start_from": "earlier weights"}
-    assert Row(found, 1, ()).label == "draft after layer 2, epoch by CER, from earlier weights"
+    noted = record | {"configuration": recipe | {"start_from": "0123", "monitor": "val_cer"}}
+    builder = {"name": "residual_birnn", "options": {"heads": [2]}}
+    found = differences(
+        noted | {"builder": builder, "start_from": "c/new.h5"}, 7
+    )  # what the command says does not count
+    assert found == {"heads": (2,), "monitor": "val_cer", "start_from": "new"}
+    assert Row(found, 1, ()).label == "draft after layer 2, epoch by CER, from new"
+    found = differences(noted | {"builder": builder | {"name": "final_model"}}, 7)
+    assert found == {"network": "final_model", **found} and found["start_from"] == "earlier weights"
+    assert Row(found, 1, ()).label == "final_model, draft after layer 2, epoch by CER, from earlier weights"
 
 
 def test_rows_gather_seeds_and_count_passes(folder):

@@ -61,6 +61,8 @@ def _train(arguments: argparse.Namespace) -> int:
     else:
         build, identity = _zoo_model(arguments.zoo, name, arguments.model_options)
         features = from_arguments(FeatureSettings, arguments)
+    if arguments.start_from is not None:
+        identity["start_from"] = str(arguments.start_from)
     augmentation = Augmentation(warp=0.0 if features.kind == "mfcc" else WARP) if arguments.augment else None
     data = from_arguments(DataOptions, arguments, augmentation=augmentation)
     optimizer, options = from_arguments(OptimizerOptions, arguments), from_arguments(TrainingOptions, arguments)

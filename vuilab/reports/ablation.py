@@ -37,6 +37,7 @@ USUAL = {
 }
 # how a value that differs is told; other options by name and value
 WORDS = {
+    "network": "{}",
     "conv_stride": "stride {}",
     "heads": "draft after layer {}",
     "phoneme_heads": "phonemes after layer {}",
@@ -52,6 +53,7 @@ WORDS = {
     "batch_frames": "batches of {} frames",
     "corpus": "corpus of {}",
 }
+EARLIER = "earlier weights"  # where nobody says which
 HEAD = ("what differs", "passes", "CER %", "change", "WER %", "WER % with LM", "with phonemes too")
 SELDOM = ("change", "with phonemes too")  # columns that are shown where a row has them
 
@@ -132,12 +134,17 @@ def _option(command: Sequence[str], name: str) -> list[str]:
     return rest[: next((number for number, word in enumerate(rest) if word.startswith("--")), len(rest))]
 
 
-def _model_options(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of the network's builder; records of version 0.1 have them in their command alone."""
-    if "model_options" in record["configuration"]:
-        return dict(record["configuration"]["model_options"])
-    pairs = (text.split("=", 1) for text in _option(shlex.split(record["command"]), "--model-options"))
-    return {name: ast.literal_eval(value) for name, value in pairs}
+def _told_by_the_command(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what new records hold under 'builder' and 'start_from'; those of version 0.1 have it in their command alone."""
+    command = shlex.split(record["command"])
+    pairs = (text.split("=", 1) for text in _option(command, "--model-options"))
+    builder = {"name": _network(record), "options": {name: ast.literal_eval(value) for name, value in pairs}}
+    return {"builder": builder, "start_from": next(iter(_option(command, "--start-from")), EARLIER)}
+
+
+def _network(record: Mapping[str, Any]) -> str:
+    """Return the name of a record's network, as recipes have it."""
+    return record.get("model", "").removesuffix("_model")
 
 
 def differences(record: Mapping[str, Any], usual_corpus: int) -> dict[str, Any]:
@@ -151,14 +158,16 @@ def differences(record: Mapping[str, Any], usual_corpus: int) -> dict[str, Any]:
     optimizer = configuration.get("optimizer", {}).get("config", {})
     used = {name: configuration.get(name, value) for name, value in USUAL.items()}
     used["ema"] = optimizer.get("ema_momentum") if optimizer.get("use_ema") else None
+    told = record if "builder" in record else _told_by_the_command(record)
     if used["start_from"]:
-        start = _option(shlex.split(record["command"]), "--start-from")
-        used["start_from"] = Path(start[0]).stem if start else "earlier weights"
-    usual = USUAL | RECIPES.get(record.get("model", "").removesuffix("_model"), {})
+        used["start_from"] = Path(told.get("start_from", EARLIER)).stem
+    usual = USUAL | RECIPES.get(_network(record), {})
     found = {name: tuple(value) if isinstance(value, list) else value for name, value in used.items()}
     train = record["corpus"]["train"]
     corpus = {} if train["num_utterances"] == usual_corpus else {"corpus": f"{train['hours']:.1f} h"}
-    network = {name: tuple(v) if isinstance(v, list) else v for name, v in _model_options(record).items()}
+    builder = told["builder"]
+    network = {} if builder["name"] == _network(record) else {"network": builder["name"]}
+    network |= {name: tuple(v) if isinstance(v, list) else v for name, v in builder["options"].items()}
     return corpus | network | {name: value for name, value in found.items() if value != usual[name]}
 
 
