@@ -1,5 +1,6 @@
 """Audio files: any format, rate and number of channels becomes mono at 16 kHz."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +54,34 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
 
         mono = librosa.resample(mono, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def blocks(path: str | Path, seconds: float) -> Iterator[np.ndarray]:
+    """Yield a recording as mono float32 at 16 kHz, block by block.
+
+    Args:
+        path: an audio file that libsndfile reads.
+        seconds: length of a block.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is no audio.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"No audio file at {path}. Check the path.")
+    import soxr
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = file.samplerate
+            stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
+            for block in file.blocks(max(1, int(seconds * rate)), dtype="float32", always_2d=True):
+                mono = np.nan_to_num(block.mean(axis=1, dtype=np.float32))
+                yield mono if stream is None else stream.resample_chunk(mono)
+            if stream is not None:
+                yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+    except soundfile.SoundFileError as error:
+        raise ValueError(
+            f"Cannot read {path} as audio ({str(error).strip()}). Expected a FLAC, WAV, MP3 or OGG file; convert it with: "
+            "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.flac"
+        ) from error

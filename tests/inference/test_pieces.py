@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from vuilab.audio import read_audio
+from vuilab.audio import blocks, read_audio
 from vuilab.corpus.manifest import MANIFESTS, read_manifest
-from vuilab.inference.pieces import LONGEST, PieceCutter, blocks, is_long, pieces
+from vuilab.inference.pieces import LONGEST, PieceCutter, is_long, pieces
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
-from vuilab.audio import SAMPLE_RATE
+from vuilab.audio import SAMPLE_RATE, blocks
 
 FRAME = 480  # samples, 30 ms: what the detector takes
 PAUSE = 0.4  # seconds without speech that end a piece
@@ -62,35 +61,6 @@ def speech_pieces(chunks: Iterable[np.ndarray], longest: float = LONGEST) -> Ite
     for samples in chunks:
         yield from cutter.add(samples)
     yield from cutter.finish()
-
-
-def blocks(path: str | Path, seconds: float) -> Iterator[np.ndarray]:
-    """Yield a recording as mono float32 at 16 kHz, block by block.
-
-    Args:
-        path: an audio file that libsndfile reads.
-        seconds: length of a block.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when the file is no audio.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"No audio file at {path}. Check the path.")
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
-            for block in file.blocks(max(1, int(seconds * rate)), dtype="float32", always_2d=True):
-                mono = np.nan_to_num(block.mean(axis=1, dtype=np.float32))
-                yield mono if stream is None else stream.resample_chunk(mono)
-            if stream is not None:
-                yield stream.resample_chunk(np.empty(0, np.float32), last=True)
-    except soundfile.SoundFileError as error:
-        raise ValueError(
-            f"Cannot read {path} as audio ({str(error).strip()}). Expected a FLAC, WAV, MP3 or OGG file; convert it with: "
-            "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.flac"
-        ) from error
 
 
 class PieceCutter:

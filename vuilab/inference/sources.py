@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from vuilab.audio import SAMPLE_RATE
-from vuilab.inference.pieces import blocks
+from vuilab.audio import SAMPLE_RATE, blocks
 
 CHUNK = 0.1  # seconds of sound that are handed on at a time
 MUTED = 3.0  # seconds of zeros from a microphone after which the user is told

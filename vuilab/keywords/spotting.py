@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vuilab.audio import SAMPLE_RATE
-from vuilab.inference.pieces import blocks
+from vuilab.audio import SAMPLE_RATE, blocks
 from vuilab.keywords.corpus import CLIP_SAMPLES, SILENCE, UNKNOWN
 from vuilab.options import option
 

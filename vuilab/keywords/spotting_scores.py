@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.stats
 
-from vuilab.audio import SAMPLE_RATE
+from vuilab.audio import SAMPLE_RATE, blocks
 from vuilab.corpus.manifest import Utterance
 from vuilab.files import progress_bar
-from vuilab.inference.pieces import blocks
 from vuilab.keywords.clips import LabelledAudio
 from vuilab.keywords.corpus import CLIP_SAMPLES, SILENCE, UNKNOWN
 from vuilab.keywords.scores import Proportion
