@@ -83,10 +83,10 @@ def _compare(arguments: argparse.Namespace) -> int:
         problems = check_project()
         for problem in problems:
             print(problem, file=sys.stderr)
-        print("README and records agree." if not problems else f"{len(problems)} disagreements.")
+        print("Pages and records agree." if not problems else f"{len(problems)} disagreements.")
         return 1 if problems else 0
     if arguments.update:
-        print("README updated." if update_readme() else "The README is up to date.")
+        print("Pages updated." if update_readme() else "The pages are up to date.")
         return 0
     print(text_table(load_runs(arguments.names or None, arguments.results)))
     if arguments.figure is not None:

@@ -1,4 +1,4 @@
-"""Tables about keyword classifiers: the split, runs and their errors for the notebook, runs over several seeds for the README."""
+"""Tables about keyword classifiers: the split, runs and their errors for the notebook, runs over several seeds for the pages."""
 
 import dataclasses
 import math
@@ -272,7 +272,7 @@ def _best_first(found: Mapping[tuple, Sequence[dict]]) -> list[SeededRuns]:
 
 
 def keyword_block(folder: str | Path) -> str:
-    """Return the Markdown of a README block: for each task its labels and clips, a table, and the best model in noise.
+    """Return the Markdown of a block: for each task its labels and clips, a table, and the best model in noise.
 
     Raises:
         FileNotFoundError: when the folder holds no finished run of a keyword classifier.

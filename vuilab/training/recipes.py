@@ -21,8 +21,8 @@ SMALL_CORPUS: dict[str, Any] = {
     "warmup_epochs": 1.0,
     "epochs": 8,
 }
-# The last of two rounds in which the released weights were trained (--start-from): the README has the commands, and the
-# rates after each. Novel sentences need the times of words, which `vui.py data words` adds to a corpus.
+# The last of two rounds in which the released weights were trained (--start-from): docs/training.md has the commands,
+# docs/results.md the rates after each. Novel sentences need the times of words, which `vui.py data words` adds to a corpus.
 FINAL: dict[str, Any] = {
     **SMALL_CORPUS,
     "epochs": 26,
