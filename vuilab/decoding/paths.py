@@ -104,7 +104,7 @@ def _by_numbers(probs, ahead, labels, space, negligible):
     blank, blank_before = np.zeros(num_labels + 2), np.zeros(num_labels + 2)  # of the blank before label n at n
     heard = np.empty(num_labels)
     blank[0] = 1.0  # before the first frame
-    first, last, scale, lost = 0, 0, 0.0, NEVER  # the first two: blanks of the window; its labels are those between them
+    first, last, scale, lost = 0, 0, 0.0, NEVER  # window from blank to blank, with the labels between
     for t in range(len(probs)):
         label, label_before = label_before, label
         blank, blank_before = blank_before, blank
