@@ -20,9 +20,9 @@ def run_ours(model: str, corpus: Path, batch: int, epochs: int) -> dict:
     import keras
 
     import sample_models
+    from train_utils import configure_gpu, train_model
     from vuilab.data.generator import BatchGenerator
     from vuilab.data.options import DataOptions
-    from vuilab.training.recogniser import configure_gpu, train_model
 
     class Clock(keras.callbacks.Callback):
         """Notes for each epoch the seconds inside and between the steps; between them the loop waits for data."""

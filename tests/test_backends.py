@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sample_models import cnn_rnn_model
+from train_utils import get_predictions, plot_comparison, train_model
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, set_active_corpus
 from vuilab.inference.transcribe import load_recogniser
 from vuilab.runs.record import read_record
@@ -15,7 +16,6 @@ from vuilab.runs.weights import load_model
 from vuilab.scoring.comparison import load_runs, markdown_table
 from vuilab.scoring.error_rates import score
 from vuilab.scoring.predictions import generator_for, predict_texts
-from vuilab.training.recogniser import get_predictions, plot_comparison, train_model
 
 
 def test_keras_runs_on_the_backend_that_was_asked_for():

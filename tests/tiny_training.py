@@ -3,8 +3,8 @@
 import keras
 
 from sample_models import acoustic_model
+from train_utils import train_model
 from vuilab.runs.record import read_record
-from vuilab.training.recogniser import train_model
 
 TEXTS = ["a cat", "see it", "to be", "an oak", "i am", "we go", "no", "so it is", "yes", "up we go"]
 TRAIN = "train model_0 --features mfcc --epochs 1 --name tiny"  # the run of the fixture `trained`

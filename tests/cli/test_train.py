@@ -9,6 +9,10 @@ import pytest
 from tiny_training import TRAIN
 
 from vui import main
+from vuilab.augment import Augmentation
+from vuilab.data.options import DataOptions
+from vuilab.features import FeatureSettings
+from vuilab.training.options import TrainingOptions
 
 
 def test_train_leaves_history_weights_and_record(trained, tiny_corpus):
@@ -30,10 +34,8 @@ def test_train_again_loads_the_finished_run(trained, tiny_corpus, tmp_path, monk
 
 
 def test_train_passes_every_option_on(project, monkeypatch):
-    from vuilab.training import recogniser
-
-    passed = {}
-    monkeypatch.setattr(recogniser, "train_model", lambda model, *paths, **options: passed.update(options, paths=paths))
+    seen = []
+    monkeypatch.setattr("vuilab.training.fit.fit", lambda *arguments: seen.extend(arguments))
     command = (
         "train model_2 --name try --epochs 7 --features mfcc --mfcc-dim 20 --batch-size 9 --max-duration 4 --optimizer adamw "
         "--learning-rate 0.003 --schedule cosine --warmup-epochs 0.5 --augment --monitor val_cer --speeds 0.9 1.1 --ema 0.99 "
@@ -41,45 +43,39 @@ def test_train_passes_every_option_on(project, monkeypatch):
         "--start-from first.h5 --plan 100 960 --splice 0.7 --model-options units=8"
     )
     assert main(command.split()) == 0
-    assert [path.as_posix() for path in passed.pop("paths")] == ["results/try.pickle", "results/try.h5"]
-    optimizer, augmentation, settings = (passed.pop(name) for name in ("optimizer", "augmentation", "features"))
-    assert type(optimizer).__name__ == "AdamW" and float(optimizer.learning_rate) == pytest.approx(0.003)
-    assert augmentation.warp == 0  # of cepstral coefficients there is no frequency axis to stretch
-    assert (settings.kind, settings.mfcc_dim) == ("mfcc", 20)
-    assert passed == {
-        "start_from": Path("first.h5"),
-        "plan": (100.0, 960.0),
-        "minibatch_size": 9,
-        "epochs": 7,
-        "sort_by_duration": True,
-        "max_duration": 4.0,
-        "schedule": "cosine",
-        "warmup_epochs": 0.5,
-        "speeds": (0.9, 1.1),
-        "splice": 0.7,
-        "ema": 0.99,
-        "monitor": "val_cer",
-        "seed": 3,
-        "force": True,
-        "resume": True,
-        "patience": 5,
-        "checkpoint_steps": 200,
-        "verbose": 1,
-        "notes": {"builder": {"name": "model_2", "options": {"units": 8}}, "start_from": "first.h5"},
-    }
+    task, options = seen
+    assert [path.as_posix() for path in (task.history_path, task.weights_path)] == [
+        "results/try.pickle",
+        "results/try.h5",
+    ]
+    assert type(task.optimizer).__name__ == "AdamW" and float(task.optimizer.learning_rate) == pytest.approx(0.003)
+    assert task.generator.settings == FeatureSettings("mfcc", mfcc_dim=20)
+    # of cepstral coefficients there is no frequency axis to stretch
+    assert task.generator.options == DataOptions(9, 4.0, True, (0.9, 1.1), 0.7, Augmentation(warp=0.0), seed=3)
+    assert task.notes == {"builder": {"name": "model_2", "options": {"units": 8}}, "start_from": "first.h5"}
+    assert options == TrainingOptions(
+        epochs=7,
+        monitor="val_cer",
+        schedule="cosine",
+        warmup_epochs=0.5,
+        patience=5,
+        ema=0.99,
+        start_from=Path("first.h5"),
+        force=True,
+        resume=True,
+        plan=(100.0, 960.0),
+    )
 
 
 def test_train_takes_a_run_name_of_the_study(project, monkeypatch, capsys):
-    from vuilab.training import recogniser
-
     seen = []
-    monkeypatch.setattr(recogniser, "train_model", lambda model, *paths, **options: seen.append((model, options)))
+    monkeypatch.setattr("vuilab.training.fit.fit", lambda *arguments: seen.extend(arguments))
     name = "MFCC GRU(30 x1) BN relu DO(0.2) TD(D)"
     assert main(["train", name]) == 1 and "--name" in capsys.readouterr().err
     assert main(["train", name, "--name", "mine", "--mfcc-dim", "26"]) == 0
-    model, options = seen[0]
-    assert model.input_shape[-1] == 26 and options["features"].kind == "mfcc"
-    assert options["notes"] == {"full_name": name, "builder": {"name": name, "options": {}}}
+    task, _ = seen
+    assert task.model.input_shape[-1] == 26 and task.generator.settings.kind == "mfcc"
+    assert task.notes == {"full_name": name, "builder": {"name": name, "options": {}}}
 
 
 @pytest.mark.parametrize(

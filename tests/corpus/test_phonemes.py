@@ -127,9 +127,9 @@ def test_two_heads_behind_one_layer_are_refused():
 
 
 def test_training_fills_in_the_phonemes_and_the_weights_do_without(tiny_corpus, tmp_path):
+    from train_utils import train_model
     from vuilab.features import FeatureSettings
     from vuilab.runs.weights import load_model
-    from vuilab.training.recogniser import train_model
 
     model = residual_birnn_model(
         80,

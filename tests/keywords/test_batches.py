@@ -7,7 +7,7 @@ from vuilab.augment import speed_perturb
 from vuilab.keywords.batches import ClipGenerator
 from vuilab.keywords.clips import KeywordFeatures
 from vuilab.keywords.corpus import choose_clips, index_folder
-from vuilab.keywords.options import ClipAugmentation
+from vuilab.keywords.options import ClipAugmentation, ClipOptions
 
 NOTHING = {
     "shift": 0,
@@ -27,7 +27,7 @@ def dataset(spoken_words):
 
 @pytest.fixture(scope="module")
 def generator(dataset):
-    return ClipGenerator(dataset, KeywordFeatures("mfcc"), 16, seed=3, augmentation=ClipAugmentation(), progress=False)
+    return ClipGenerator(dataset, KeywordFeatures("mfcc"), ClipOptions(16, ClipAugmentation(), seed=3), progress=False)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_values_out_of_range_and_labels_without_clips_are_refused(dataset, spoke
         with pytest.raises(ValueError, match=r"probabilities lie in 0\.\.1"):
             ClipAugmentation(**wrong)
     with pytest.raises(ValueError, match="minibatch_size must be at least 1"):
-        ClipGenerator(dataset, KeywordFeatures(), 0)
+        ClipOptions(0)
     import shutil
 
     folder = tmp_path / "words"

@@ -228,6 +228,7 @@ def test_a_small_network_finds_the_words_it_knows_where_they_are(spoken_words, t
 
     from vuilab.keywords.clips import KeywordFeatures
     from vuilab.keywords.models import FEATURES, ZOO
+    from vuilab.keywords.options import ClipOptions, KeywordOptions
     from vuilab.keywords.training import train_keywords
 
     monkeypatch.chdir(tmp_path)
@@ -236,16 +237,9 @@ def test_a_small_network_finds_the_words_it_knows_where_they_are(spoken_words, t
     dataset = choose_clips(index_folder(spoken_words), ["bed", "happy", "silence", "unknown"])
     features = KeywordFeatures(FEATURES["two_conv"])
     model = ZOO["two_conv"](features.shape, 4)
-    train_keywords(
-        model,
-        dataset,
-        tmp_path / "m.pickle",
-        tmp_path / "m.h5",
-        features=features,
-        minibatch_size=16,
-        epochs=30,
-        verbose=0,
-    )
+    options = KeywordOptions(epochs=30, verbose=0)
+    files = tmp_path / "m.pickle", tmp_path / "m.h5"
+    train_keywords(model, dataset, *files, features=features, clips=ClipOptions(16), options=options)
     classifier = load_classifier(tmp_path / "m.h5")
     audio, settings = load_part(dataset, "train", progress=False), SpotSettings(threshold=0.4)
     noise = [np.random.default_rng(0).normal(0, 1, 40_000)]

@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 
 from vuilab.keywords import scores as keyword_evaluation
+from vuilab.keywords.batches import ClipGenerator
 from vuilab.keywords.clips import KeywordFeatures
 from vuilab.keywords.corpus import choose_clips, index_folder
 from vuilab.keywords.models import classifier
-from vuilab.keywords.options import ClipAugmentation
-from vuilab.keywords.training import train_keywords
+from vuilab.keywords.options import ClipAugmentation, ClipOptions, KeywordOptions
+from vuilab.keywords.training import KeywordTask, train_keywords
 from vuilab.runs.history import load_history
 from vuilab.runs.record import RESULTS, read_record
 from vuilab.runs.weights import load_model, read_metadata
+from vuilab.training.fit import fit
+from vuilab.training.options import TrainingOptions
 
 pytestmark = pytest.mark.usefixtures("without_compiling")
 WORDS = ("brown", "violet", "white")
@@ -33,9 +36,19 @@ def tiny(num_classes=3, seed=0, dropout=0.0):
     return classifier(the_input, keras.layers.Dense(num_classes, name="logits")(x), "perceptron", print_summary=False)
 
 
-def run(dataset, name="tiny", model=None, **options):
-    options = {"epochs": 3, "minibatch_size": 16, "verbose": 0, "optimizer": keras.optimizers.AdamW(0.02)} | options
-    return train_keywords(model or tiny(), dataset, f"{name}.pickle", f"{name}.h5", **options)
+def run(dataset, name="tiny", model=None, features=None, optimizer=None, callbacks=(), **options):
+    """Train with these fields of `ClipOptions` and `KeywordOptions`."""
+    options = {"minibatch_size": 16} | options
+    clips = ClipOptions(
+        **{key: options.pop(key) for key in ("seed", "augmentation", "minibatch_size") if key in options}
+    )
+    options = KeywordOptions(**({"epochs": 3, "verbose": 0} | options))
+    optimizer, files = optimizer or keras.optimizers.AdamW(0.02), (f"{name}.pickle", f"{name}.h5")
+    if not callbacks:
+        more = {"features": features, "clips": clips, "options": options, "optimizer": optimizer}
+        return train_keywords(model or tiny(), dataset, *files, **more)
+    generator = ClipGenerator(dataset, KeywordFeatures("mfcc_image"), clips, progress=False)
+    return fit(KeywordTask(model or tiny(), generator, *files, optimizer=optimizer, callbacks=callbacks), options)
 
 
 def without_time(history):
@@ -113,16 +126,14 @@ def test_label_smoothing_keeps_the_loss_above_its_floor_and_the_validation_loss_
 
 
 def test_the_weights_kept_are_those_of_the_best_epoch_by_loss_or_accuracy(dataset, monkeypatch):
-    from vuilab.keywords import training as keyword_training
+    real, values = KeywordTask.validate, iter([(0.5, 0.4), (0.7, 0.9), (0.6, 0.8)] * 2)
 
-    real, values = keyword_training._validate, iter([(0.5, 0.4), (0.7, 0.9), (0.6, 0.8)] * 2)
-
-    def validate(current):
-        logs, scores = real(current)
+    def validate(task, evaluator):
+        logs, scores = real(task, evaluator)
         loss, accuracy = next(values)
         return logs | {"val_loss": loss, "val_accuracy": accuracy}, scores
 
-    monkeypatch.setattr(keyword_training, "_validate", validate)
+    monkeypatch.setattr(KeywordTask, "validate", validate)
     run(dataset, "by_loss")
     run(dataset, "by_accuracy", monitor="val_accuracy")
     assert read_record("results/by_loss.json")["best_epoch"] == 1
@@ -159,7 +170,7 @@ def test_a_loss_that_is_no_number_ends_the_run(dataset, capsys):
     [
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"monitor": "val_cer"}, r"monitor must be one of \('val_loss', 'val_accuracy'\)"),
-        ({"label_smoothing": 1.0}, r"label_smoothing in 0\.\.1"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must be in 0\.\.1"),
         (
             {"features": KeywordFeatures("mfcc")},
             r"takes clips of shape \(20, 11, 1\) and mfcc features have \(98, 64\)",
@@ -173,3 +184,12 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(dataset, options, 
     with pytest.raises(ValueError, match=message):
         run(dataset, **options)
     assert not RESULTS.exists()
+
+
+def test_a_classifier_is_not_trained_with_the_options_of_a_recogniser_and_not_planned_in_hours(dataset):
+    generator = ClipGenerator(dataset, KeywordFeatures("mfcc_image"), ClipOptions(16), progress=False)
+    task = KeywordTask(tiny(), generator, "tiny.pickle", "tiny.h5")
+    with pytest.raises(ValueError, match=r"A KeywordTask is trained with KeywordOptions. Received: TrainingOptions"):
+        fit(task, TrainingOptions())
+    with pytest.raises(ValueError, match=r"A plan is made for hours of running speech. Received a KeywordTask"):
+        fit(task, KeywordOptions(epochs=1, plan=(3.0,)))

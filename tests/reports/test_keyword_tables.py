@@ -12,6 +12,7 @@ import soundfile
 from vuilab.augment import NOISES
 from vuilab.keywords.corpus import Clip, Dataset, choose_clips, index_folder
 from vuilab.keywords.models import classifier
+from vuilab.keywords.options import KeywordOptions
 from vuilab.keywords.scores import KeywordScore, score_of, score_predictions
 from vuilab.keywords.training import train_keywords
 from vuilab.reports.keyword_tables import (
@@ -290,9 +291,8 @@ def test_runs_are_read_back_as_they_were_measured(tmp_path, monkeypatch):
     the_input = keras.Input((20, 11, 1), name="the_input")
     logits = keras.layers.Dense(2, name="logits")(keras.layers.Flatten(name="flatten")(the_input))
     model = classifier(the_input, logits, "perceptron", print_summary=False)
-    history = train_keywords(
-        model, choose_clips(index_folder("noises")), "runs/a.pickle", "runs/a.h5", epochs=2, verbose=0
-    )
+    options = KeywordOptions(epochs=2, verbose=0)
+    history = train_keywords(model, choose_clips(index_folder("noises")), "runs/a.pickle", "runs/a.h5", options=options)
     (found,) = load_keyword_runs(["a", "never trained"], "runs")
     record = read_record("runs/a.json")
     assert found.history == history and found.parameters == 442

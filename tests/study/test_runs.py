@@ -13,6 +13,7 @@ from vuilab.runs.history import load_history
 from vuilab.scoring.predictions import print_predictions
 from vuilab.study import runs as study
 from vuilab.study.claims import Setting
+from vuilab.training.options import TrainingOptions
 
 pytestmark = pytest.mark.contract
 SMALL = RNNModel(CNNConfig(filters=6, kernel_size=5), rnn_units=8)
@@ -44,7 +45,8 @@ def test_a_run_is_named_after_its_network_found_again_and_compared(tmp_path, cap
     assert "was trained before with the same settings" in capsys.readouterr().out
     assert len(list(tmp_path.glob("*.pickle"))) == 1
 
-    study.train_model(SMALL, seed=1, **options)  # another seed: files of its own under the same name
+    other = study.get_generator(False, seed=1)
+    study.train_model(SMALL, generator=other, **options)  # another seed: files of its own under the same name
     assert len(list(tmp_path.glob("*.pickle"))) == 2
     assert load_history(record_path.with_suffix(".pickle")) == before
     losses = study.best_losses({"small": Setting(SMALL, "mfcc"), "other": Setting(RNNModel())}, tmp_path)
@@ -79,7 +81,8 @@ def test_a_run_that_does_not_learn_is_stopped_by_its_loss_limit(tmp_path, capsys
 
 def test_patience_stops_when_the_validation_loss_no_longer_falls(tmp_path):
     optimizer = keras.optimizers.SGD(1.0, clipnorm=5)  # jumps about
-    study.train_model(SMALL, False, epochs=9, optimizer=optimizer, patience=1, loss_limit=None, folder=tmp_path)
+    options = TrainingOptions(patience=1)
+    study.train_model(SMALL, False, epochs=9, loss_limit=None, optimizer=optimizer, folder=tmp_path, options=options)
     (history,) = tmp_path.glob("*.pickle")
     assert len(load_history(history)["loss"]) < 9
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from sample_models import acoustic_model
+from train_utils import train_model
 from vuilab.corpus.manifest import set_active_corpus
 from vuilab.runs.history import load_history
 from vuilab.runs.record import file_hash, read_record
 from vuilab.runs.weights import load_weights, save_weights
 from vuilab.training import recogniser
-from vuilab.training.recogniser import train_model
 
 TEXTS = ["a cat", "see it", "to be", "an oak", "i am", "we go", "no", "so it is"]
 

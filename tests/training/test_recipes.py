@@ -7,9 +7,10 @@ import pytest
 from sample_models import ZOO, build
 from vui import main
 from vuilab.cli.main import parse
+from vuilab.data.options import DataOptions
 from vuilab.files import repository
 from vuilab.runs.weights import load_model
-from vuilab.training import recogniser
+from vuilab.training.options import TrainingOptions
 from vuilab.training.recipes import RECIPES
 
 ROOT = repository()
@@ -17,27 +18,26 @@ ROOT = repository()
 
 @pytest.fixture
 def trained_with(monkeypatch, project):
-    """What `train_model` was called with."""
-    calls = {}
-
-    def spy(model, pickle_path, save_model_path, **options):
-        calls.update(options, model=model)
-
-    monkeypatch.setattr(recogniser, "train_model", spy)
+    """The tasks and options that would have been trained."""
+    calls = []
+    monkeypatch.setattr("vuilab.training.fit.fit", lambda *arguments: calls.append(arguments))
     return calls
 
 
 def test_a_recipe_stands_in_for_the_defaults_and_what_is_given_for_the_recipe(trained_with, capsys):
     for command in ("train residual_birnn --epochs 3", "train --epochs 3 residual_birnn"):
         assert main([*command.split(), "--model-options", "units=8", "filters=4", "recur_layers=1"]) == 0
-        assert trained_with["features"].kind == "logmel" and trained_with["model"].input_shape == (None, None, 80)
-        assert trained_with["epochs"] == 3 and trained_with["speeds"] == (0.9, 1.0, 1.1)
-        assert trained_with["max_duration"] == 16 and trained_with["schedule"] == "cosine"
-        assert trained_with["augmentation"] is not None and type(trained_with["optimizer"]).__name__ == "AdamW"
-        assert trained_with["model"].get_layer("birnn_1").output.shape[-1] == 16
+        task, options = trained_with.pop()
+        data = task.generator.options
+        assert task.generator.settings.kind == "logmel" and task.model.input_shape == (None, None, 80)
+        assert options.epochs == 3 and options.schedule == "cosine"
+        assert data.speeds == (0.9, 1.0, 1.1) and data.max_duration == 16 and data.augmentation is not None
+        assert type(task.optimizer).__name__ == "AdamW"
+        assert task.model.get_layer("birnn_1").output.shape[-1] == 16
     assert main(["train", "model_1", "--epochs", "2", "--model-options", "units=4"]) == 0
-    assert trained_with["features"].kind == "spectrogram" and trained_with["speeds"] == (1.0,)
-    assert type(trained_with["optimizer"]).__name__ == "SGD" and trained_with["max_duration"] == 10
+    task, options = trained_with.pop()
+    assert task.generator.settings.kind == "spectrogram" and task.generator.options == DataOptions()
+    assert type(task.optimizer).__name__ == "SGD" and options == TrainingOptions(2)
 
 
 def test_recipes_belong_to_models_and_hold_options_that_there_are():

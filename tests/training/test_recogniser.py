@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from tiny_training import tiny_model, tiny_record, train_tiny, without_time
 
-from data_generator import AudioGenerator
+from train_utils import configure_gpu
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, write_manifest
+from vuilab.data.generator import BatchGenerator
+from vuilab.data.options import DataOptions
+from vuilab.features import FeatureSettings
 from vuilab.models.ctc import add_ctc_loss
 from vuilab.runs.history import load_history
 from vuilab.runs.weights import load_model, read_metadata
-from vuilab.training import loop, recogniser
-from vuilab.training.recogniser import configure_gpu, train_model
+from vuilab.training import recogniser
 
 pytestmark = pytest.mark.usefixtures("without_compiling")
 KEYS = ["loss", "val_loss", "val_cer", "val_wer", "learning_rate", "seconds"]
@@ -77,7 +79,7 @@ def test_reported_losses_are_means_over_utterances_and_the_weights_kept_are_the_
 
 def _mean_loss(model: keras.Model, metadata: dict, partition: str) -> float:
     """Score utterances one by one: another route to the same number."""
-    generator = AudioGenerator(spectrogram=False, minibatch_size=1)
+    generator = BatchGenerator(FeatureSettings("mfcc"), DataOptions(minibatch_size=1))
     generator.load(partition, MANIFESTS[partition])
     generator.set_statistics(metadata["mean"], metadata["std"])
     trainer = add_ctc_loss(model)
@@ -100,7 +102,7 @@ def test_training_loss_weighs_utterances_equally_although_the_last_batch_is_smal
 @pytest.mark.parametrize("monitor", ["val_loss", "val_cer", "val_wer"])
 def test_monitor_chooses_the_weights(monitor, corpus, monkeypatch):
     values = {"val_loss": [3.0, 2.0, 1.0], "val_cer": [0.3, 0.1, 0.2], "val_wer": [0.5, 0.6, 0.7]}
-    real, epochs = loop.score, iter(range(3))
+    real, epochs = recogniser.score, iter(range(3))
 
     def score(*args):  # every monitor prefers another epoch
         result, epoch = real(*args), next(epochs)
@@ -108,7 +110,7 @@ def test_monitor_chooses_the_weights(monitor, corpus, monkeypatch):
                     deletions=0, insertions=0, num_reference=1000) for kind in ("cer", "wer"))  # fmt: skip
         return dataclasses.replace(result, cer=cer, wer=wer)
 
-    monkeypatch.setattr(loop, "score", score)
+    monkeypatch.setattr(recogniser, "score", score)
     history = train_tiny(epochs=3, monitor=monitor, optimizer=keras.optimizers.Adam(0.005))
     assert history["val_cer"] == values["val_cer"] and int(np.argmin(history["val_loss"])) == 2
     best = int(np.argmin(history[monitor]))
@@ -125,30 +127,6 @@ def test_weights_of_a_run_load_under_the_name_the_caller_gave(suffix, even_corpu
     again.load_weights(f"results/tiny{suffix}")
     for old, new in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
-
-
-def test_positional_arguments_of_the_references_work(corpus):
-    model = tiny_model()
-    manifest = str(corpus / "train_corpus.json")
-    optimizer = keras.optimizers.SGD(0.01)
-    train_model(
-        model,
-        "a.pickle",
-        "a.h5",
-        manifest,
-        str(corpus / "valid_corpus.json"),
-        5,
-        False,
-        13,
-        optimizer,
-        1,
-        0,
-        True,
-        0.45,
-    )
-    record = tiny_record("a")
-    assert record["configuration"]["sort_by_duration"] is True and record["configuration"]["max_duration"] == 0.45
-    assert record["corpus"]["train"]["num_utterances"] == 5  # those of 0.4 s
 
 
 def test_default_optimiser_is_that_of_the_contract(corpus):
@@ -274,10 +252,3 @@ def test_machine_without_gpu_is_told_so(fraction, monkeypatch, tmp_path):
 
         monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     assert configure_gpu(fraction) == "No GPU was found; training runs on the processor."
-
-
-def test_names_of_the_contract_are_there():
-    assert set(recogniser.__all__) == {
-        "add_ctc_loss", "configure_gpu", "get_predictions", "plot_comparison", "print_predictions", "train_model",
-    }  # fmt: skip
-    assert all(callable(getattr(recogniser, name)) for name in recogniser.__all__)

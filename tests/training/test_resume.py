@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from sample_models import cnn_birnn_model
+from train_utils import train_model
 from vuilab.augment import Augmentation
 from vuilab.files import repository
 from vuilab.runs.checkpoint import checkpoint_path, load_checkpoint, peek, save_checkpoint
 from vuilab.runs.record import read_record
-from vuilab.training.recogniser import train_model
 
 ROOT = repository()
 CURVES = ("loss", "val_loss", "val_cer", "val_wer", "learning_rate")

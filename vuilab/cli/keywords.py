@@ -122,8 +122,8 @@ def _train(arguments: argparse.Namespace) -> int:
     history, weights, record, manifest = (
         arguments.results / f"{arguments.name or arguments.model}{end}" for end in (".pickle", ".h5", ".json", ".clips")
     )
-    plain = {key: value for key, value in {**vars(clips), **vars(options)}.items() if key not in ("start_from", "plan")}
-    train_keywords(model, dataset, history, weights, features=features, optimizer=optimizer.build(), **plain)
+    more = {"features": features, "clips": clips, "options": options, "optimizer": optimizer.build()}
+    train_keywords(model, dataset, history, weights, **more)
     write_manifest(manifest, dataset)
     print(f"Weights: {weights}   record: {record}   clips: {manifest}")
     return 0

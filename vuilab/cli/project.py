@@ -40,8 +40,10 @@ def _study(arguments: argparse.Namespace) -> int:
 
         set_active_corpus(arguments.corpus)
     from vuilab.study.runs import best_losses, train_settings
+    from vuilab.training.options import TrainingOptions
 
-    more = {"folder": arguments.results, "minibatch_size": arguments.batch_size, "patience": arguments.patience}
+    more = {"folder": arguments.results, "minibatch_size": arguments.batch_size}
+    more["options"] = TrainingOptions(arguments.epochs, patience=arguments.patience)
     if arguments.parallel or arguments.address:
         from vuilab.study.sweep import sweep as train_settings
 

@@ -72,7 +72,10 @@ def _train(arguments: argparse.Namespace) -> int:
         set_active_corpus(arguments.corpus)
     import keras
 
-    from vuilab.training.recogniser import configure_gpu, train_model
+    from vuilab.data.generator import BatchGenerator
+    from vuilab.training.devices import configure_gpu
+    from vuilab.training.fit import fit
+    from vuilab.training.recogniser import Recognition
 
     print(configure_gpu(devices=arguments.devices))
     keras.config.set_dtype_policy(arguments.precision)
@@ -81,8 +84,8 @@ def _train(arguments: argparse.Namespace) -> int:
     history, weights, record = (
         arguments.results / f"{arguments.name or name}{end}" for end in (".pickle", ".h5", ".json")
     )
-    plain = {key: value for key, value in {**vars(data), **vars(options)}.items() if key != "shuffle"}
-    train_model(model, history, weights, features=features, optimizer=optimizer.build(), notes=identity, **plain)
+    generator = BatchGenerator(features, data)
+    fit(Recognition(model, generator, history, weights, optimizer=optimizer.build(), notes=identity), options)
     if not options.plan:
         print(f"Weights: {weights}   record: {record}")
     return 0

@@ -7,7 +7,7 @@ import numpy as np
 
 from vuilab.keywords.clips import KeywordFeatures, LabelledAudio, background_noise, load_part
 from vuilab.keywords.corpus import SILENCE, Clip, Dataset
-from vuilab.keywords.options import ClipAugmentation
+from vuilab.keywords.options import ClipOptions
 
 PARTITIONS = {"train": "train", "validation": "development"}  # of the training loop -> part of the dataset
 STATISTICS_CLIPS = 2000  # so many training clips give mean and deviation
@@ -46,28 +46,17 @@ class ClipGenerator:
     Args:
         dataset: labelled clips. Training takes the part 'train', validation the part 'development'.
         settings: the features.
-        minibatch_size: clips per step; every step has as many.
-        seed: of the order and the augmentation.
-        augmentation: of the training clips; None: none.
+        options: clips per step (every step has as many), their changes, and the seed of the order; None: the defaults.
         progress: show progress bars.
 
     Raises:
-        ValueError: when a part is empty, a label has no training clips, or the batch size is under 1.
+        ValueError: when a part is empty, or a label has no training clips.
     """
 
     def __init__(
-        self,
-        dataset: Dataset,
-        settings: KeywordFeatures,
-        minibatch_size: int = 64,
-        seed: int = 0,
-        augmentation: ClipAugmentation | None = None,
-        progress: bool = True,
+        self, dataset: Dataset, settings: KeywordFeatures, options: ClipOptions | None = None, progress: bool = True
     ):
-        if minibatch_size < 1:
-            raise ValueError(f"minibatch_size must be at least 1. Received: minibatch_size={minibatch_size}")
-        self.dataset, self.settings, self.minibatch_size = dataset, settings, minibatch_size
-        self.seed, self.augmentation = seed, augmentation
+        self.dataset, self.settings, self.options = dataset, settings, options or ClipOptions()
         self.audio: dict[str, LabelledAudio] = {
             partition: load_part(dataset, part, progress) for partition, part in PARTITIONS.items()
         }
@@ -79,7 +68,7 @@ class ClipGenerator:
                 f"There are no training clips of: {' '.join(without)}. A label needs clips of several speakers, of whom about "
                 "eight in ten are for training; leave the label out, or record more."
             )
-        self.backgrounds = background_noise(dataset, "train") if augmentation else []
+        self.backgrounds = background_noise(dataset, "train") if self.options.augmentation else []
         self.feats_mean, self.feats_std = self._statistics()
 
     @property
@@ -103,15 +92,15 @@ class ClipGenerator:
         """
         count = len(self.audio[partition])
         if epoch is None:
-            return np.split(np.arange(count), range(self.minibatch_size, count, self.minibatch_size))
-        order = np.random.default_rng([self.seed, epoch]).permutation(count)
-        size = min(self.minibatch_size, count)
+            return np.split(np.arange(count), range(self.options.minibatch_size, count, self.options.minibatch_size))
+        order = np.random.default_rng([self.options.seed, epoch]).permutation(count)
+        size = min(self.options.minibatch_size, count)
         order = np.concatenate([order, order[: -count % size]])
         return list(order.reshape(-1, size))
 
     def step_rng(self, epoch: int, step: int) -> np.random.Generator:
         """Return the random numbers of one step, whatever happened before."""
-        return np.random.default_rng([self.seed, epoch, step, 1])
+        return np.random.default_rng([self.options.seed, epoch, step, 1])
 
     def assemble(
         self, partition: str, indices: np.ndarray, rng: np.random.Generator | None = None
@@ -125,7 +114,7 @@ class ClipGenerator:
         """
         audio = self.audio[partition]
         waveforms = audio.samples(indices)
-        augmentation = self.augmentation if rng is not None else None
+        augmentation = self.options.augmentation if rng is not None else None
         if augmentation:
             for number, samples in enumerate(waveforms):
                 waveforms[number] = augmentation.change(samples, rng, self.backgrounds)
@@ -143,7 +132,7 @@ class ClipGenerator:
     def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
         audio = self.audio["train"]
         sound = [number for number, clip in enumerate(audio.clips) if not _is_quiet(clip)]
-        chosen = np.random.default_rng(self.seed).permutation(sound)[:STATISTICS_CLIPS]
+        chosen = np.random.default_rng(self.options.seed).permutation(sound)[:STATISTICS_CLIPS]
         pieces = [
             self.settings.extract(audio.samples(piece)) for piece in np.array_split(chosen, len(chosen) // 200 + 1)
         ]

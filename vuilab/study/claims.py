@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vuilab.models.builder import RNNModel
+from vuilab.training.options import OptimizerOptions
 
 FULL_WIDTH = 200  # units and filters of the reference
 TINY_WIDTH = 24  # in a trial of the machinery
@@ -32,9 +33,7 @@ class Setting:
 
     def optimizer(self):
         """Return a fresh optimiser with this learning rate."""
-        from vuilab.training.run import default_optimizer
-
-        return default_optimizer(self.learning_rate)
+        return OptimizerOptions(learning_rate=self.learning_rate).build()
 
     def scaled(self, width: int) -> "Setting":
         """Return the same network with `width` units and filters in the place of 200, others in proportion."""

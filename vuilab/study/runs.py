@@ -5,6 +5,7 @@ form of that name and a number that depends on the settings and the data, so tha
 learning rate) do not meet, and the same call finds its own run again: finished runs are loaded, interrupted ones go on.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,8 +24,9 @@ from vuilab.runs.record import RESULTS, fingerprint, read_record, read_records
 from vuilab.runs.weights import load_weights
 from vuilab.scoring import comparison
 from vuilab.study.claims import Setting
-from vuilab.training.recogniser import train_model as train_in_files
-from vuilab.training.run import default_optimizer
+from vuilab.training.fit import fit
+from vuilab.training.options import OptimizerOptions, TrainingOptions
+from vuilab.training.recogniser import Recognition
 
 __all__ = [
     "LossLimit",
@@ -36,10 +38,12 @@ __all__ = [
     "run_files",
     "session_runs",
     "train_model",
+    "train_setting",
     "train_settings",
 ]
 
 STUDY = RESULTS / "study"
+LOSS_LIMIT = 500.0  # nats per utterance
 LIMIT_EPOCHS = 3  # after so many epochs a loss must be under the limit
 LONGEST_SLUG = 100  # characters
 
@@ -81,17 +85,12 @@ def train_model(
     spectrogram: bool = True,
     raw: bool = False,
     epochs: int = 50,
-    loss_limit: float | None = 500.0,
+    loss_limit: float | None = LOSS_LIMIT,
     *,
     generator: BatchGenerator | None = None,
     optimizer: keras.optimizers.Optimizer | None = None,
-    patience: int | None = None,
-    seed: int = 0,
     folder: str | Path = STUDY,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    verbose: int = 1,
-    force: bool = False,
-    need_weights: bool = True,
+    options: TrainingOptions | None = None,
 ) -> str:
     """Train a network of the study, or load its run when it is finished, or go on with it when it was interrupted.
 
@@ -101,23 +100,47 @@ def train_model(
         raw: the waveform itself.
         epochs: passes over the training data.
         loss_limit: stop when the training loss is above this after three epochs; None: never.
-        generator: other data or features than `spectrogram` and `raw` say; see `get_generator`.
-        optimizer: None: the default of `recogniser.train_model`.
-        patience: stop when the validation loss has not fallen for so many epochs; None: never.
-        seed: of the first weights, dropout and the order of the batches.
+        generator: other data, features or seed than `spectrogram` and `raw` say; see `get_generator`. Its seed is that of the
+            first weights and dropout too.
+        optimizer: None: the recogniser's default.
         folder: for the files.
-        callbacks: further Keras callbacks.
-        verbose: 0 silent, 1 a line per epoch.
-        force: train even when the run is finished.
-        need_weights: False: a finished run counts although its weights were not kept, as in the committed results.
+        options: how it is trained apart from `epochs`.
 
     Returns:
         The full name, which `plot_comparison` knows.
     """
     generator = generator or get_generator(spectrogram, raw)
-    optimizer = optimizer or default_optimizer()
+    optimizer = optimizer or OptimizerOptions().build()
+    options = dataclasses.replace(options or TrainingOptions(), epochs=epochs)
     name = builder.name(generator.settings.kind)
-    stopping = [] if loss_limit is None else [LossLimit(loss_limit)]
+    history = _history_path(name, generator, optimizer, options, loss_limit, folder)
+    if options.verbose:
+        print(f"{name}  (seed {generator.options.seed}; files {history.stem}.*)")
+    keras.utils.set_random_seed(generator.options.seed)
+    task = Recognition(
+        builder.build(generator.settings.num_features, print_summary=False),
+        generator,
+        history,
+        history.with_suffix(".h5"),
+        optimizer=optimizer,
+        callbacks=[] if loss_limit is None else [LossLimit(loss_limit)],
+        notes={"full_name": name, "loss_limit": loss_limit},
+    )
+    fit(task, dataclasses.replace(options, resume=checkpoint_path(history).is_file()))
+    _session[history] = name
+    return name
+
+
+def _history_path(
+    name: str,
+    generator: BatchGenerator,
+    optimizer: keras.optimizers.Optimizer,
+    options: TrainingOptions,
+    loss_limit: float | None,
+    folder: str | Path,
+) -> Path:
+    """Return where the history of a run goes: its name in short, and a number that its settings and data decide."""
+    plain = TrainingOptions(options.epochs, patience=options.patience).relevant()
     key = fingerprint(
         {
             "name": name,
@@ -126,40 +149,15 @@ def train_model(
             "minibatch_size": generator.options.minibatch_size,
             "max_duration": generator.options.max_duration,
             "optimizer": keras.optimizers.serialize(optimizer),
-            "epochs": epochs,
+            "epochs": options.epochs,
             "loss_limit": loss_limit,
-            "patience": patience,
-            "seed": seed,
+            "patience": options.patience,
+            "seed": generator.options.seed,
             "backend": keras.backend.backend(),
+            **{key: value for key, value in options.relevant().items() if plain.get(key) != value},
         }
     )
-    stem = run_stem(name, key)
-    history = Path(folder) / f"{stem}.pickle"
-    if verbose:
-        print(f"{name}  (seed {seed}; files {stem}.*)")
-    if not (need_weights or force) and _is_finished(history):
-        if verbose:
-            print("Finished before.")
-        _session[history] = name
-        return name
-    keras.utils.set_random_seed(seed)
-    train_in_files(
-        builder.build(generator.settings.num_features, print_summary=False),
-        history,
-        Path(folder) / f"{stem}.h5",
-        optimizer=optimizer,
-        epochs=epochs,
-        verbose=verbose,
-        callbacks=[*stopping, *callbacks],
-        seed=seed,
-        force=force,
-        resume=checkpoint_path(history).is_file(),
-        generator=generator,
-        patience=patience,
-        notes={"full_name": name, "loss_limit": loss_limit},
-    )
-    _session[history] = name
-    return name
+    return Path(folder) / f"{run_stem(name, key)}.pickle"
 
 
 def run_stem(name: str, key: str) -> str:
@@ -254,9 +252,9 @@ def train_settings(
     *,
     folder: str | Path = STUDY,
     minibatch_size: int = 32,
-    **options,
+    options: TrainingOptions | None = None,
 ) -> list[str]:
-    """Train everything that a question compares, seed by seed; finished runs are loaded.
+    """Train everything that a question compares, seed by seed; a finished run counts, also where its weights were not kept.
 
     Args:
         settings: label -> what is trained, from `Question.at_scale`.
@@ -264,30 +262,36 @@ def train_settings(
         seeds: one run each.
         folder: for the files.
         minibatch_size: utterances per batch.
-        options: further arguments of `train_model`.
+        options: how they are trained apart from `epochs`.
 
     Returns:
         The labels whose runs failed, with the reason; one that cannot be trained does not stop the others.
     """
+    options = dataclasses.replace(options or TrainingOptions(), epochs=epochs)
     failures = []
     for seed in seeds:
         for label, setting in settings.items():
             try:
-                generator = get_generator(setting.features == "spectrogram", setting.features == "raw", minibatch_size)
-                train_model(
-                    setting.model,
-                    epochs=epochs,
-                    generator=generator,
-                    optimizer=setting.optimizer(),
-                    seed=seed,
-                    folder=folder,
-                    need_weights=False,
-                    **options,
-                )
+                train_setting(setting, seed, folder, minibatch_size, options)
             except (ValueError, RuntimeError) as error:
                 failures.append(f"{label} (seed {seed}): {error}")
                 print(f"{label} (seed {seed}) cannot be trained; going on with the others.")
     return failures
+
+
+def train_setting(
+    setting: Setting, seed: int, folder: str | Path, minibatch_size: int, options: TrainingOptions
+) -> None:
+    """Train one network of a question, unless its run is finished; the arguments are those of `train_settings`."""
+    generator = get_generator(setting.features == "spectrogram", setting.features == "raw", minibatch_size, seed=seed)
+    history = _history_path(setting.name, generator, setting.optimizer(), options, LOSS_LIMIT, folder)
+    if not options.force and _is_finished(history):
+        if options.verbose:
+            print(f"{setting.name}  (seed {seed}; files {history.stem}.*)\nFinished before.")
+        _session[history] = setting.name
+        return
+    more = {"generator": generator, "optimizer": setting.optimizer(), "folder": folder, "options": options}
+    train_model(setting.model, epochs=options.epochs, **more)
 
 
 def best_losses(settings: Mapping[str, Setting], folder: str | Path = STUDY) -> dict[str, list[float]]:

@@ -1,6 +1,6 @@
 """Many runs of the study at once, on this machine or on a cluster, with Ray Tune.
 
-Every trial is a `runs.train_model` call in a process of its own and leaves its files in the same folder and ledger as a run
+Every trial is a `runs.train_setting` call in a process of its own and leaves its files in the same folder and ledger as a run
 made by hand. A trial whose process or machine dies is started again and goes on from its checkpoint; a configuration that
 cannot be trained is reported and does not stop the others. On a cluster the project, the corpus and the results stand on a
 file system that all machines share, under the same path.
@@ -8,6 +8,7 @@ file system that all machines share, under the same path.
 Ray is not needed by anything else: `pip install -c constraints.txt -e '.[sweep]'`.
 """
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from vuilab.corpus.manifest import active_corpus
 from vuilab.files import repository
 from vuilab.study.claims import Setting
 from vuilab.study.runs import STUDY
+from vuilab.training.options import TrainingOptions
 
 TRIAL_MEMORY = 3e9  # bytes; what the networks of the study take at most, on a processor
 
@@ -34,7 +36,7 @@ def sweep(
     gpus_per_trial: float = 0,
     memory_per_trial: float = TRIAL_MEMORY,
     retries: int = 3,
-    **options,
+    options: TrainingOptions | None = None,
 ) -> list[str]:
     """Train everything that a question compares, as many trials at a time as fit; finished runs are loaded.
 
@@ -49,7 +51,7 @@ def sweep(
         gpus_per_trial: GPUs of each trial; a fraction lets several share one.
         memory_per_trial: bytes of main memory that each trial is given.
         retries: how often a trial that died is started again.
-        options: further arguments of `runs.train_model`, plain values.
+        options: how they are trained apart from `epochs`.
 
     Returns:
         The labels whose runs failed, with the reason.
@@ -62,14 +64,12 @@ def sweep(
     trials = [
         {
             "label": label,
-            "name": setting.model.name(setting.features),
-            "learning_rate": setting.learning_rate,
+            "setting": setting,
             "seed": seed,
-            "epochs": epochs,
             "minibatch_size": minibatch_size,
             "folder": str(Path(folder).resolve()),
             "corpus": str(active_corpus().resolve()),
-            "options": options,
+            "options": dataclasses.replace(options or TrainingOptions(), epochs=epochs),
         }
         for seed in seeds
         for label, setting in settings.items()
@@ -109,22 +109,11 @@ def run_trial(config: dict[str, Any]) -> dict[str, Any]:
     """Train one network of a sweep, in a process that Ray started; goes on from its checkpoint when there is one."""
     trial = config["trial"]
     from vuilab.corpus.manifest import set_active_corpus
-    from vuilab.models.builder import RNNModel
-    from vuilab.study.runs import get_generator, train_model
-    from vuilab.training.run import default_optimizer
+    from vuilab.study.runs import train_setting
 
     set_active_corpus(trial["corpus"])
-    model, features = RNNModel.parse(trial["name"])
     try:
-        train_model(
-            model,
-            epochs=trial["epochs"],
-            generator=get_generator(features == "spectrogram", features == "raw", trial["minibatch_size"]),
-            optimizer=default_optimizer(trial["learning_rate"]),
-            seed=trial["seed"],
-            folder=trial["folder"],
-            **trial["options"],
-        )
+        train_setting(trial["setting"], trial["seed"], trial["folder"], trial["minibatch_size"], trial["options"])
     except ValueError as error:  # trying again would not help
         return {"error": str(error)}
     return {"error": ""}

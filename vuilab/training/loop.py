@@ -1,8 +1,7 @@
-"""The loop over epochs and steps: learning rate, validation, best weights, checkpoints, and stopping cleanly.
+"""The loop over epochs and steps: validation, best weights, checkpoints, and stopping cleanly.
 
-One epoch trains on every batch of the plan, then scores the validation set in one pass that gives the losses and the
-transcripts. What the loop knows is in `Run`; a checkpoint holds all of it, so that a run that was killed at any point goes on
-from the last checkpoint as if nothing had happened.
+One epoch trains on every batch of the plan, then scores the validation set in one pass. What the loop knows is in `Run`; a
+checkpoint holds all of it, so that a run that was killed at any point goes on from the last one as if nothing had happened.
 """
 
 import concurrent.futures
@@ -12,40 +11,26 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from vuilab.data.feature_cache import cache_bytes
-from vuilab.data.generator import BatchGenerator
-from vuilab.decoding.greedy import greedy_decode
-from vuilab.models.acoustic import output_length
 from vuilab.runs.checkpoint import load_checkpoint, save_checkpoint
 from vuilab.runs.history import save_history
 from vuilab.runs.weights import save_weights
-from vuilab.scoring.error_rates import score
-from vuilab.training.devices import is_chief, predict_step, train_step
+from vuilab.training.devices import is_chief, train_step
 from vuilab.training.run import Progress, Run
+from vuilab.training.task import Batches
 
 STEP_LINE_SECONDS = 20  # within a long epoch, a line of progress this often
 VALIDATION_COST = 0.4  # of a training step, for a batch of the same size; used by the estimate only
 
 
-def model_output_length(model: keras.Model) -> Callable:
-    """Return the function from feature frames to output frames: the model's own, or derived from its layers."""
-    return getattr(model, "output_length", None) or (lambda input_length: output_length(model, input_length))
-
-
-def announce(run: Run, hours: Sequence[float] = ()) -> None:
-    """Time a few steps, put all weights back, and say how long the run will take and how much memory.
-
-    Args:
-        run: the run.
-        hours: of speech; say also what training on so much would take.
-    """
-    generator = run.generator
+def announce(run: Run) -> None:
+    """Time a few steps, put all weights back, and say how long the run will take, how much memory, and what is planned."""
+    generator, task = run.task.generator, run.task
     num_frames = generator.num_frames("train")
     plan = generator.plan("train", 0)
     size = [num_frames[batch].max() * len(batch) for batch in plan]
@@ -54,26 +39,18 @@ def announce(run: Run, hours: Sequence[float] = ()) -> None:
     seconds = _time_steps(run, [plan[order[0]], plan[order[-1]], plan[middle], plan[middle]])
     training = seconds * sum(size) / size[middle]
     per_epoch = training + seconds * VALIDATION_COST * len(generator.plan("validation"))
+    epochs = run.options.epochs
     run.say(
-        f"{run.name}: {run.model.count_params():,} parameters, {len(num_frames)} training and "
-        f"{len(generator.num_frames('validation'))} validation {run.unit}, {len(plan)} steps an epoch. "
-        f"About {duration(per_epoch * run.options.epochs)} for {run.options.epochs} epochs here ({seconds:.2f} s a step"
-        f"{_memory_text()})."
+        f"{task.name}: {task.model.count_params():,} parameters, {len(num_frames)} training and "
+        f"{len(generator.num_frames('validation'))} validation {task.unit}, {len(plan)} steps an epoch. "
+        f"About {duration(per_epoch * epochs)} for {epochs} epochs here ({seconds:.2f} s a step{_memory_text()})."
     )
-    for amount in hours:
-        one = (
-            training
-            * amount
-            * len(generator.options.speeds)
-            * 3600
-            * generator.settings.frames_per_second
-            / num_frames.sum()
-        )
-        disk = len(generator.options.speeds) * cache_bytes(3600 * amount, generator.settings)
+    for hours in run.options.plan:
+        frames, disk = task.size_of(hours)
+        one = training * frames / num_frames.sum()
         run.say(
-            f"{amount:g} h of speech would take about {duration(one)} an epoch, {duration(one * run.options.epochs)} for "
-            f"{run.options.epochs}, and {disk / 1e9:.1f} GB of disk for the features, which are read from there, so that "
-            "the memory stays the same."
+            f"{hours:g} h of speech would take about {duration(one)} an epoch, {duration(one * epochs)} for {epochs}, and "
+            f"{disk / 1e9:.1f} GB of disk for the features, which are read from there, so that the memory stays the same."
         )
 
 
@@ -84,7 +61,7 @@ def _time_steps(run: Run, batches: Sequence[np.ndarray]) -> float:
     before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
     seconds = 0.0
     for batch in batches:
-        inputs, outputs = run.generator.assemble("train", batch)
+        inputs, outputs = run.task.generator.assemble("train", batch)
         started = time.perf_counter()
         train_step(run.trainer, inputs, outputs)
         seconds = time.perf_counter() - started
@@ -151,11 +128,11 @@ def _save(run: Run, callbacks: list[keras.callbacks.Callback]) -> None:
 def _train_epoch(run: Run, callbacks: list[keras.callbacks.Callback], every: keras.callbacks.CallbackList) -> None:
     """Train the rest of the current epoch; stop at a loss that is no number, or by hand after a batch."""
     progress = run.progress
-    plan = run.generator.plan("train", progress.epoch)
+    plan = run.task.generator.plan("train", progress.epoch)
     epoch_started = last_line = time.perf_counter()
     before = progress.seconds
-    for indices, batch in _batches_ahead(run.generator, progress.epoch, plan, progress.step):
-        loss = _train_step(run, batch, len(plan), every)
+    for indices, batch in _batches_ahead(run.task.generator, progress.epoch, plan, progress.step):
+        loss = _train_step(run, batch, every)
         progress.total += loss * len(indices)
         progress.count += len(indices)
         progress.step += 1
@@ -163,9 +140,9 @@ def _train_epoch(run: Run, callbacks: list[keras.callbacks.Callback], every: ker
         if not np.isfinite(loss):
             progress.status = "diverged"
             progress.total = float("nan")
-            names = [Path(run.generator.train_audio_paths[index]).stem for index in indices[:5]]
+            names = [Path(run.task.generator.train_audio_paths[index]).stem for index in indices[:5]]
             run.say(
-                f"The loss is {loss} at epoch {progress.epoch + 1}, step {progress.step} of {len(plan)} ({run.unit} "
+                f"The loss is {loss} at epoch {progress.epoch + 1}, step {progress.step} of {len(plan)} ({run.task.unit} "
                 f"{', '.join(names)}, ...). Training stops here. A smaller learning rate or gradient clipping (global_clipnorm) "
                 "usually helps."
             )
@@ -174,7 +151,7 @@ def _train_epoch(run: Run, callbacks: list[keras.callbacks.Callback], every: ker
             progress.status = "interrupted"
             _save(run, callbacks)
             return
-        if progress.step % run.checkpoint_steps == 0 and progress.step < len(plan):
+        if progress.step % run.options.checkpoint_steps == 0 and progress.step < len(plan):
             _save(run, callbacks)
         if time.perf_counter() - last_line > STEP_LINE_SECONDS:
             last_line = time.perf_counter()
@@ -183,7 +160,7 @@ def _train_epoch(run: Run, callbacks: list[keras.callbacks.Callback], every: ker
 
 
 def _batches_ahead(
-    generator: BatchGenerator, epoch: int, plan: list[np.ndarray], first: int
+    generator: Batches, epoch: int, plan: list[np.ndarray], first: int
 ) -> Iterator[tuple[np.ndarray, tuple[dict, dict]]]:
     """Yield the utterance numbers and arrays of each step of an epoch; the next batch is put together while one trains."""
 
@@ -199,13 +176,9 @@ def _batches_ahead(
             yield plan[step], batch
 
 
-def _train_step(run: Run, batch: tuple[dict, dict], num_steps: int, every: keras.callbacks.CallbackList) -> float:
+def _train_step(run: Run, batch: tuple[dict, dict], every: keras.callbacks.CallbackList) -> float:
     """Train on one batch and return its mean loss in nats per utterance."""
-    epoch, step = run.progress.epoch, run.progress.step
-    inputs, outputs = batch
-    if run.learning_rate is not None and run.options.changes_learning_rate:
-        factor = run.options.learning_rate_factor(epoch + (step + 1) / num_steps)
-        run.trainer.optimizer.learning_rate = run.learning_rate * factor
+    step, (inputs, outputs) = run.progress.step, batch
     every.on_train_batch_begin(step)
     loss = train_step(run.trainer, inputs, outputs)
     every.on_train_batch_end(step, {"loss": loss})
@@ -217,7 +190,7 @@ def _close_epoch(run: Run) -> dict[str, float]:
     progress = run.progress
     started = time.perf_counter()
     if is_chief():  # the record of a run whose files are replaced now
-        run.history_path.with_suffix(".json").unlink(missing_ok=True)
+        run.task.history_path.with_suffix(".json").unlink(missing_ok=True)
     with averaged_weights(run.trainer):
         logs = {"loss": progress.total / progress.count, **_validate(run)}
     logs["learning_rate"] = float(keras.ops.convert_to_numpy(run.trainer.optimizer.learning_rate))
@@ -225,7 +198,7 @@ def _close_epoch(run: Run) -> dict[str, float]:
     for key, value in logs.items():
         progress.history.setdefault(key, []).append(value)
     if is_chief():
-        save_history(run.history_path, progress.history)
+        save_history(run.task.history_path, progress.history)
     progress.epoch += 1
     progress.step, progress.total, progress.count, progress.seconds = 0, 0.0, 0, 0.0
     return logs
@@ -259,8 +232,8 @@ def _validate(run: Run) -> dict[str, float]:
     if progress.status == "diverged":
         if progress.best_epoch < 0:
             _keep(run, progress.epoch, {})
-        return dict.fromkeys(run.options.MONITORS, float("nan"))
-    logs, scores = run.validate(run)
+        return dict.fromkeys(run.options.monitors, float("nan"))
+    logs, scores = run.task.validate(run.evaluator)
     value = logs[run.options.monitor] * (-1 if run.options.best_is == "highest" else 1)
     if value < progress.best or progress.best_epoch < 0:
         progress.best, progress.best_epoch = value if np.isfinite(value) else float("inf"), progress.epoch
@@ -269,39 +242,16 @@ def _validate(run: Run) -> dict[str, float]:
     return logs
 
 
-def score_transcripts(run: Run) -> tuple[dict[str, float], dict]:
-    """Return the loss and the error rates of greedy transcripts of the validation set, and the scores in full."""
-    utterances = run.generator.partitions["validation"].utterances
-    losses, texts = np.zeros(len(utterances)), [""] * len(utterances)
-    for indices in run.generator.plan("validation"):
-        inputs, _ = run.generator.assemble("validation", indices)
-        outputs = predict_step(run.evaluator, inputs)
-        losses[indices] = np.asarray(outputs["ctc"])
-        lengths = model_output_length(run.model)(inputs["input_length"])
-        for index, row, length in zip(indices, np.asarray(outputs["probabilities"]), lengths, strict=True):
-            texts[index] = greedy_decode(row, int(length)) if np.isfinite(row).all() else ""
-    result = score([u.text for u in utterances], texts, [u.speaker for u in utterances])
-    return {"val_loss": float(losses.mean()), "val_cer": result.cer.rate, "val_wer": result.wer.rate}, result.as_dict()
-
-
-def describe_transcripts(logs: dict[str, float]) -> str:
-    """Return what the line of an epoch says of losses and error rates."""
-    return (
-        f"loss {logs['loss']:7.2f}  val_loss {logs['val_loss']:7.2f}  val_cer {100 * logs['val_cer']:5.1f} %  "
-        f"val_wer {100 * logs['val_wer']:5.1f} %"
-    )
-
-
 def _keep(run: Run, epoch: int, logs: dict[str, float]) -> None:
     if not is_chief():
         return
     best = {"epoch": epoch + 1, **{key: value for key, value in logs.items() if np.isfinite(value)}}
-    save_weights(run.model, run.weights_path, {**run.metadata, "best": best})
+    save_weights(run.task.model, run.task.weights_path, {**run.metadata, "best": best})
 
 
 def _epoch_line(run: Run, epoch: int, logs: dict[str, float], left: float) -> str:
     mark = " *" if epoch == run.progress.best_epoch else "  "
-    return f"epoch {epoch + 1:3d}/{run.options.epochs}  {run.describe(logs)}{mark} {logs['seconds']:5.1f} s" + (
+    return f"epoch {epoch + 1:3d}/{run.options.epochs}  {run.task.describe(logs)}{mark} {logs['seconds']:5.1f} s" + (
         f"  ({duration(left)} left)" if epoch + 1 < run.options.epochs else ""
     )
 

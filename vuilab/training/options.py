@@ -111,6 +111,11 @@ class TrainingOptions:
             raise ValueError(f"plan holds hours of speech, which are positive. Received: plan={tuple(self.plan)}")
 
     @property
+    def monitors(self) -> tuple[str, ...]:
+        """What an epoch logs that can choose the weights."""
+        return type(self).__dataclass_fields__["monitor"].metadata["choices"]
+
+    @property
     def best_is(self) -> str:
         """Whether the 'lowest' or the 'highest' value of the monitor is best."""
         return "highest" if self.monitor in self.HIGHEST else "lowest"
