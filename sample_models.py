@@ -278,7 +278,7 @@ def final_model(input_dim: int = 80, output_dim: int = NUM_CLASSES, **options) -
     recipe (`training/recipes.py`).
 
     Args:
-        input_dim: features per frame, log-mel bands in the recipe.
+        input_dim: features per frame; a model of 80 brings its features along, 80 log-mel bands.
         output_dim: classes.
         options: of `residual_birnn_model`, in the place of those in `FINAL_MODEL`.
     """

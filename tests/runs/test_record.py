@@ -83,6 +83,14 @@ def test_fingerprint_does_not_depend_on_the_module_of_our_layers():
     assert fingerprint(keras_own[0]) != fingerprint(keras_own[1])
 
 
+def test_fingerprint_does_not_depend_on_the_features_that_a_model_brings():
+    plain = {"registered_name": "vui>AcousticModel", "config": {"name": "net", "layers": []}}
+    brings = {"registered_name": "vui>AcousticModel", "config": {**plain["config"], "features": {"kind": "logmel"}}}
+    assert fingerprint({"architecture": plain}) == fingerprint({"architecture": brings})
+    assert "features" in brings["config"]  # nothing is changed
+    assert fingerprint({"features": {"kind": "logmel"}}) != fingerprint({"features": {"kind": "mfcc"}})
+
+
 def test_fingerprints_of_version_0_1_are_still_recognised():
     layers = [
         {"registered_name": "vui>GRU", "module": module, "config": {"units": 3}} for module in ("moved.here", "x")

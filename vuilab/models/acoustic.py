@@ -4,6 +4,7 @@
 builders themselves stand in `sample_models.py` and `models/wavenet.py`.
 """
 
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from vuilab.features import FeatureSettings
 from vuilab.models.recurrent import GRU, SimpleRNN
 
 # TensorFlow counts the first calls of each new model as "retracing" and warns; a laboratory builds many models.
@@ -131,7 +133,27 @@ def _require_same_length(layer: keras.Layer, tensors: list) -> None:
 
 @keras.saving.register_keras_serializable(package="vui")
 class AcousticModel(keras.Model):
-    """A functional model that knows how many frames it puts out, also after cloning and loading."""
+    """A functional model that knows how many frames it puts out, also after cloning and loading.
+
+    A builder may set `features` to the `FeatureSettings` that its network is made for, where the width of its input does not
+    tell them; training uses these unless told otherwise, also after loading (cloning loses them).
+    """
+
+    features: FeatureSettings | None = None
+
+    def get_config(self) -> dict:
+        """Return the architecture, with the features where the model brings some."""
+        brought = {} if self.features is None else {"features": dataclasses.asdict(self.features)}
+        return {**super().get_config(), **brought}
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> "AcousticModel":
+        """Build the model from its architecture."""
+        config = dict(config)
+        features = config.pop("features", None)
+        model = super().from_config(config, custom_objects)
+        model.features = None if features is None else FeatureSettings(**features)
+        return model
 
     def output_length(self, input_length):
         """Return the output frames for this many feature frames (an integer or an integer array)."""

@@ -12,6 +12,7 @@ from keras import layers
 
 from vuilab.alphabet import NUM_CLASSES
 from vuilab.corpus.phonemes import NUM_PHONEME_CLASSES
+from vuilab.features import FeatureSettings
 from vuilab.models.acoustic import INTERMEDIATE, PHONEMES, AcousticModel, acoustic_model
 from vuilab.models.length_aware import (
     MaskedBatchNormalization,
@@ -67,7 +68,7 @@ def residual_birnn_model(
     Padding, batch size and neighbours in the batch do not change an utterance's probabilities.
 
     Args:
-        input_dim: features per frame, log-mel bands for the sizes given here.
+        input_dim: features per frame; a model of 80 brings its features along, 80 log-mel bands.
         output_dim: classes.
         print_summary: print the table of layers once.
         sizes: fields of `ResidualSizes`.
@@ -103,4 +104,7 @@ def residual_birnn_model(
             told = layers.Dense(2 * options.units, name=f"told_{number}")(guess)
             x = layers.Add(name=f"birnn_{number}_told")([x, told])
     logits = layers.Dense(output_dim, name="time_distributed")(x)
-    return acoustic_model(the_input, logits, "residual_birnn_model", print_summary)
+    model = acoustic_model(the_input, logits, "residual_birnn_model", print_summary)
+    if input_dim == FeatureSettings("logmel").num_features:
+        model.features = FeatureSettings("logmel")
+    return model

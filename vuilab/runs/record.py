@@ -49,7 +49,8 @@ def results_path(name: str | Path) -> Path:
 def fingerprint(data: Any) -> str:
     """Return a hash of plain data; counters in automatic layer names (`dense_3`) and the modules of our layers do not count.
 
-    A layer of this project is known by its registered name (`vui>GRU`), so a file may move without a run being made again.
+    A layer of this project is known by its registered name (`vui>GRU`), so a file may move without a run being made again. The
+    features that a model brings do not count: a configuration holds those that it was trained on.
     """
     return _hash(_with_modules(data, {}))
 
@@ -74,6 +75,8 @@ def _with_modules(data: Any, modules: dict[str, str]) -> Any:
     name = plain.get("registered_name")
     if isinstance(name, str) and name.startswith("vui>"):
         plain.pop("module", None)
+        if name == "vui>AcousticModel":
+            plain["config"] = {key: value for key, value in plain["config"].items() if key != "features"}
         if name in modules:
             plain["module"] = modules[name]
     return plain
