@@ -16,6 +16,7 @@ from vuilab.scoring import comparison
 from vuilab.study.claims import Question, Setting, conclusions, judge
 from vuilab.study.questions import QUESTIONS, question
 from vuilab.study.runs import STUDY, best_losses, figure_of, run_files, train_settings
+from vuilab.text import markdown_rows
 
 EVIDENCE = RESULTS / "librispeech" / "study"
 SMOKE_TEST = ("features",)  # the questions that a smoke test of the notebook runs
@@ -75,21 +76,20 @@ def show_evidence(key: str, evidence: str | Path = EVIDENCE) -> None:
 
 def verdict_table(scale: str, folder: str | Path = STUDY) -> str:
     """Return a Markdown table of all findings of the reference and what the runs here say about them."""
-    rows = ["| question | the reference found | here | why |", "|---|---|---|---|"]
+    rows = []
     for item in QUESTIONS:
         losses = best_losses(item.evidence, EVIDENCE) if item.evidence else {}
         if not losses and scale == "full":
             losses = best_losses(item.settings, folder)
         for claim in item.claims:
             verdict = judge(claim, losses)
-            rows.append(f"| {item.title} | {claim.text} | {verdict.outcome} | {verdict.reason} |")
-    return "\n".join(rows)
+            rows.append((item.title, claim.text, verdict.outcome, verdict.reason))
+    return markdown_rows(("question", "the reference found", "here", "why"), rows, left=4)
 
 
 def _configurations_text(item: Question) -> str:
-    rows = [f"{item.text}\n", "| configuration | network |", "|---|---|"]
-    rows += [f"| {label} | `{setting.name}` |" for label, setting in item.settings.items()]
-    return "\n".join(rows)
+    rows = [(label, f"`{setting.name}`") for label, setting in item.settings.items()]
+    return f"{item.text}\n\n{markdown_rows(('configuration', 'network'), rows, left=2)}"
 
 
 def _show_runs(settings: Mapping[str, Setting], folder: str | Path, alt: str) -> None:
