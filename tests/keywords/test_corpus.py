@@ -26,7 +26,7 @@ from vuilab.keywords.corpus import (
     speaker_of,
     which_set,
     with_speech,
-    write_manifest,
+    write_dataset,
 )
 
 # lines of validation_list.txt and testing_list.txt in version 2 of the corpus
@@ -209,7 +209,7 @@ def test_the_seed_alone_decides_and_stands_in_the_manifest(four_words, tmp_path)
     index = index_folder(four_words)
     first, again, other = (choose_clips(index, "challenge", seed) for seed in (1, 1, 2))
     assert first == again and first.fingerprint() == again.fingerprint() != other.fingerprint()
-    write_manifest(tmp_path / "clips.json", first)
+    write_dataset(tmp_path / "clips.json", first)
     content = json.loads((tmp_path / "clips.json").read_text())
     assert (
         content["seed"] == 1 and content["labels"] == list(first.labels) and len(content["clips"]) == len(first.clips)

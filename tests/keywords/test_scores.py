@@ -173,7 +173,7 @@ def test_figures_show_the_numbers_they_return():
     score = score_predictions(("bed", "cat"), np.array([0, 0, 1]), one_hot([0, 1, 1], 2))
     figure, counts = keyword_figures.plot_confusion(score)
     assert counts.tolist() == [[1, 1], [0, 1]] and [text.get_text() for text in figure.axes[0].texts] == ["1", "1", "1"]
-    figure, numbers = keyword_figures.plot_words(score)
+    figure, numbers = keyword_figures.plot_word_scores(score)
     assert numbers["recall"]["bed"].rate == 0.5
     drawn = figure.axes[0].containers[1].lines[0].get_ydata()  # recall
     np.testing.assert_allclose(drawn, [50, 100])

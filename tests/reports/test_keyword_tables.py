@@ -18,7 +18,7 @@ from vuilab.keywords.training import train_keywords
 from vuilab.reports.keyword_tables import (
     KeywordRun,
     apart_from_best,
-    best_run,
+    best_keyword_run,
     best_table,
     errors_table,
     keyword_block,
@@ -181,13 +181,13 @@ def test_a_loss_that_rises_again_is_shown():
 
 def test_the_best_run_is_the_development_parts_choice_whatever_the_validation_part_says():
     runs = [run("a", 99, val_accuracy=(0.5, 0.6)), run("b", 50, val_accuracy=(0.5, 0.7))]
-    assert best_run(runs).name == "b"
+    assert best_keyword_run(runs).name == "b"
     tie = [
         run("a", 99, val_loss=(0.5, 0.4)),
         run("b", 50, val_loss=(0.5, 0.3)),
         run("c", 50, val_loss=(1, float("nan"))),
     ]
-    assert best_run(tie).name == "b" and best_run(tie[::-1]).name == "b"
+    assert best_keyword_run(tie).name == "b" and best_keyword_run(tie[::-1]).name == "b"
     early = run("early", 50, val_accuracy=(0.9, 0.6), best_epoch=1)
     assert early.at_best("val_accuracy") == 0.9
 

@@ -108,7 +108,7 @@ def _train(arguments: argparse.Namespace) -> int:
     import keras
 
     from vuilab.keywords.clips import KeywordFeatures
-    from vuilab.keywords.corpus import write_manifest
+    from vuilab.keywords.corpus import write_dataset
     from vuilab.keywords.models import FEATURES, ZOO
     from vuilab.keywords.training import train_keywords
     from vuilab.training.devices import configure_gpu
@@ -124,7 +124,7 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     more = {"features": features, "clips": clips, "options": options, "optimizer": optimizer.build()}
     train_keywords(model, dataset, history, weights, **more)
-    write_manifest(manifest, dataset)
+    write_dataset(manifest, dataset)
     print(f"Weights: {weights}   record: {record}   clips: {manifest}")
     return 0
 
@@ -194,10 +194,10 @@ def _measure(classifier: "Classifier", dataset: "Dataset", arguments: argparse.N
 
 
 def _save_figures(score: "KeywordScore", curve: dict | None, folder: Path) -> list[str]:
-    from vuilab.keywords.figures import plot_confusion, plot_noise_curve, plot_words
+    from vuilab.keywords.figures import plot_confusion, plot_noise_curve, plot_word_scores
     from vuilab.keywords.scores import SNRS
 
-    figures = {"confusion": plot_confusion(score)[0], "words": plot_words(score)[0]}
+    figures = {"confusion": plot_confusion(score)[0], "words": plot_word_scores(score)[0]}
     if curve is not None:
         figures["noise"] = plot_noise_curve(curve, SNRS, score.accuracy)[0]
     folder.mkdir(parents=True, exist_ok=True)
@@ -262,7 +262,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     formats.require("litert")  # what is missing is said before anything is loaded
     from vuilab.inference.export import default_path
-    from vuilab.keywords.export import describe, export_keywords
+    from vuilab.keywords.export import export_keywords
     from vuilab.keywords.scores import load_classifier, refuse_known_speakers
 
     weights = released_or(arguments.model)
@@ -274,5 +274,5 @@ def _export(arguments: argparse.Namespace) -> int:
         from vuilab.runs.record import add_to_record
 
         add_to_record(weights, "export", {numbers: file.as_dict() for numbers, file in exported.items()})
-    print(describe(exported))
+    print(*exported.values(), sep="\n")
     return 0

@@ -374,7 +374,7 @@ def with_speech(dataset: Dataset, manifest: str | Path, num_clips: int, seed: in
     return dataclasses.replace(dataset, clips=(*dataset.clips, *clips))
 
 
-def write_manifest(path: str | Path, dataset: Dataset) -> None:
+def write_dataset(path: str | Path, dataset: Dataset) -> None:
     """Write what was chosen as JSON: labels, seed, missing commands, what was skipped, and every clip with its part."""
     text = json.dumps(_plain(dataset) | {"skipped": list(dataset.skipped)}, indent=0)
     with atomic_path(path) as partial:

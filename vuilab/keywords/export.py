@@ -107,16 +107,6 @@ def export_keywords(
     return exported
 
 
-def describe(exported: dict[str, ExportedKeywords]) -> str:
-    """Return both files in a line each, and what the integers change."""
-    before, after = exported["float32"], exported["int8"]
-    change = 100 * (after.score.accuracy.rate - before.score.accuracy.rate)
-    return (
-        f"{before}\n{after}\n8-bit integers: {before.num_bytes / after.num_bytes:.1f} times smaller, accuracy {change:+.1f} "
-        f"points ({before.score.num_errors} errors before, {after.score.num_errors} after)."
-    )
-
-
 def _measure(
     file: Path, classifier: Classifier, heard: LabelledAudio, expected: np.ndarray
 ) -> tuple[np.ndarray, ExportedKeywords]:

@@ -39,7 +39,7 @@ def plot_confusion(score: KeywordScore, title: str = "") -> tuple[Figure, np.nda
     return figure, score.confusion
 
 
-def plot_words(score: KeywordScore) -> tuple[Figure, dict[str, dict[str, Proportion]]]:
+def plot_word_scores(score: KeywordScore) -> tuple[Figure, dict[str, dict[str, Proportion]]]:
     """Draw precision and recall of each label with their 95 % intervals."""
     numbers = {"precision": score.precision, "recall": score.recall}
     figure, ax = plt.subplots(figsize=(2 + 0.6 * len(score.labels), 3), layout="constrained")

@@ -99,7 +99,7 @@ def load_keyword_runs(names: Sequence[str], folder: str | Path = RESULTS) -> lis
     return runs
 
 
-def best_run(runs: Sequence[KeywordRun]) -> KeywordRun:
+def best_keyword_run(runs: Sequence[KeywordRun]) -> KeywordRun:
     """Return the run that is best on the development part: highest accuracy, then lowest loss.
 
     The validation part has no say, so that its accuracy stays an honest estimate.
@@ -159,7 +159,7 @@ def best_table(tasks: Mapping[str, Sequence[KeywordRun]]) -> str:
     """
     rows = []
     for name, runs in tasks.items():
-        best = best_run(runs)
+        best = best_keyword_run(runs)
         errors = f"{best.score.num_errors:,} of {best.score.num_clips:,}"
         cells = [f"{len(best.score.labels)}", escape_markdown(best.name), f"{best.parameters:,}"]
         rows.append([name, *cells, _percent(best.accuracy), errors])
