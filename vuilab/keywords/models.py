@@ -354,7 +354,7 @@ ZOO = {
     "matchboxnet": matchboxnet,
     "bc_resnet": bc_resnet,
 }
-# what each is built for, a kind of `keyword_features`
+# what each is built for, a kind of `clips.KeywordFeatures`
 FEATURES = {
     **dict.fromkeys(("perceptron", "one_conv", "two_conv", "two_conv_dropout", "lstm"), "mfcc_image"),
     "light_cnn": "spectrogram",

@@ -12,19 +12,20 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vuilab.audio import read_audio
+from vuilab.audio import SAMPLE_RATE, read_audio
 from vuilab.augment import Augmentation, speed_perturb
 from vuilab.corpus.manifest import Utterance
 from vuilab.corpus.phonemes import PHONEMES
 from vuilab.data.splicing import Splicer
 from vuilab.decoding.greedy import class_labels, greedy_decode
 from vuilab.features import FeatureSettings
-from vuilab.figures import curve_style
+from vuilab.figures import curve_style, plot_image
 from vuilab.inference.transcribe import Recogniser
 from vuilab.models.acoustic import INTERMEDIATE, heads_of
 from vuilab.reports.ablation import final_rows
 from vuilab.scoring.error_rates import edit_counts
 
+LIMITS = (-2.5, 2.5)  # standard deviations: the darkest and the brightest colour of features
 LABEL_WIDTH = 60  # characters of a line beside the bars of the ablation
 LONGEST_SHOWN = 6.0  # seconds of a sentence made of stretches
 LEAST_SHOWN = 0.1  # classes that never get this probability are left out
@@ -48,20 +49,15 @@ def augmentation_figure(path: str | Path, speed: float = 1.1, seed: int = 0) -> 
     titles = (
         "as recorded",
         f"{speed:g} times as fast, and so higher",
-        "and stretched along the frequency axis, with masks",
+        "stretched along the frequency axis, with masks",
     )
     figure, axes = plt.subplots(3, 1, figsize=(10, 6), sharex=True, layout="constrained")
     for ax, features, title in zip(axes, (plain, fast, masked), titles, strict=True):
-        extent = (0, len(features) / settings.frames_per_second, 0, features.shape[1])
-        ax.imshow(features.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-2.5, vmax=2.5)
+        plot_image(features, len(features) / settings.frames_per_second, (0, features.shape[1]), ax, limits=LIMITS)
         ax.set(ylabel="mel band", title=title)
-        ax.grid(visible=False)
     axes[-1].set(xlabel="time (s)", xlim=(0, len(plain) / settings.frames_per_second))
-    alt = (
-        f"Three log-mel spectrograms of one utterance: {titles[0]}, {len(plain)} frames; {titles[1]}, {len(fast)} frames; "
-        f"{titles[2]}: some bands and stretches of time are blanked out."
-    )
-    return figure, alt
+    told = [f"{title} ({len(features)} frames)" for title, features in zip(titles, (plain, fast, masked), strict=True)]
+    return figure, f"Log-mel spectrograms of one utterance: {'; '.join(told)}."
 
 
 def splicing_figure(utterances: Sequence[Utterance], seed: int = 0) -> tuple[Figure, str]:
@@ -87,15 +83,13 @@ def splicing_figure(utterances: Sequence[Utterance], seed: int = 0) -> tuple[Fig
     pieces = [features_of(item.utterance)[item.first_frame : item.last_frame] for item in stretches]
     features, ends = _normalised(np.concatenate(pieces)), np.cumsum([len(piece) for piece in pieces]) / rate
     figure, ax = plt.subplots(figsize=(10, 2.9), layout="constrained")
-    extent = (0, ends[-1], 0, bands)
-    ax.imshow(features.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=-2.5, vmax=2.5)
+    plot_image(features, ends[-1], (0, bands), ax, limits=LIMITS)
     for number, (item, start, end) in enumerate(zip(stretches, [0, *ends[:-1]], ends, strict=True)):
         ax.axvline(end, color="white", linewidth=2)
         place = bands * (1.03 if number % 2 else 1.13)  # in turn, so that they do not run into each other
         ax.text((start + end) / 2, place, " ".join(item.words), ha="center", va="bottom", fontsize=9)
     ax.set(xlabel="time (s)", ylabel="mel band")
     ax.set_title(f"A sentence that speaker {base.speaker} never said", pad=38)
-    ax.grid(visible=False)
     told = "; ".join(" ".join(item.words) for item in stretches)
     return figure, f"Log-mel spectrogram of {ends[-1]:.1f} s with lines where {len(stretches)} stretches meet: {told}."
 
@@ -141,10 +135,7 @@ def context_figure(model: keras.Model, step: float = 10.0) -> tuple[Figure, str]
     ax.set(xlabel="time around an output frame (ms)", title="What the convolutions see")
     ax.margins(x=0.12)
     told = ", ".join(f"{name} {seen:.0f} ms" for name, seen in context.items())
-    return (
-        figure,
-        f"Bars, one below the other and each longer than the last: {told}. The recurrent layers see the whole utterance.",
-    )
+    return figure, f"Bars, each longer than the last: {told}. The recurrent layers see the whole utterance."
 
 
 def company_difference(recogniser: Recogniser, samples: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
@@ -190,7 +181,7 @@ def company_figure(
     told = []
     for index, (name, recogniser) in enumerate(recognisers.items()):
         change = company_difference(recogniser, samples, other)
-        seconds = (np.arange(len(change)) + 0.5) * len(samples) / 16_000 / len(change)
+        seconds = (np.arange(len(change)) + 0.5) * len(samples) / SAMPLE_RATE / len(change)
         style = {key: value for key, value in curve_style(index).items() if "marker" not in key}
         ax.plot(seconds, np.maximum(change, SMALLEST_SHOWN), label=f"{name}: at most {change.max():.1g}", **style)
         told.append(f"{name} at most {change.max():.1g}")
