@@ -65,20 +65,20 @@ settings = {  # the first two begin together, one on each machine
 
 
 def epochs_so_far():
-    return [len(load_history(path)["loss"]) for path in folder.glob("*.pickle")]
+    return [len(load_history(path)["loss"]) for path in folder.glob("[!.]*.pickle")]
 
 
 def kill_the_second_machine_in_the_middle():
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and sum(num_epochs <= epochs // 2 for num_epochs in epochs_so_far()) < 2:
-        time.sleep(0.1)  # until two trials, one on each machine, have begun and have far to go
+    while time.monotonic() < deadline and sum(num_epochs < epochs - 5 for num_epochs in epochs_so_far()) < 2:
+        time.sleep(0.1)  # until two trials, one on each machine, have begun and have some way to go
     cluster.remove_node(second, allow_graceful=False)
 
 
 killer = threading.Thread(target=kill_the_second_machine_in_the_middle)
 killer.start()
 failures = sweep.sweep(
-    settings, epochs, folder=folder, minibatch_size=8, address=cluster.address, memory_per_trial=1e9
+    settings, epochs, workers=sweep.Workers(cluster.address, memory=1e9), folder=folder, minibatch_size=8
 )
 killer.join()
 print(*(f"failure: {failure}" for failure in failures), sep="\\n")
@@ -90,7 +90,7 @@ cluster.shutdown()
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_sweep_loses_nothing_when_one_of_two_machines_is_killed(project, tiny_corpus):
-    epochs = 12
+    epochs = 24  # enough for the second trial to begin before the first has ended
     environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["RAY_worker_niceness"] = "0"  # else workers wait for whatever else the machine does
     command = [sys.executable, "-c", RUN, str(tiny_corpus), str(epochs)]

@@ -45,10 +45,10 @@ def _study(arguments: argparse.Namespace) -> int:
     more = {"folder": arguments.results, "minibatch_size": arguments.batch_size}
     more["options"] = TrainingOptions(arguments.epochs, patience=arguments.patience)
     if arguments.parallel or arguments.address:
+        from vuilab.study.sweep import Workers
         from vuilab.study.sweep import sweep as train_settings
 
-        more |= {"cpus_per_trial": arguments.cpus_per_trial, "gpus_per_trial": arguments.gpus_per_trial}
-        more["address"] = arguments.address
+        more["workers"] = Workers(arguments.address, arguments.cpus_per_trial, arguments.gpus_per_trial)
     failures = []
     for item in chosen:
         print(f"== {item.title}")

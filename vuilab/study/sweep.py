@@ -1,4 +1,4 @@
-"""Many runs of the study at once, on this machine or on a cluster, with Ray Tune.
+"""Many runs of the study at once, on this machine or on a cluster, with Ray.
 
 Every trial is a `runs.train_setting` call in a process of its own and leaves its files in the same folder and ledger as a run
 made by hand. A trial whose process or machine dies is started again and goes on from its checkpoint; a configuration that
@@ -10,7 +10,6 @@ Ray is not needed by anything else: `pip install -c constraints.txt -e '.[sweep]
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,16 @@ from vuilab.study.claims import Setting
 from vuilab.study.runs import STUDY
 from vuilab.training.options import TrainingOptions
 
-TRIAL_MEMORY = 3e9  # bytes; what the networks of the study take at most, on a processor
+
+@dataclasses.dataclass(frozen=True)
+class Workers:
+    """Where trials run, and what each of them is given."""
+
+    address: str | None = None  # of a Ray cluster, such as "10.0.0.1:6379" or "auto"; None: this machine
+    cpus: float = 1  # cores of each trial
+    gpus: float = 0  # of each trial; a fraction lets several share one
+    memory: float = 3e9  # bytes; what the networks of the study take at most, on a processor
+    retries: int = 3  # how often a trial that died is started again
 
 
 def sweep(
@@ -29,13 +37,9 @@ def sweep(
     epochs: int,
     seeds: Sequence[int] = (0,),
     *,
+    workers: Workers = Workers(),
     folder: str | Path = STUDY,
     minibatch_size: int = 32,
-    address: str | None = None,
-    cpus_per_trial: float = 1,
-    gpus_per_trial: float = 0,
-    memory_per_trial: float = TRIAL_MEMORY,
-    retries: int = 3,
     options: TrainingOptions | None = None,
 ) -> list[str]:
     """Train everything that a question compares, as many trials at a time as fit; finished runs are loaded.
@@ -44,13 +48,9 @@ def sweep(
         settings: label -> what is trained.
         epochs: passes over the training data.
         seeds: one run each.
+        workers: where the trials run.
         folder: for the files.
         minibatch_size: utterances per batch.
-        address: of a Ray cluster, such as "10.0.0.1:6379" or "auto"; None: this machine.
-        cpus_per_trial: cores of each trial.
-        gpus_per_trial: GPUs of each trial; a fraction lets several share one.
-        memory_per_trial: bytes of main memory that each trial is given.
-        retries: how often a trial that died is started again.
         options: how they are trained apart from `epochs`.
 
     Returns:
@@ -60,7 +60,7 @@ def sweep(
         RuntimeError: when Ray is not installed.
         ConnectionError: when there is no cluster at the address.
     """
-    ray, tune = _require_ray()
+    ray = _require_ray()
     trials = [
         {
             "label": label,
@@ -77,37 +77,53 @@ def sweep(
     started_here = not ray.is_initialized()
     if started_here:
         ray.init(
-            address=address or "local",
-            include_dashboard=None if address else False,
+            address=workers.address or "local",
+            include_dashboard=None if workers.address else False,
             log_to_driver=False,
             logging_level="ERROR",
-            runtime_env={"env_vars": _trial_environment(cpus_per_trial)},
+            runtime_env={"env_vars": _trial_environment(workers.cpus)},
         )
-    scratch = Path(folder).resolve() / ".sweep"
     try:
-        resources = {"cpu": cpus_per_trial, "gpu": gpus_per_trial, "memory": memory_per_trial}
-        tuner = tune.Tuner(
-            tune.with_resources(run_trial, resources),
-            param_space={"trial": tune.grid_search(trials)},
-            tune_config=tune.TuneConfig(reuse_actors=False),
-            run_config=tune.RunConfig(
-                name="study",
-                storage_path=str(scratch),
-                failure_config=tune.FailureConfig(max_failures=retries),
-                callbacks=[_progress_callback(tune, len(trials))],
-                verbose=0,
-            ),
-        )
-        return _failures(trials, tuner.fit())
+        return _run_all(ray, trials, workers)
     finally:
         if started_here:
             ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def run_trial(config: dict[str, Any]) -> dict[str, Any]:
-    """Train one network of a sweep, in a process that Ray started; goes on from its checkpoint when there is one."""
-    trial = config["trial"]
+def _run_all(ray, trials: list[dict[str, Any]], workers: Workers) -> list[str]:
+    """Run trials, print a line for each that ends or is started again, and return one for each that failed.
+
+    Trials are started again here and not by Ray, which says nothing of it and tries for ever when memory ran out.
+    """
+    resources = {"num_cpus": workers.cpus, "num_gpus": workers.gpus, "memory": workers.memory}
+    task = ray.remote(max_calls=1, max_retries=0, **resources)(run_trial)
+    waiting = {task.remote(trial): (trial, workers.retries) for trial in trials}
+    failures: list[str] = []
+    while waiting:
+        [ended], _ = ray.wait(list(waiting))
+        trial, retries = waiting.pop(ended)
+        title = f"{trial['label']} (seed {trial['seed']})"
+        try:
+            reason = ray.get(ended)
+        except ray.exceptions.RayError as error:
+            if retries:
+                waiting[task.remote(trial)] = (trial, retries - 1)
+                print(f"{title}: died and is started again", flush=True)
+                continue
+            reason = str(error).strip().splitlines()[-1]
+        if reason:
+            failures.append(f"{title}: {reason}")
+        done = len(trials) - len(waiting)
+        print(f"[{done} of {len(trials)}] {title}: {'failed' if reason else 'done'}", flush=True)
+    return failures
+
+
+def run_trial(trial: dict[str, Any]) -> str:
+    """Train one network of a sweep, in a process that Ray started; goes on from its checkpoint when there is one.
+
+    Returns:
+        Why it cannot be trained; '' when it was.
+    """
     from vuilab.corpus.manifest import set_active_corpus
     from vuilab.study.runs import train_setting
 
@@ -115,22 +131,20 @@ def run_trial(config: dict[str, Any]) -> dict[str, Any]:
     try:
         train_setting(trial["setting"], trial["seed"], trial["folder"], trial["minibatch_size"], trial["options"])
     except ValueError as error:  # trying again would not help
-        return {"error": str(error)}
-    return {"error": ""}
+        return str(error).strip().splitlines()[-1]
+    return ""
 
 
 def _require_ray():
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     try:
         import ray
-        from ray import tune
     except ImportError as error:
         raise RuntimeError(
             "A sweep over several processes or machines needs Ray: pip install -c constraints.txt -e '.[sweep]'. Without it, "
             "leave out --parallel and --address; the runs are then made one after the other."
         ) from error
-    return ray, tune
+    return ray
 
 
 def _trial_environment(cpus: float) -> dict[str, str]:
@@ -148,37 +162,3 @@ def _trial_environment(cpus: float) -> dict[str, str]:
         if os.environ.get(name):
             environment[name] = os.environ[name]
     return environment
-
-
-def _progress_callback(tune, num_trials: int):
-    """Return a Tune callback that prints a line for every trial that ends or is started again."""
-
-    class Lines(tune.Callback):
-        done = 0
-
-        def on_trial_complete(self, iteration, trials, trial, **info):
-            self.done += 1
-            self.say(trial, "done" if not (trial.last_result or {}).get("error") else "failed")
-
-        def on_trial_error(self, iteration, trials, trial, **info):
-            self.say(trial, "died")
-
-        def on_trial_recover(self, iteration, trials, trial, **info):
-            self.say(trial, "died and is started again")
-
-        def say(self, trial, what: str) -> None:
-            chosen = trial.config["trial"]
-            print(f"[{self.done} of {num_trials}] {chosen['label']} (seed {chosen['seed']}): {what}", flush=True)
-
-    return Lines()
-
-
-def _failures(trials: list[dict], results) -> list[str]:
-    """Return a line for every trial that has no result."""
-    failures = []
-    for result in results:
-        trial = (result.config or {}).get("trial", {})
-        reason = str(result.error) if result.error else (result.metrics or {}).get("error", "")
-        if reason:
-            failures.append(f"{trial.get('label')} (seed {trial.get('seed')}): {reason.strip().splitlines()[-1]}")
-    return failures
