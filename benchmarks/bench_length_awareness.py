@@ -51,7 +51,7 @@ def measure(batch: int, num_frames: int, rounds: int) -> dict:
 
     from vuilab.models.ctc import add_ctc_loss, mean_loss
     from vuilab.models.residual_birnn import residual_birnn_model
-    from vuilab.training.devices import train_step
+    from vuilab.training.sharing import train_step
 
     (inputs,) = Workload(batch, num_frames).batches(1)
     inputs["the_input"] = np.ascontiguousarray(inputs["the_input"][..., :NUM_BANDS])

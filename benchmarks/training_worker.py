@@ -35,7 +35,8 @@ class ProjectPeer:
 
         import sample_models
         from vuilab.models.ctc import add_ctc_loss, mean_loss
-        from vuilab.training.devices import configure_gpu, train_step
+        from vuilab.training.devices import configure_gpu
+        from vuilab.training.sharing import train_step
 
         configure_gpu()
         keras.utils.set_random_seed(0)

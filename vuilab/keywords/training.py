@@ -20,8 +20,8 @@ from vuilab.keywords.options import ClipOptions, KeywordOptimizer, KeywordOption
 from vuilab.keywords.scores import Classifier, evaluate_part, score_predictions, softmax
 from vuilab.models.ctc import logits_of
 from vuilab.runs.weights import load_weights
-from vuilab.training.devices import predict_step
 from vuilab.training.fit import fit
+from vuilab.training.sharing import predict_step
 from vuilab.training.task import Say, Task
 
 TASK = "keywords"  # in weights files and records

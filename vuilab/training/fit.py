@@ -12,11 +12,11 @@ import keras
 
 from vuilab.runs.record import environment, file_hash, fingerprint
 from vuilab.runs.weights import architecture, load_weights
-from vuilab.training.devices import prepare_optimizer
 from vuilab.training.loop import announce, train
 from vuilab.training.optimizer import run_optimizer, with_schedule
 from vuilab.training.options import TrainingOptions
 from vuilab.training.run import Progress, Run, can_resume, finish, finished_run, require_folders, speaker
+from vuilab.training.sharing import prepare_optimizer
 from vuilab.training.task import Say, Task
 
 __all__ = ["configuration_of", "fit"]

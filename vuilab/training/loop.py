@@ -20,8 +20,9 @@ import numpy as np
 from vuilab.runs.checkpoint import load_checkpoint, save_checkpoint
 from vuilab.runs.history import save_history
 from vuilab.runs.weights import save_weights
-from vuilab.training.devices import is_chief, train_step
+from vuilab.training.devices import is_chief
 from vuilab.training.run import Progress, Run
+from vuilab.training.sharing import train_step
 from vuilab.training.task import Batches
 
 STEP_LINE_SECONDS = 20  # within a long epoch, a line of progress this often

@@ -18,8 +18,8 @@ from vuilab.models.acoustic import output_length
 from vuilab.models.ctc import add_ctc_loss, mean_loss, needs_phonemes
 from vuilab.runs.record import file_hash
 from vuilab.scoring.error_rates import score
-from vuilab.training.devices import predict_step
 from vuilab.training.options import OptimizerOptions
+from vuilab.training.sharing import predict_step
 from vuilab.training.task import Say, Task
 
 LARGE_CACHE = 1e8  # bytes; what takes less needs no word
