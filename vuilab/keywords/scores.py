@@ -320,9 +320,3 @@ def latency(classifier: Classifier, repeats: int = 50) -> dict[str, float]:
             seconds.append(time.perf_counter() - started)
         found[name] = 1000 * float(np.median(seconds[3:]))
     return found
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities over the last axis."""
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)

@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 
 import keras
 import numpy as np
+from scipy.special import softmax
 
 from vuilab.keywords.batches import ClipGenerator
 from vuilab.keywords.clips import KeywordFeatures
 from vuilab.keywords.corpus import Dataset
 from vuilab.keywords.models import FEATURES
 from vuilab.keywords.options import ClipOptions, KeywordOptimizer, KeywordOptions
-from vuilab.keywords.scores import Classifier, evaluate_part, score_predictions, softmax
+from vuilab.keywords.scores import Classifier, evaluate_part, score_predictions
 from vuilab.models.ctc import logits_of
 from vuilab.runs.weights import load_weights
 from vuilab.training.fit import fit
@@ -139,7 +140,7 @@ class KeywordTask(Task):
             logits[indices] = np.asarray(predict_step(evaluator, inputs)["logits"])
         if not np.isfinite(logits).all():
             return {"val_loss": float("nan"), "val_accuracy": float("nan")}, {}
-        probabilities = softmax(logits)
+        probabilities = softmax(logits, axis=-1)
         chosen = probabilities[np.arange(len(audio)), audio.targets]
         score = score_predictions(labels, audio.targets, probabilities)
         logs = {"val_loss": float(-np.log(np.maximum(chosen, 1e-30)).mean()), "val_accuracy": score.accuracy.rate}
