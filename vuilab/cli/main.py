@@ -67,9 +67,9 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
             getattr(importlib.import_module(f"vuilab.cli.{module}"), f"add_{name}")(chosen)
     arguments = parser.parse_args(given)
     if command == "train":  # again, so that what is given on the command line comes before the recipe
-        from vuilab.training.recipes import recipe_of
+        from vuilab.training.recipes import RECIPES
 
-        commands.choices[command].set_defaults(**recipe_of(command, arguments.model))
+        commands.choices[command].set_defaults(**RECIPES.get(arguments.model, {}))
         arguments = parser.parse_args(given)
     return arguments
 

@@ -6,8 +6,6 @@ trains on two hours of speech and on a thousand.
 
 from typing import Any
 
-__all__ = ["RECIPES", "recipe_of"]
-
 # Passes are counted over the speech at all three speeds, so that 8 epochs hear each utterance 24 times.
 SMALL_CORPUS: dict[str, Any] = {
     "features": "logmel",
@@ -32,17 +30,3 @@ FINAL: dict[str, Any] = {
     "splice": 0.5,
 }
 RECIPES: dict[str, dict[str, Any]] = {"residual_birnn": SMALL_CORPUS, "final_model": FINAL}
-
-
-def recipe_of(command: str, model: str | None) -> dict[str, Any]:
-    """Return the options of the command line that stand in for its defaults; empty where there is no recipe.
-
-    Args:
-        command: of `cli/main.py`; only `train` knows recipes.
-        model: its MODEL.
-
-    Example:
-        >>> recipe_of("train", "residual_birnn")["features"], recipe_of("train", "model_1")
-        ('logmel', {})
-    """
-    return RECIPES.get(model or "", {}) if command == "train" else {}
