@@ -56,15 +56,6 @@ def test_values_out_of_range_are_refused(options, message):
         TrainingOptions(**options)
 
 
-def test_a_classifier_has_monitors_of_its_own():
-    assert KeywordOptions(monitor="val_accuracy").best_is == "highest"
-    assert KeywordOptions().best_is == TrainingOptions(monitor="val_cer").best_is == "lowest"
-    with pytest.raises(ValueError, match=r"monitor must be one of \('val_loss', 'val_accuracy'\)"):
-        KeywordOptions(monitor="val_cer")
-    with pytest.raises(ValueError, match=r"label_smoothing must be in 0..1\. Received: label_smoothing=1"):
-        KeywordOptions(label_smoothing=1)
-
-
 def test_the_default_optimiser_is_the_references_clipped_by_the_norm_of_all_gradients():
     first, second = OptimizerOptions().build(), OptimizerOptions().build()
     assert first is not second and isinstance(first, keras.optimizers.SGD)

@@ -19,7 +19,7 @@ from sample_models import cnn_birnn_model
 from train_utils import train_model
 from vuilab.augment import Augmentation
 from vuilab.files import repository
-from vuilab.runs.checkpoint import checkpoint_path, load_checkpoint, peek, save_checkpoint
+from vuilab.runs.checkpoint import checkpoint_path, peek
 from vuilab.runs.record import read_record
 
 ROOT = repository()
@@ -89,7 +89,7 @@ def test_ctrl_c_stops_after_the_batch_and_resume_gives_the_uninterrupted_run(pro
     assert not checkpoint_path("results/cut.pickle").exists()
 
 
-def test_resume_of_a_finished_run_says_so_and_trains_nothing(project, capsys):
+def test_loop_of_a_finished_run_says_so_and_trains_nothing(project, capsys):
     _, whole = train("run", epochs=1)
     keras.utils.set_random_seed(0)
     model = cnn_birnn_model(161, filters=8, units=4, recur_layers=0, dropout=0.2)
@@ -110,33 +110,17 @@ def test_resume_of_a_finished_run_says_so_and_trains_nothing(project, capsys):
     assert "was trained before with the same settings and data" in capsys.readouterr().out
 
 
-def test_resume_from_another_runs_checkpoint_is_refused(project):
+def test_loop_from_another_runs_checkpoint_is_refused(project):
     train("run", callbacks=[Interrupt(0, 1)])
     with pytest.raises(ValueError, match=r"run\.checkpoint\.npz belongs to a run with other settings, model or data"):
         train("run", learning_rate=2e-3, callbacks=[Interrupt(-1, -1)], resume=True)
-
-
-def test_damaged_checkpoint_is_named_and_nothing_changes(project):
-    model = cnn_birnn_model(161, filters=8, units=4, recur_layers=1)
-    model.compile("sgd", "mse")
-    before = model.get_weights()
-    Path("bad.checkpoint.npz").write_bytes(b"PK\x03\x04 and nothing else")
-    with pytest.raises(ValueError, match=r"bad\.checkpoint\.npz is damaged"):
-        load_checkpoint("bad.checkpoint.npz", model)
-    other = cnn_birnn_model(161, filters=9, units=4, recur_layers=1)
-    other.compile("sgd", "mse")
-    save_checkpoint("other.checkpoint.npz", other, {})
-    with pytest.raises(ValueError, match="belongs to another model or optimiser"):
-        load_checkpoint("other.checkpoint.npz", model)
-    for ours, theirs in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
 
 
 CHILD = """
 import os, signal, sys
 sys.path[:0] = [{root!r}, {tests!r}, {here!r}]
 import numpy as np, keras
-import test_resume
+import test_loop
 kill_step, kill_write = {kill_step}, {kill_write}
 
 class Kill(keras.callbacks.Callback):
@@ -157,8 +141,8 @@ if kill_write:
         savez(file, **arrays)
     np.savez = half
 import json
-model, history = test_resume.train("run", callbacks=[Kill()], resume=True)
-print(json.dumps(test_resume.curves(history)))
+model, history = test_loop.train("run", callbacks=[Kill()], resume=True)
+print(json.dumps(test_loop.curves(history)))
 """
 
 
