@@ -54,51 +54,38 @@ def train_model(
 
     Args:
         input_to_softmax: the model, ending in a layer named 'softmax'.
-        pickle_path: where the history goes; a bare name goes under `results/`.
-        save_model_path: where the best weights go; `.h5`, `.weights.h5` or `.keras`.
-        train_json: manifest; a bare name means the active corpus.
-        valid_json: manifest for validation.
+        pickle_path, save_model_path: of history, best weights (`.h5`, `.weights.h5`, `.keras`); bare names go under `results/`.
+        train_json, valid_json: manifests; a bare name means the active corpus.
         minibatch_size: utterances per step.
-        spectrogram: True for spectrograms, False for MFCCs; a model that brings features of its own gets those.
-        mfcc_dim: number of MFCCs.
-        optimizer: any Keras optimiser; None: SGD with learning rate 0.02, Nesterov momentum 0.9 and `global_clipnorm=5`.
-            A fresh copy is used, so the same instance may train several models.
-        epochs: passes over the training data.
-        verbose: 0 silent, 1 a line per epoch.
-        sort_by_duration: shortest utterances first in the first epoch.
-        max_duration: seconds; longer utterances take no part.
+        spectrogram, mfcc_dim: spectrograms, or so many MFCCs; a model that brings features of its own gets those.
+        optimizer: any Keras optimiser, of which a copy is used; None: SGD with learning rate 0.02, Nesterov momentum 0.9 and
+            `global_clipnorm=5`.
+        epochs, verbose: passes over the training data; 0 silent, 1 a line per epoch.
+        sort_by_duration, max_duration: shortest first in the first epoch; seconds, what is longer takes no part.
         features: settings to use instead of `spectrogram`, `mfcc_dim` and what the model brings.
-        generator: one with training and validation data loaded, which several models may share; the arguments for data, batches
-            and features are not looked at then, apart from `seed`.
-        callbacks: Keras callbacks, called with the same logs as the history.
-        notes: plain data that go into the run record, such as {"full_name": ...}.
-        options: the other fields of `vuilab.training.options.TrainingOptions` (schedule, warmup_epochs, patience, monitor, ema,
-            force, resume, ...) and `vuilab.data.options.DataOptions` (augmentation, speeds, splice, seed, ...).
+        generator: one with its data loaded, which several models may share, in the place of the arguments for data and features.
+        callbacks, notes: Keras callbacks; plain data for the run record, such as {"full_name": ...}.
+        options: the other fields of `vuilab.training.options.TrainingOptions` (schedule, patience, monitor, ema, force, resume,
+            ...) and `vuilab.data.options.DataOptions` (augmentation, speeds, splice, seed, ...).
 
     Returns:
         The history: lists 'loss', 'val_loss' (nats per utterance), 'val_cer', 'val_wer' (shares), 'learning_rate' and
         'seconds', one entry per epoch.
 
     Raises:
-        TypeError: for an option that there is not.
-        ValueError: for arguments out of range, features or weights that do not fit the model, or data that cannot be used.
+        TypeError, ValueError: for unknown options; for values out of range, and features, weights or data that do not fit.
         FileNotFoundError: when a manifest or the weights to begin with are missing.
     """
-    names = {field.name for field in dataclasses.fields(DataOptions)}
-    data = {name: options.pop(name) for name in names & set(options)}
+    data = {field.name: options.pop(field.name) for field in dataclasses.fields(DataOptions) if field.name in options}
     training = TrainingOptions(epochs, verbose=verbose, **options)
     if generator is None:
         kind = FeatureSettings("spectrogram" if spectrogram else "mfcc", mfcc_dim=mfcc_dim)
         settings = features or getattr(input_to_softmax, "features", None) or kind
         generator = BatchGenerator(settings, DataOptions(minibatch_size, max_duration, sort_by_duration, **data))
-        generator.progress = verbose > 0
         generator.load("train", train_json)
         generator.load("validation", valid_json)
     elif set(data) - {"seed"}:
         raise ValueError(f"A generator decides these itself; leave them out. Received: {', '.join(sorted(data))}")
-    else:
-        generator = generator.copy(data.get("seed"))
-    task = Recognition(
-        input_to_softmax, generator, pickle_path, save_model_path, optimizer=optimizer, callbacks=callbacks, notes=notes
-    )
-    return fit(task, training)
+    files = pickle_path, save_model_path
+    more = {"optimizer": optimizer, "callbacks": callbacks, "notes": notes}
+    return fit(Recognition(input_to_softmax, generator.copy(data.get("seed")), *files, **more), training)
