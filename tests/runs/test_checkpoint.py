@@ -51,6 +51,19 @@ def test_weights_moments_random_generators_state_and_counters_come_back(tmp_path
     assert float(model.train_on_batch(x, x[:, :1])) == pytest.approx(float(other.train_on_batch(x, x[:, :1])), rel=1e-6)
 
 
+def test_a_checkpoint_of_version_0_1_goes_on_with_a_schedule(tmp_path):
+    model, other = network(), network(seed=5)
+    save_checkpoint(tmp_path / "a.npz", model, STATE)  # the learning rate is among its variables
+    schedule = keras.optimizers.schedules.CosineDecay(0.01, 100)
+    other.compile(keras.optimizers.AdamW(schedule), "mse")
+    assert load_checkpoint(tmp_path / "a.npz", other) == STATE
+    expected = [v for v in (*model.variables, *model.optimizer.variables) if not v.path.endswith("/learning_rate")]
+    found = [*other.variables, *other.optimizer.variables]
+    assert len(found) == len(expected) and int(other.optimizer.iterations) == 2
+    for ours, theirs in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(ours), keras.ops.convert_to_numpy(theirs))
+
+
 def test_what_is_damaged_or_belongs_elsewhere_is_named_and_changes_nothing(tmp_path):
     model = network()
     before = values(model)

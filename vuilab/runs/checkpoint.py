@@ -64,11 +64,10 @@ def load_checkpoint(
     content, arrays = _read(Path(path))
     trainer.optimizer.build(trainer.trainable_variables)
     variables = _variables(trainer)
-    values = [arrays.get(f"variable_{number}") for number in range(len(variables))]
-    fits = f"variable_{len(variables)}" not in arrays and all(
-        value is not None and value.shape == tuple(variable.shape)
-        for value, variable in zip(values, variables, strict=True)
-    )
+    values = [arrays[f"variable_{number}"] for number in range(sum(name.startswith("variable_") for name in arrays))]
+    if len(values) == len(variables) + 1:  # version 0.1 kept the learning rate, behind the step, beside a schedule too
+        del values[len(trainer.variables) + 1]
+    fits = [value.shape for value in values] == [tuple(variable.shape) for variable in variables]
     if not fits:
         raise ValueError(
             f"The checkpoint {path} belongs to another model or optimiser than {trainer.name!r}. Build the model as it was "
