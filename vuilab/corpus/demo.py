@@ -20,6 +20,7 @@ import joblib
 import numpy as np
 import scipy.signal
 import soundfile
+from joblib.externals.loky import get_reusable_executor
 
 from vuilab.audio import SAMPLE_RATE
 from vuilab.corpus import manifest
@@ -148,6 +149,8 @@ def render_all(jobs: list[dict], workers: int) -> Iterator[dict]:
             f"A process that speaks the corpus ended ({str(error).strip().splitlines()[0]}). Try make_demo(..., workers=0), "
             "which uses no other process."
         ) from error
+    finally:  # else the processes wait for more work, and a notebook's end finds their semaphores left behind
+        get_reusable_executor().shutdown(wait=True)
 
 
 # ---------------------------------------------------------------------------------------------- the corpus
