@@ -16,11 +16,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import filelock
-import joblib
 import numpy as np
 import scipy.signal
 import soundfile
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor
 
 from vuilab.audio import SAMPLE_RATE
 from vuilab.corpus import manifest
@@ -141,16 +140,16 @@ def render_all(jobs: list[dict], workers: int) -> Iterator[dict]:
         yield from map(_render, jobs)
         return
     # loky starts fresh processes, which need no main guard and inherit neither threads nor a deep-learning backend
-    pool = joblib.Parallel(workers, backend="loky", return_as="generator")
+    pool = ProcessPoolExecutor(workers)
     try:
-        yield from pool(joblib.delayed(_render)(job) for job in jobs)
+        yield from pool.map(_render, jobs)
     except BrokenProcessPool as error:
         raise RuntimeError(
             f"A process that speaks the corpus ended ({str(error).strip().splitlines()[0]}). Try make_demo(..., workers=0), "
             "which uses no other process."
         ) from error
-    finally:  # else the processes wait for more work, and a notebook's end finds their semaphores left behind
-        get_reusable_executor().shutdown(wait=True)
+    finally:
+        pool.shutdown(wait=True)
 
 
 # ---------------------------------------------------------------------------------------------- the corpus
