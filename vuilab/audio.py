@@ -1,5 +1,6 @@
 """Audio files: any format, rate and number of channels becomes mono at 16 kHz."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,21 @@ import soundfile
 
 SAMPLE_RATE = 16_000  # Hz; every file is brought to this rate when it is read
 UNKNOWN_LENGTH = 2**48  # libsndfile gives the largest integer as the length of a file that does not know its own
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open an audio file; what libsndfile says of a bad one becomes a ValueError, also while the block reads."""
+    if not path.is_file():
+        raise FileNotFoundError(f"No audio file at {path}. Check the path, or index the corpus again.")
+    try:
+        with soundfile.SoundFile(path) as file:
+            yield file
+    except soundfile.SoundFileError as error:
+        raise ValueError(
+            f"Cannot read {path} as audio ({str(error).strip()}). Expected a complete FLAC, WAV, MP3 or OGG file;"
+            " fetch it again, or convert it with: ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.flac"
+        ) from error
 
 
 def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -25,21 +41,14 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
         ValueError: when the file is no audio, is damaged, or holds no samples.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No audio file at {path}. Check the path, or index the corpus again.")
-    try:
-        expected = soundfile.info(path).frames
+    with _opened(path) as file:
+        expected, rate = file.frames, file.samplerate
         if expected > UNKNOWN_LENGTH:
             raise ValueError(
                 f"The header of {path} does not say how long it is, as in files written into a pipe. Write it again: "
                 "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.flac"
             )
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise ValueError(
-            f"Cannot read {path} as audio ({str(error).strip()}). Expected a complete FLAC, WAV, MP3 or OGG file;"
-            " fetch it again, or convert it with: ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.flac"
-        ) from error
+        samples = file.read(dtype="float32", always_2d=True)
     if len(samples) == 0:
         raise ValueError(f"{path} holds no samples. Remove it from the corpus, or record it again.")
     if path.suffix.lower() == ".flac" and len(samples) < expected:
@@ -67,21 +76,13 @@ def blocks(path: str | Path, seconds: float) -> Iterator[np.ndarray]:
         FileNotFoundError: when there is no such file.
         ValueError: when the file is no audio.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"No audio file at {path}. Check the path.")
     import soxr
 
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
-            for block in file.blocks(max(1, int(seconds * rate)), dtype="float32", always_2d=True):
-                mono = np.nan_to_num(block.mean(axis=1, dtype=np.float32))
-                yield mono if stream is None else stream.resample_chunk(mono)
-            if stream is not None:
-                yield stream.resample_chunk(np.empty(0, np.float32), last=True)
-    except soundfile.SoundFileError as error:
-        raise ValueError(
-            f"Cannot read {path} as audio ({str(error).strip()}). Expected a FLAC, WAV, MP3 or OGG file; convert it with: "
-            "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.flac"
-        ) from error
+    with _opened(Path(path)) as file:
+        rate = file.samplerate
+        stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
+        for block in file.blocks(max(1, int(seconds * rate)), dtype="float32", always_2d=True):
+            mono = np.nan_to_num(block.mean(axis=1, dtype=np.float32))
+            yield mono if stream is None else stream.resample_chunk(mono)
+        if stream is not None:
+            yield stream.resample_chunk(np.empty(0, np.float32), last=True)

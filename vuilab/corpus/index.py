@@ -10,7 +10,6 @@ import contextlib
 import os
 import random
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -77,14 +76,14 @@ def index_tree(
         raise ValueError("With test=True (--test) everything is test data; name no validation or test speakers then.")
     if valid & held_out:
         raise ValueError(f"Speakers are for validation or for testing, not both: {sorted(valid & held_out)}")
-    with _writable_folder(Path(out_dir)):
-        utterances, left_out = scan_tree(root)
-        notes: tuple[str, ...] = ()
-        if not test and not valid:
-            valid = _draw_speakers({utterance.speaker for utterance in utterances} - held_out)
-            notes = (f"No validation speakers were named; drawn (seed {SPLIT_SEED}): {' '.join(sorted(valid))}",)
-        splits = {"test": utterances} if test else _split_by_speaker(utterances, valid, held_out)
-        return write_splits(out_dir, splits, left_out, notes)
+    _require_writable(Path(out_dir))
+    utterances, left_out = scan_tree(root)
+    notes: tuple[str, ...] = ()
+    if not test and not valid:
+        valid = _draw_speakers({utterance.speaker for utterance in utterances} - held_out)
+        notes = (f"No validation speakers were named; drawn (seed {SPLIT_SEED}): {' '.join(sorted(valid))}",)
+    splits = {"test": utterances} if test else _split_by_speaker(utterances, valid, held_out)
+    return write_splits(out_dir, splits, left_out, notes)
 
 
 def scan_tree(root: str | Path) -> tuple[list[Utterance], list[tuple[Path, str]]]:
@@ -158,12 +157,10 @@ def load_speaker_table(root: str | Path) -> dict[str, dict]:
         ValueError: naming the line that does not have the table's five columns.
     """
     root = Path(root).absolute()
-    for table in (folder / "SPEAKERS.TXT" for folder in (root, *list(root.parents)[:2])):
-        if table.is_file():
-            break
-    else:
-        return {}
-    speakers = {}
+    table = next((path for folder in (root, *root.parents[:2]) if (path := folder / "SPEAKERS.TXT").is_file()), None)
+    speakers: dict[str, dict] = {}
+    if table is None:
+        return speakers
     for number, line in enumerate(table.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         if not line.strip() or line.startswith(";"):
             continue
@@ -211,23 +208,10 @@ def _split_by_speaker(utterances: list[Utterance], valid: set[str], held_out: se
     return splits
 
 
-@contextlib.contextmanager
-def _writable_folder(folder: Path) -> Iterator[None]:
-    """Make the folder and prove that it can be written; remove it if it was new and the work fails."""
-    new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(f"Cannot write into the folder {folder} ({error.strerror}). Choose another one.") from error
-    try:
-        yield
-    except BaseException:
-        if new:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # only succeeds while it is empty
-        raise
+def _require_writable(folder: Path) -> None:
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"Cannot write into the folder {folder}. Choose another one.")
 
 
 def _list_left_out(left_out: list[tuple[Path, str]], num_shown: int = 10) -> str:
@@ -303,12 +287,11 @@ def _read_transcripts(path: Path, texts: dict[str, tuple[str, Path]], left_out: 
         left_out.append((path, f"the transcript file cannot be read ({error.strerror})"))
         return
     for line in lines:
-        stem, *words = line.lower().split() or [""]
-        stem = line.split()[0] if stem else ""
+        stem, *words = line.split() or [""]
         if stem in texts:
             left_out.append((path, f"second transcript of {stem}; the first one is used"))
         elif stem:
-            texts[stem] = (" ".join(words), path)
+            texts[stem] = (" ".join(words).lower(), path)
 
 
 def _audio_seconds(paths: list[str], batch_size: int = 64) -> list[float | str]:

@@ -74,8 +74,7 @@ def _read_section(lines: _Lines, n: int, counts: list[int], vocabulary: dict[str
     """Read the n-grams of one order: (word numbers (count, n), log_prob, backoff), natural logarithms."""
     number, highest = counts[n - 1], n == len(counts)
     words = np.empty((number, n), np.int32)
-    weights = np.zeros((number, 2), np.float64)
-    row = 0
+    weights, row = np.zeros((number, 2), np.float64), 0
     if n == 1:
         lines.heading = next((line.strip() for line in lines if line.strip()), "")
     if lines.heading != f"\\{n}-grams:":
@@ -85,25 +84,20 @@ def _read_section(lines: _Lines, n: int, counts: list[int], vocabulary: dict[str
         if line.startswith("\\"):
             lines.heading = line.strip()
             break
-        if not line.strip():
-            continue
         fields = line.split()
+        if not fields:
+            continue
         if row == number:
             lines.fail(f"there are more {n}-grams than the {number} that the header promises")
         if len(fields) not in ((n + 1,) if highest else (n + 1, n + 2)):
             lines.fail(f"a probability, {n} words and (below the highest order) a backoff weight should stand here")
+        ngram = fields[1 : n + 1]
+        if n == 1 and vocabulary.setdefault(ngram[0], row) != row:
+            lines.fail(f"the word {ngram[0]!r} stands twice")
         try:
-            weights[row, 0] = float(fields[0])
-            if len(fields) == n + 2:
-                weights[row, 1] = float(fields[-1])
-            if n == 1:
-                if fields[1] in vocabulary:
-                    lines.fail(f"the word {fields[1]!r} stands twice")
-                vocabulary[fields[1]] = row
-            words[row] = [vocabulary[word] for word in fields[1 : n + 1]]
+            weights[row] = float(fields[0]), float(fields[-1]) if len(fields) == n + 2 else 0.0
+            words[row] = [vocabulary[word] for word in ngram]
         except ValueError as error:
-            if "line" in str(error):
-                raise
             lines.fail(f"{error}")
         except KeyError as error:
             lines.fail(f"the word {error} is not among the unigrams")
@@ -162,8 +156,7 @@ def arpa_lines(model: NGramModel) -> Iterable[str]:
             context = texts[parent - (model.level_starts[n - 1])]
             text = f"{context} {model.words[model.word[node]]}" if context else model.words[model.word[node]]
             new_texts.append(text)
-            probability = model.log_prob[node] / math.log(10)
             backoff = f"\t{model.backoff[node] / math.log(10):.7g}" if n < model.order else ""
-            yield f"{probability:.7g}\t{text}{backoff}\n"
+            yield f"{model.log_prob[node] / math.log(10):.7g}\t{text}{backoff}\n"
         texts = new_texts
     yield "\n\\end\\\n"
