@@ -1,6 +1,7 @@
 """Audio files: any format, rate and number of channels becomes mono at 16 kHz."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,10 +60,17 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     if not np.isfinite(mono).all():
         raise ValueError(f"{path} holds samples that are not finite numbers. Export it again as 16-bit audio.")
     if rate != sample_rate:
-        import librosa
-
-        mono = librosa.resample(mono, orig_sr=rate, target_sr=sample_rate, res_type="soxr_hq")
+        mono = resample(mono, rate, sample_rate)
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
+    """Bring a waveform to another rate in Hz (soxr, high quality): (num_samples,) -> (ceil(num_samples * new_rate / rate),)."""
+    import soxr
+
+    length = math.ceil(len(samples) * (new_rate / rate))
+    found = soxr.resample(samples, rate, new_rate)[:length]
+    return np.pad(found, (0, length - len(found)))
 
 
 def blocks(path: str | Path, seconds: float) -> Iterator[np.ndarray]:

@@ -207,7 +207,7 @@ def search(log_probs, limits, weights, words, ngrams):
     beam = Beam(np.zeros(width, np.int32), np.full(width, NEVER), np.full(width, NEVER))
     beam.with_blank[0] = 0.0
     nodes.slot[0] = 0
-    size, num_nodes = 1, 1
+    size = num_nodes = np.int64(1)  # as `_prune` returns them, else numba compiles what takes them twice
     candidates = _empty_candidates(width * (num_classes + 1))
     for t in range(num_frames):
         frame = log_probs[t]

@@ -7,10 +7,11 @@ import dataclasses
 
 import matplotlib.pyplot as plt
 import numpy as np
+import scipy.signal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vuilab.audio import SAMPLE_RATE
+from vuilab.audio import SAMPLE_RATE, resample
 from vuilab.exploration.spectra import SILENT, amplitude_spectrum, check_clip, level
 from vuilab.features import LOG_FLOOR, MFCC_WINDOW, mfcc, spectrogram
 from vuilab.figures import plot_image, plot_raw_audio
@@ -122,18 +123,13 @@ def mel_spectrogram(
     if not 1 <= num_mels <= 128:
         raise ValueError(f"num_mels must be in 1..128: more bands would be empty. Received: num_mels={num_mels}")
     samples = check_clip(samples, sample_rate)
-    power = librosa.feature.melspectrogram(
-        y=samples,
-        sr=sample_rate,
-        n_fft=round(0.064 * sample_rate),
-        win_length=round(0.025 * sample_rate),
-        hop_length=round(STEP * sample_rate),
-        n_mels=num_mels,
-    )
+    window, step, padded = (round(seconds * sample_rate) for seconds in (0.025, STEP, 0.064))
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, window // 2), window)[::step]
+    spectra = np.fft.rfft(frames * scipy.signal.get_window("hann", window), padded)
+    power = np.square(np.abs(spectra)) @ librosa.filters.mel(sr=sample_rate, n_fft=padded, n_mels=num_mels).T
     silent = level(samples) < SILENT
-    decibels = librosa.power_to_db(power, ref=np.max, top_db=DYNAMIC_RANGE).T
-    if silent:
-        decibels = np.full_like(decibels, -DYNAMIC_RANGE)
+    power = np.zeros_like(power) if silent else power / power.max()
+    decibels = 10 * np.log10(np.maximum(power, 10 ** (-DYNAMIC_RANGE / 10)))
     # the lowest and the highest of num_mels + 2 points are edges, the others centres
     centres = librosa.mel_frequencies(num_mels + 2, fmin=0, fmax=sample_rate / 2)[1:-1]
     figure, ax = plt.subplots(figsize=(10, 3.4), layout="constrained")
@@ -292,12 +288,10 @@ def resampling(
     Raises:
         ValueError: when the clip cannot be used or the rate is not lower.
     """
-    import librosa
-
     if not 0 < new_rate < sample_rate:
         raise ValueError(f"new_rate must lie between 0 and {sample_rate} Hz. Received: new_rate={new_rate}")
     samples = check_clip(samples, sample_rate)
-    lower = librosa.resample(samples, orig_sr=sample_rate, target_sr=new_rate, res_type="soxr_hq")
+    lower = resample(samples, sample_rate, new_rate)
     before = FftMagnitude(*amplitude_spectrum(samples, sample_rate), sample_rate)
     after = FftMagnitude(*amplitude_spectrum(lower, new_rate), new_rate)
     powers = [np.square(each.amplitudes[each.frequencies < 0.45 * new_rate]).sum() for each in (before, after)]
