@@ -65,5 +65,5 @@ def phonetic(released, monkeypatch):
     keras.utils.set_random_seed(0)
     model = residual_birnn_model(units=4, filters=4, recur_layers=2, phoneme_heads=(1,), print_summary=False)
     save_weights(model, released / "recogniser.h5", {"features": {"kind": "logmel"}})
-    monkeypatch.setattr(tuning.tune_sounds, "__defaults__", ((0.4,), (0.6,), (2.0,)))
+    monkeypatch.setattr(tuning.tune_sounds, "__defaults__", (((0.4,), (0.6,), (2.0,)),))
     return released

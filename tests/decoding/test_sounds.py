@@ -134,7 +134,7 @@ def test_weights_are_chosen_on_other_speakers():
         Candidates(["no", "yes"], np.array([[*right[name][::-1], 0, 0, 0], [*right[name], 0, 0, 0]]))
         for name in speakers
     ]
-    found = tune_sounds(candidates, ["yes"] * 5, speakers, (0.1, 0.9), (0.0,), (0.0,))
+    found = tune_sounds(candidates, ["yes"] * 5, speakers, ((0.1, 0.9), (0.0,), (0.0,)))
     assert found.texts == ["no", "yes", "yes", "yes", "yes"]
     assert found.best == SoundWeights(0.9, 0.0, 0.0) and set(found.weights) == {"a", "b", "c"}
 

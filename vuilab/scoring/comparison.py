@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from vuilab.figures import curve_style
+from vuilab.files import asset
 from vuilab.runs.history import load_history
 from vuilab.runs.record import RESULTS, read_record
 from vuilab.text import join, markdown_rows, percent_with_interval
@@ -47,8 +48,7 @@ class RunResult:
     @property
     def best_loss(self) -> float:
         """Lowest validation loss in nats per utterance; NaN when there is none."""
-        losses = self.series("val_loss")
-        return float(losses[np.isfinite(losses)].min()) if np.isfinite(losses).any() else math.nan
+        return self.at_best("val_loss")
 
     @property
     def best_epoch(self) -> int:
@@ -57,16 +57,10 @@ class RunResult:
         return int(np.nanargmin(losses)) + 1 if np.isfinite(losses).any() else 0
 
     @property
-    def diverged(self) -> bool:
-        """Whether the loss became NaN or infinite."""
-        losses = np.concatenate([self.series("loss"), self.series("val_loss")])
-        return bool(len(losses)) and not np.isfinite(losses).all()
-
-    @property
     def diverged_epoch(self) -> int:
         """First epoch with a loss that is NaN or infinite, from 1; 0 when there is none."""
         wrong = [np.flatnonzero(~np.isfinite(self.series(key))) for key in ("loss", "val_loss")]
-        return int(np.concatenate(wrong).min()) + 1 if self.diverged else 0
+        return int(np.concatenate(wrong).min()) + 1 if any(map(len, wrong)) else 0
 
     def at_best(self, key: str) -> float:
         """Return a curve's value at the epoch with the lowest validation loss."""
@@ -101,18 +95,19 @@ def load_runs(model_names: Sequence[str] | None = None, folder: str | Path = RES
     stems = sorted(path.stem for path in Path(folder).glob("*.pickle"))
     records_of = {stem: read_record(path) for stem in stems if (path := Path(folder) / f"{stem}.json").is_file()}
     full_name = {stem: records_of.get(stem, {}).get("full_name", stem) for stem in stems}
-    if model_names is None:
-        chosen = stems
-    else:
-        matches = {
-            pattern: [stem for stem in stems if _matches(stem, pattern) or _matches(full_name[stem], pattern)]
-            for pattern in model_names
-        }
-        missing = [pattern for pattern, found in matches.items() if not found]
-        chosen = [] if missing else [stem for found in matches.values() for stem in found]
-    if not chosen:
+    matches = {
+        pattern: [
+            stem
+            for stem in stems
+            if any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in (stem, full_name[stem]))
+        ]
+        for pattern in model_names or ()
+    }
+    missing = [pattern for pattern, found in matches.items() if not found]
+    chosen = stems if model_names is None else [stem for found in matches.values() for stem in found]
+    if missing or not chosen:
         raise FileNotFoundError(
-            f"No history in {folder} matches {missing if model_names else 'anything'}; there are: "
+            f"No history in {folder} matches {missing or 'anything'}; there are: "
             f"{sorted(set(full_name.values()))}. Train that model first, or check the name."
         )
     runs = []
@@ -121,10 +116,6 @@ def load_runs(model_names: Sequence[str] | None = None, folder: str | Path = RES
         name = full_name[stem] if len(alike) == 1 else f"{full_name[stem]} [{alike.index(stem) + 1}]"
         runs.append(RunResult(name, load_history(Path(folder) / f"{stem}.pickle"), records_of.get(stem)))
     return runs
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
 def short_labels(names: Sequence[str]) -> list[str]:
@@ -161,10 +152,7 @@ def plot_comparison(
         The figure; `figures.show` puts it into the notebook.
     """
     runs = load_runs(model_names, folder)
-    panels = [
-        ("loss", "training loss (nats per utterance)"),
-        ("val_loss", "validation loss (nats per utterance)"),
-    ]
+    panels = [("loss", "training loss (nats per utterance)"), ("val_loss", "validation loss (nats per utterance)")]
     if any(len(run.series("val_cer")) for run in runs):
         panels.append(("val_cer", "validation character error rate (%)"))
     figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.6), layout="constrained")
@@ -196,7 +184,7 @@ def plot_comparison(
 
 def _label_ends(ax, ends: list[tuple[float, float, str, tuple]]) -> None:
     """Write each curve's name beside its last point, moved apart where names would overlap."""
-    low, high = ax.get_ylim()
+    (low, high), right = ax.get_ylim(), ax.get_xlim()[1]
     gap = min(0.055, 1 / max(1, len(ends))) * (high - low)
     ends = sorted(ends, key=lambda end: end[1])
     places: list[float] = []
@@ -206,13 +194,9 @@ def _label_ends(ax, ends: list[tuple[float, float, str, tuple]]) -> None:
         limit = high if number == len(places) - 1 else places[number + 1] - gap
         places[number] = min(places[number], limit)
     for (x, y, name, color), position in zip(ends, places, strict=True):
-        y = float(np.clip(y, low, high))
         arrow = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "linestyle": ":"}  # unlike any curve
-        right = ax.get_xlim()[1]
-        ax.annotate(
-            name, (x, y), (right + 0.02 * (right - 1), position), color=color, fontsize=8, va="center", arrowprops=arrow,
-            annotation_clip=False,
-        )  # fmt: skip
+        style = {"color": color, "fontsize": 8, "va": "center", "arrowprops": arrow, "annotation_clip": False}
+        ax.annotate(name, (x, float(np.clip(y, low, high))), (right + 0.02 * (right - 1), position), **style)
 
 
 # -------------------------------------------------------------------------------------------------- tables
@@ -266,12 +250,11 @@ def markdown_table(runs: Sequence[RunResult]) -> str:
 def text_table(runs: Sequence[RunResult]) -> str:
     """Return the results table for a terminal."""
     rows = table(runs)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if not column else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
+            [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
+        )  # the names to the left, numbers to the right
         for row in rows
     )
 
@@ -281,32 +264,8 @@ def html_table(runs: Sequence[RunResult]) -> str:
     columns, *rows = table(runs)
     head = "".join(f'<th scope="col"><button type="button">{html.escape(column)}</button></th>' for column in columns)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<table class="vui-sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{SORT_SCRIPT}'
-
-
-SORT_SCRIPT = """<style>
-.vui-sortable button { all: unset; cursor: pointer; font-weight: bold }
-.vui-sortable button:focus-visible { outline: 2px solid }
-.vui-sortable th[aria-sort=ascending] button::after { content: " \\25B2" }
-.vui-sortable th[aria-sort=descending] button::after { content: " \\25BC" }
-</style><script>(function () {
-const table = [...document.querySelectorAll("table.vui-sortable:not([data-ready])")].pop();
-if (!table) return;
-table.dataset.ready = 1;
-const value = cell => {
-  const number = parseFloat(cell.textContent.replace(/,/g, ""));
-  return isNaN(number) ? cell.textContent : number;
-};
-const compare = (a, b) => typeof a !== typeof b ? (typeof a === "number" ? -1 : 1) : a < b ? -1 : a > b ? 1 : 0;
-table.querySelectorAll("th").forEach((th, column) => th.querySelector("button").addEventListener("click", () => {
-  const sign = th.getAttribute("aria-sort") === "ascending" ? -1 : 1;
-  table.querySelectorAll("th").forEach(other => other.removeAttribute("aria-sort"));
-  th.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
-  [...table.tBodies[0].rows]
-    .sort((a, b) => sign * compare(value(a.cells[column]), value(b.cells[column])))
-    .forEach(row => table.tBodies[0].appendChild(row));
-}));
-})();</script>"""
+    rows_and_head = f'<table class="vui-sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return rows_and_head + asset("scoring/sortable.html")
 
 
 # ------------------------------------------------------------------------------------------------ findings
@@ -322,16 +281,14 @@ def findings(runs: Sequence[RunResult]) -> list[str]:
         Sentences about the best run and how clear its lead is, runs that diverged, runs that overfit, and speed.
     """
     finite = sorted((run for run in runs if not math.isnan(run.best_loss)), key=lambda run: run.best_loss)
-    sentences = [
-        f"The loss of {run.name} became undefined (NaN or infinite) in epoch {run.diverged_epoch}, "
-        + (
-            "so it takes no part in the ranking."
-            if math.isnan(run.best_loss)
-            else f"so it is ranked by what it had reached in epoch {run.best_epoch}."
-        )
-        for run in runs
-        if run.diverged
-    ]
+    sentences = []
+    for run in runs:
+        if run.diverged_epoch:
+            reached = f"it is ranked by what it had reached in epoch {run.best_epoch}."
+            rank = "it takes no part in the ranking." if math.isnan(run.best_loss) else reached
+            sentences.append(
+                f"The loss of {run.name} became undefined (NaN or infinite) in epoch {run.diverged_epoch}, so {rank}"
+            )
     if not finite:
         return [*sentences, "No run has a finite validation loss, so there is nothing to rank."]
     best = finite[0]
@@ -344,27 +301,20 @@ def findings(runs: Sequence[RunResult]) -> list[str]:
             "with one seed each that is a tie."
         )
     elif len(finite) > 1:
-        second = finite[1]
-        sentences.append(
-            f"{lead}; the next, {second.name}, is {100 * (second.best_loss / best.best_loss - 1):.0f} % higher "
-            f"({second.best_loss:.1f})."
-        )
+        second, more = finite[1], 100 * (finite[1].best_loss / best.best_loss - 1)
+        sentences.append(f"{lead}; the next, {second.name}, is {more:.0f} % higher ({second.best_loss:.1f}).")
     else:
         sentences.append(f"{lead}; there is no other run to compare it with.")
     if len(finite) > 1:
-        worst = finite[-1]
-        sentences.append(f"The highest is that of {worst.name}, {worst.best_loss:.1f}.")
-    silent = [run for run in finite if _learnt_nothing(run)]
+        sentences.append(f"The highest is that of {finite[-1].name}, {finite[-1].best_loss:.1f}.")
+    # those that put out nothing right in any epoch, as before CTC leaves its plateau of blanks
+    silent = [
+        run for run in finite if len(rates := run.series("val_cer")) and np.nanmin(rates, initial=np.inf) >= NO_LETTERS
+    ]
     sentences += _overfitting([run for run in finite if run not in silent])
     if silent:
         sentences.append(f"{join([run.name for run in silent])} learnt no letters: the CER stays at 100 %.")
     return sentences + _speed(finite)
-
-
-def _learnt_nothing(run: RunResult) -> bool:
-    """Whether the model put out nothing that is right in any epoch, as before CTC leaves its plateau of blanks."""
-    rates = run.series("val_cer")
-    return bool(len(rates)) and float(np.nanmin(rates, initial=np.inf)) >= NO_LETTERS
 
 
 def _overfitting(runs: Sequence[RunResult]) -> list[str]:

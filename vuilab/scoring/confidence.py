@@ -103,14 +103,13 @@ def area_under_roc(confidences: np.ndarray, right: np.ndarray) -> float:
     return float(pairs / (right.sum() * (~right).sum()))
 
 
-def calibration_error(confidences: np.ndarray, right: np.ndarray, num_bins: int = NUM_BINS) -> float:
+def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
     """Return the mean distance between confidence and share of right words, over bins of equal width.
 
     Args:
         confidences: (num_words,), 0..1.
         right: (num_words,), boolean.
-        num_bins: bins between 0 and 1.
     """
-    place = np.minimum((np.asarray(confidences) * num_bins).astype(int), num_bins - 1)
-    gaps = np.bincount(place, confidences, num_bins) - np.bincount(place, right, num_bins)
+    place = np.minimum((np.asarray(confidences) * NUM_BINS).astype(int), NUM_BINS - 1)
+    gaps = np.bincount(place, confidences, NUM_BINS) - np.bincount(place, right, NUM_BINS)
     return float(np.abs(gaps).sum() / len(confidences))

@@ -90,29 +90,26 @@ class ErrorCounts:
         """Return the pooled error rate alone, without the work of its interval."""
         return _rate(self._counts(unit).sum(axis=0))
 
-    def rate(self, unit: str = "char", seed: int = 0) -> tuple[float, float, float]:
+    def rate(self, unit: str = "char") -> tuple[float, float, float]:
         """Return (rate, low, high): the pooled error rate with its 95 % interval.
 
         Args:
             unit: 'char' or 'word'.
-            seed: of the bootstrap.
 
         Raises:
             ValueError: when there are no utterances.
         """
         if not len(self.speakers):
             raise ValueError("There are no utterances to compute an error rate of.")
-        counts = self._counts(unit)
-        low, high = np.nanquantile(_bootstrap_rates(counts, _resamples(self.speakers, seed)[0]), [0.025, 0.975])
-        return self.pooled(unit), float(low), float(high)
+        rates = _bootstrap_rates(self._counts(unit), _resamples(self.speakers)[0])
+        return self.pooled(unit), *_limits(rates)
 
-    def difference(self, other: "ErrorCounts", unit: str = "char", seed: int = 0) -> tuple[float, float, float]:
+    def difference(self, other: "ErrorCounts", unit: str = "char") -> tuple[float, float, float]:
         """Return (difference, low, high): the error rate of `other` minus this one, with a paired 95 % bootstrap interval.
 
         Args:
             other: of the same utterances in the same order.
             unit: 'char' or 'word'.
-            seed: of the bootstrap.
 
         Raises:
             ValueError: when the utterances differ.
@@ -120,26 +117,19 @@ class ErrorCounts:
         same = len(self.speakers) == len(other.speakers) and (self.speakers == other.speakers).all()
         if not same or (self.characters[:, 1] != other.characters[:, 1]).any():
             raise ValueError("Only results on the same utterances, in the same order, can be compared pair by pair.")
-        draws, _ = _resamples(self.speakers, seed)
-        counts = [part._counts(unit) for part in (self, other)]
-        low, high = np.nanquantile(
-            _bootstrap_rates(counts[1], draws) - _bootstrap_rates(counts[0], draws), [0.025, 0.975]
-        )
-        return _rate(counts[1].sum(axis=0)) - _rate(counts[0].sum(axis=0)), float(low), float(high)
+        draws, _ = _resamples(self.speakers)
+        rates = _bootstrap_rates(other._counts(unit), draws) - _bootstrap_rates(self._counts(unit), draws)
+        return other.pooled(unit) - self.pooled(unit), *_limits(rates)
 
     def _counts(self, unit: str) -> np.ndarray:
         return {"char": self.characters, "word": self.words}[unit]
 
     def as_dict(self) -> dict[str, str]:
         """Return plain data for records: a line of numbers for each column."""
-        columns = {
-            "speakers": self.speakers,
-            "character_errors": self.characters[:, 0],
-            "characters": self.characters[:, 1],
-            "word_errors": self.words[:, 0],
-            "words": self.words[:, 1],
-        }
-        return {name: " ".join(str(value) for value in values) for name, values in columns.items()}
+        columns = {"speakers": self.speakers}
+        for unit, counts in (("character", self.characters), ("word", self.words)):
+            columns |= {f"{unit}_errors": counts[:, 0], f"{unit}s": counts[:, 1]}
+        return {name: " ".join(map(str, values)) for name, values in columns.items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, str]) -> "ErrorCounts":
@@ -164,13 +154,8 @@ def count_errors(
     Raises:
         ValueError: when the numbers differ or there are none.
     """
-    _require_equal_lengths(references, speakers, hypotheses)
-    characters = count_matrix(references, hypotheses)
-    words = count_matrix([text.split() for text in references], [text.split() for text in hypotheses])
-    return ErrorCounts(
-        np.array([str(speaker) for speaker in (speakers or ["unknown"] * len(references))]),
-        *(np.stack([counts[:, :3].sum(axis=1), counts[:, 3]], axis=1) for counts in (characters, words)),
-    )
+    names, *matrices = _counted(references, hypotheses, speakers)
+    return ErrorCounts(names, *(np.stack([counts[:, :3].sum(axis=1), counts[:, 3]], axis=1) for counts in matrices))
 
 
 def edit_counts(reference: Sequence, hypothesis: Sequence) -> tuple[int, int, int]:
@@ -189,10 +174,7 @@ def edit_counts(reference: Sequence, hypothesis: Sequence) -> tuple[int, int, in
 
 
 def score(
-    references: Sequence[str],
-    hypotheses: Sequence[str],
-    speakers: Sequence[str | None] | None = None,
-    seed: int = 0,
+    references: Sequence[str], hypotheses: Sequence[str], speakers: Sequence[str | None] | None = None, seed: int = 0
 ) -> Score:
     """Compute pooled CER and WER with bootstrap intervals.
 
@@ -205,23 +187,14 @@ def score(
     Raises:
         ValueError: when the numbers differ or there are none.
     """
-    _require_equal_lengths(references, speakers, hypotheses)
-    names = np.array([str(speaker) for speaker in (speakers or ["unknown"] * len(references))])
-    characters = count_matrix(references, hypotheses)
-    words = count_matrix([text.split() for text in references], [text.split() for text in hypotheses])
+    names, characters, words = _counted(references, hypotheses, speakers)
     draws, method = _resamples(names, seed)
     by_speaker = {
         name: (_rate(characters[names == name].sum(axis=0)), _rate(words[names == name].sum(axis=0)))
         for name in np.unique(names)
     }
-    return Score(
-        cer=_error_rate(characters, draws),
-        wer=_error_rate(words, draws),
-        num_utterances=len(references),
-        num_empty=sum(not text for text in hypotheses),
-        method=method,
-        by_speaker=by_speaker,
-    )
+    rates = _error_rate(characters, draws), _error_rate(words, draws)
+    return Score(*rates, len(references), sum(not text for text in hypotheses), method, by_speaker)
 
 
 def count_matrix(references: Sequence[Sequence], hypotheses: Sequence[Sequence]) -> np.ndarray:
@@ -236,7 +209,6 @@ def paired_difference(
     second: Sequence[str],
     speakers: Sequence[str | None] | None = None,
     unit: str = "char",
-    seed: int = 0,
 ) -> tuple[float, float, float]:
     """Compare two models on the same utterances: error rate of `second` minus that of `first`.
 
@@ -246,7 +218,6 @@ def paired_difference(
         second: texts of the other.
         speakers: of each utterance.
         unit: 'char' or 'word'.
-        seed: of the bootstrap.
 
     Returns:
         (difference, low, high) with a paired 95 % bootstrap interval.
@@ -254,22 +225,25 @@ def paired_difference(
     Raises:
         ValueError: when the numbers differ or there are none.
     """
-    _require_equal_lengths(references, speakers, first, second)
-    counts = [count_errors(references, texts, speakers) for texts in (first, second)]
-    return counts[0].difference(counts[1], unit, seed)
+    one, other = (count_errors(references, texts, speakers) for texts in (first, second))
+    return one.difference(other, unit)
 
 
-def _require_equal_lengths(references: Sequence, speakers: Sequence | None, *hypotheses: Sequence) -> None:
-    numbers = [len(texts) for texts in hypotheses] + ([] if speakers is None else [len(speakers)])
-    if not len(references) or any(number != len(references) for number in numbers):
+def _counted(
+    references: Sequence[str], hypotheses: Sequence[str], speakers: Sequence[str | None] | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the speakers (num_utterances,) and the count matrices of characters and of words."""
+    speakers = ["unknown"] * len(references) if speakers is None else speakers
+    if not len(references) or not len(references) == len(hypotheses) == len(speakers):
         raise ValueError(
-            f"Expected as many hypotheses (and speakers) as references, at least one. Received: {len(references)} "
-            f"references, {' and '.join(str(len(texts)) for texts in hypotheses)} hypotheses"
-            + ("." if speakers is None else f", {len(speakers)} speakers.")
+            "Expected as many hypotheses (and speakers) as references, at least one. Received: "
+            f"{len(references)} references, {len(hypotheses)} hypotheses, {len(speakers)} speakers."
         )
+    words = ([text.split() for text in texts] for texts in (references, hypotheses))
+    return np.array([str(name) for name in speakers]), count_matrix(references, hypotheses), count_matrix(*words)
 
 
-def _resamples(names: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
+def _resamples(names: np.ndarray, seed: int = 0) -> tuple[np.ndarray, str]:
     """Return how often each utterance is drawn in each resample, (NUM_RESAMPLES, num_utterances), and the method."""
     rng = np.random.default_rng(seed)
     unique, speaker = np.unique(names, return_inverse=True)
@@ -293,10 +267,14 @@ def _rate(totals: np.ndarray) -> float:
     return float(totals[:-1].sum() / totals[-1]) if totals[-1] else float("nan")
 
 
+def _limits(rates: np.ndarray) -> tuple[float, float]:
+    """Return the limits of the 95 % interval that resampled rates give."""
+    low, high = np.nanquantile(rates, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def _error_rate(matrix: np.ndarray, draws: np.ndarray) -> ErrorRate:
-    low, high = np.nanquantile(_bootstrap_rates(matrix, draws), [0.025, 0.975])
-    substitutions, deletions, insertions, length = (int(total) for total in matrix.sum(axis=0))
-    return ErrorRate(substitutions, deletions, insertions, length, float(low), float(high))
+    return ErrorRate(*(int(total) for total in matrix.sum(axis=0)), *_limits(_bootstrap_rates(matrix, draws)))
 
 
 # ----------------------------------------------------------------------------------------------- confusions
@@ -338,13 +316,9 @@ def marked(reference: str, hypothesis: str, markup: str = "text") -> str:
     pieces = []
     for block in Levenshtein.opcodes(reference, hypothesis):
         true, predicted = (
-            reference[block.src_start : block.src_end],
-            hypothesis[block.dest_start : block.dest_end],
+            escape(reference[block.src_start : block.src_end]),
+            escape(hypothesis[block.dest_start : block.dest_end]),
         )
-        if block.tag == "equal":
-            pieces.append(escape(predicted))
-        elif block.tag == "delete":
-            pieces.append(missing.format(escape(true)))
-        else:
-            pieces.append(wrong.format(escape(predicted)))
+        shown = {"equal": predicted, "delete": missing.format(true)}
+        pieces.append(shown.get(block.tag, wrong.format(predicted)))
     return "".join(pieces)

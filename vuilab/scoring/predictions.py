@@ -26,10 +26,8 @@ def feature_settings_for(width: int, metadata: dict | None = None) -> FeatureSet
     """
     if metadata and "features" in metadata:
         return FeatureSettings(**metadata["features"])
-    if width == 161:
-        return FeatureSettings("spectrogram")
-    if width == 1:
-        return FeatureSettings("raw")
+    if width in (1, 161):
+        return FeatureSettings("raw" if width == 1 else "spectrogram")
     if width <= 26:
         return FeatureSettings("mfcc", mfcc_dim=width)
     raise ValueError(
@@ -38,27 +36,12 @@ def feature_settings_for(width: int, metadata: dict | None = None) -> FeatureSet
 
 
 def predict_texts(model: "keras.Model", generator: BatchGenerator, partition: str) -> list[str]:
-    """Transcribe every utterance of a partition greedily, in the order of its manifest.
-
-    Args:
-        model: the acoustic model.
-        generator: with the partition loaded and the model's statistics set.
-        partition: 'train', 'validation' or 'test'.
-    """
+    """Transcribe every utterance of a partition greedily, in the order of its manifest; see `predict_posteriors`."""
     return [greedy_decode(rows) for rows in predict_probabilities(model, generator, partition)]
 
 
 def predict_probabilities(model: "keras.Model", generator: BatchGenerator, partition: str) -> list[np.ndarray]:
-    """Return the class probabilities of every utterance of a partition, in the order of its manifest, without padding.
-
-    Args:
-        model: the acoustic model.
-        generator: with the partition loaded and the model's statistics set.
-        partition: 'train', 'validation' or 'test'.
-
-    Returns:
-        One array (num_output_frames, num_classes) for each utterance.
-    """
+    """Return (num_output_frames, num_classes) probabilities of every utterance of a partition; see `predict_posteriors`."""
     return [posteriors.letters for posteriors in predict_posteriors(model, generator, partition, phonemes=False)]
 
 
@@ -103,6 +86,17 @@ def generator_for(
     return generator
 
 
+def _generator_of(model: "keras.Model", path: str | Path, partition: str) -> BatchGenerator:
+    """Load weights into a model, and return a generator over a partition of the active corpus as those expect it."""
+    from vuilab.runs.record import results_path
+    from vuilab.runs.weights import load_weights
+
+    if partition not in MANIFESTS:
+        raise ValueError(f"partition must be one of {list(MANIFESTS)}. Received: partition={partition!r}")
+    metadata = load_weights(model, results_path(path))
+    return generator_for(metadata, model.input_shape[-1], MANIFESTS[partition], partition)
+
+
 def get_predictions(
     index: int, partition: str, input_to_softmax: "keras.Model", model_path: str | Path, play: bool = True
 ) -> tuple[str, str]:
@@ -121,20 +115,13 @@ def get_predictions(
     Raises:
         IndexError: when there is no such utterance.
     """
-    from vuilab.runs.record import results_path
-    from vuilab.runs.weights import load_weights
-
-    if partition not in MANIFESTS:
-        raise ValueError(f"partition must be one of {list(MANIFESTS)}. Received: partition={partition!r}")
-    metadata = load_weights(input_to_softmax, results_path(model_path))
-    generator = generator_for(metadata, input_to_softmax.input_shape[-1], MANIFESTS[partition], partition)
+    generator = _generator_of(input_to_softmax, model_path, partition)
     utterances = generator.partitions[partition].utterances
     if not -len(utterances) <= index < len(utterances):
         raise IndexError(f"The {partition} set has {len(utterances)} utterances. Received: index={index}")
     utterance = utterances[index]
     feature = generator.normalize(generator.featurize(utterance.path))
-    probabilities = np.asarray(input_to_softmax.predict_on_batch(feature[None]))[0]
-    predicted = greedy_decode(probabilities)
+    predicted = greedy_decode(np.asarray(input_to_softmax.predict_on_batch(feature[None]))[0])
     if play:
         from IPython.display import display
 
@@ -176,13 +163,9 @@ def print_predictions(
         partition: 'train', 'validation' or 'test' of the active corpus.
         names: what to call the models; None: by their files.
     """
-    from vuilab.runs.record import results_path
-    from vuilab.runs.weights import load_weights
-
     columns, utterances = [], []
     for (model, path), name in zip(models, names or [Path(path).name for _, path in models], strict=True):
-        metadata = load_weights(model, results_path(path))
-        generator = generator_for(metadata, model.input_shape[-1], MANIFESTS[partition], partition)
+        generator = _generator_of(model, path, partition)
         utterances = generator.partitions[partition].utterances
         columns.append((name, predict_texts(model, generator, partition)))
     for index in sorted(range(len(utterances)), key=lambda i: utterances[i].duration)[:number]:

@@ -7,6 +7,7 @@ choice alone, so that each speaker is decoded with the weights that are best for
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +21,11 @@ from vuilab.scoring.error_rates import count_matrix
 ALPHAS = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0, 2.5)
 BETAS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
 # of letters and phonemes together
-PHONEME_WEIGHTS = (0.35, 0.5, 0.65, 0.8)
-SOUND_ALPHAS = (0.3, 0.45, 0.6, 0.75, 0.9, 1.2, 1.6)
-SOUND_BETAS = (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
+SOUND_GRID = (
+    (0.35, 0.5, 0.65, 0.8),  # weight of the phonemes
+    (0.3, 0.45, 0.6, 0.75, 0.9, 1.2, 1.6),  # alpha
+    (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0),  # beta
+)
 # of the search that compares weights, which ranks them as a wider one does in a third of the time
 CHOICE_BEAM_WIDTH = 32
 
@@ -70,17 +73,16 @@ def tune(
         )
     settings = settings or BeamSettings()
     pairs, errors = _errors_of_all(probabilities, references, model, settings, alphas, betas, progress)
-    chosen, weights = [""] * len(references), {}
-    for name in np.unique(names):
-        weights[str(name)] = pairs[int(errors[:, names != name].sum(axis=1).argmin())]
+    weights, texts = _best_for_the_others(pairs, errors, names), [""] * len(references)
+    for name, pair in weights.items():
         indices = np.flatnonzero(names == name)
-        found = _decode([probabilities[index] for index in indices], model, settings, *weights[str(name)])
+        found = _decode([probabilities[index] for index in indices], model, settings, *pair)
         for index, text in zip(indices, found, strict=True):
-            chosen[index] = text
+            texts[index] = text
     totals = errors.sum(axis=1)
     num_words = sum(len(reference.split()) for reference in references)
     rates = {pair: float(total / num_words) for pair, total in zip(pairs, totals, strict=True)}
-    return Tuned(chosen, weights, pairs[int(totals.argmin())], rates)
+    return Tuned(texts, weights, pairs[int(totals.argmin())], rates)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,22 +98,17 @@ def tune_sounds(
     candidates: Sequence[Candidates],
     references: Sequence[str],
     speakers: Sequence[str],
-    phonemes: Sequence[float] = PHONEME_WEIGHTS,
-    alphas: Sequence[float] = SOUND_ALPHAS,
-    betas: Sequence[float] = SOUND_BETAS,
+    grid: Sequence[Sequence[float]] = SOUND_GRID,
 ) -> TunedSounds:
-    """Rank the candidates with every triple of weights, and choose by word and character error rate together, leaving one
-    speaker out at a time.
+    """Rank candidates with many weights, and choose by word and character error rate together, leaving one speaker out at a time.
 
     Args:
         candidates: of each utterance.
         references: true texts.
         speakers: of each utterance, at least two different ones.
-        phonemes: weights of the phonemes beside the letters to try.
-        alphas: weights of the language model to try.
-        betas: bonuses per word to try.
+        grid: phoneme weights, alphas and betas to try.
     """
-    triples = [SoundWeights(*triple) for triple in itertools.product(phonemes, alphas, betas)]
+    triples = [SoundWeights(*triple) for triple in itertools.product(*grid)]
     num_words, num_characters = (sum(map(len, parts)) for parts in (map(str.split, references), references))
     errors = np.zeros((len(triples), len(references)))
     for column, (found, reference) in enumerate(zip(candidates, references, strict=True)):
@@ -120,9 +117,14 @@ def tune_sounds(
         costs = wrong_words[:, :3].sum(axis=1) / num_words + wrong_characters[:, :3].sum(axis=1) / num_characters
         errors[:, column] = [costs[found.ranks(triple).argmax()] for triple in triples]
     names = np.array([str(speaker) for speaker in speakers])
-    weights = {str(name): triples[int(errors[:, names != name].sum(axis=1).argmin())] for name in np.unique(names)}
+    weights = _best_for_the_others(triples, errors, names)
     texts = [found.best(weights[name]) for found, name in zip(candidates, names, strict=True)]
     return TunedSounds(texts, weights, triples[int(errors.sum(axis=1).argmin())])
+
+
+def _best_for_the_others(settings: Sequence, errors: np.ndarray, names: np.ndarray) -> dict[str, Any]:
+    """Return for each speaker the setting with the fewest errors (num_settings, num_utterances) of all other speakers."""
+    return {str(name): settings[int(errors[:, names != name].sum(axis=1).argmin())] for name in np.unique(names)}
 
 
 def choose(
