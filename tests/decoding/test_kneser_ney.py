@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vuilab.decoding.kneser_ney import discounts
-from vuilab.decoding.language_model import load_language_model, train_ngram
+from vuilab.decoding.kneser_ney import discounts, train_ngram
+from vuilab.decoding.language_model import load_language_model
 
 GOLDEN = Path(__file__).parent / "golden"
 TEXT = ["a b c a b", "a b d", "c a b", "d a", "a b c"]

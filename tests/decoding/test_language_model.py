@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from vuilab.decoding.language_model import load_language_model, save_language_model, train_ngram
+from vuilab.decoding.kneser_ney import train_ngram
+from vuilab.decoding.language_model import load_language_model, save_language_model
 
 TEXT = ["a b c a b", "a b d", "c a b", "d a", "a b c"]
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vuilab.decoding.language_model import train_ngram
+from vuilab.decoding.kneser_ney import train_ngram
 from vuilab.decoding.ngram import find_child, hash_sentences
 
 TEXT = ["a b c a b", "a b d", "c a b", "d a", "a b c"]

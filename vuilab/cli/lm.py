@@ -29,7 +29,8 @@ def _add_train(kinds: Any) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     from vuilab.corpus.books import read_sentences
-    from vuilab.decoding.language_model import save_language_model, train_ngram
+    from vuilab.decoding.kneser_ney import train_ngram
+    from vuilab.decoding.language_model import save_language_model
 
     sentences = [sentence for path in arguments.texts for sentence in read_sentences(path)]
     counts = arguments.prune, arguments.min_count, arguments.max_words

@@ -7,6 +7,7 @@ middle between its last frame and the next character's first one.
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 
 import keras
@@ -16,7 +17,7 @@ from keras import layers
 
 from vuilab.alphabet import ALPHABET
 from vuilab.audio import SAMPLE_RATE
-from vuilab.decoding.paths import NEVER
+from vuilab.decoding.paths import NEVER, require_finite
 from vuilab.features import MFCC_WINDOW, FeatureSettings
 from vuilab.models.acoustic import layers_that_change_length
 from vuilab.text import text_to_int_sequence
@@ -58,12 +59,7 @@ class FrameClock:
 
 
 def frame_clock(model: keras.Model, settings: FeatureSettings) -> FrameClock:
-    """Derive when each output frame of a model happens, from its convolutions and the features.
-
-    Args:
-        model: the acoustic model.
-        settings: of its features.
-    """
+    """Derive when each output frame of an acoustic model happens, from its convolutions and the features."""
     stride, centre = 1.0, 0.0  # of output frames, in feature frames
     for layer in layers_that_change_length(model):
         if isinstance(layer, (layers.ZeroPadding1D, layers.Cropping1D)):
@@ -71,9 +67,7 @@ def frame_clock(model: keras.Model, settings: FeatureSettings) -> FrameClock:
             centre -= before * stride
             continue
         kernel, step, dilation, padding = _geometry(layer)
-        reach = (kernel - 1) * dilation
-        shift = {"valid": reach / 2, "same": (step - 1) / 2, "causal": 0.0}[padding]
-        centre += shift * stride
+        centre += stride * {"valid": (kernel - 1) * dilation / 2, "same": (step - 1) / 2, "causal": 0.0}[padding]
         stride *= step
     frame = 1 / settings.frames_per_second
     window = {"raw": 1 / SAMPLE_RATE, "mfcc": MFCC_WINDOW}.get(settings.kind, settings.window / 1000)
@@ -89,14 +83,13 @@ def _geometry(layer: keras.Layer) -> tuple[int, int, int, str]:
     raise ValueError(f"Times are not known behind the layer {layer.name!r} ({type(layer).__name__}).")
 
 
-def align(probabilities: np.ndarray, text: str, clock: FrameClock, num_frames: int | None = None) -> Alignment:
+def align(probabilities: np.ndarray, text: str, clock: FrameClock) -> Alignment:
     """Find when a text was spoken.
 
     Args:
         probabilities: (num_output_frames, num_classes); the blank is the last class.
         text: what was said, in the alphabet.
-        clock: of the model, see `frame_clock`.
-        num_frames: true frames, when the rest is padding.
+        clock: see `frame_clock`.
 
     Raises:
         ValueError: for an empty text or one outside the alphabet, for probabilities that are no finite matrix, and when the
@@ -106,11 +99,7 @@ def align(probabilities: np.ndarray, text: str, clock: FrameClock, num_frames: i
     if not text:
         raise ValueError("There is no text to align. Expected what was said in the recording.")
     labels = np.array(text_to_int_sequence(text), np.int64)
-    probabilities = np.asarray(probabilities)[:num_frames]
-    if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
-        raise ValueError(
-            f"Expected probabilities (num_output_frames, num_classes) without NaN. Received: shape {probabilities.shape}."
-        )
+    probabilities = require_finite(probabilities)
     needed = len(labels) + int(np.sum(labels[1:] == labels[:-1]))
     if len(probabilities) < needed:
         raise ValueError(
@@ -119,12 +108,9 @@ def align(probabilities: np.ndarray, text: str, clock: FrameClock, num_frames: i
         )
     log_probs = np.log(np.maximum(probabilities, 1e-37)).astype(np.float64)
     path, total = best_path(log_probs, labels)
-    first, last = np.zeros(len(labels), int), np.zeros(len(labels), int)
-    means = np.zeros(len(labels))
-    for number in range(len(labels)):
-        frames = np.flatnonzero(path == number)
-        first[number], last[number] = frames[0], frames[-1]
-        means[number] = log_probs[frames, labels[number]].mean()
+    frames = [np.flatnonzero(path == number) for number in range(len(labels))]
+    first, last = np.array([(shown[0], shown[-1]) for shown in frames]).T
+    means = np.array([log_probs[shown, label].mean() for shown, label in zip(frames, labels, strict=True)])
     starts, ends = _boundaries(clock(first), clock(last), labels == SPACE, clock.step)
     characters = [
         Span(letter, max(0.0, start), max(0.0, end), math.exp(mean))
@@ -149,14 +135,11 @@ def _boundaries(first: np.ndarray, last: np.ndarray, space: np.ndarray, step: fl
 
 
 def boundary_errors(alignment: Alignment, words: Sequence[Sequence]) -> np.ndarray:
-    """Return how far the boundaries of words are from where they belong.
+    """Return by how many seconds starts and ends of words are late, (2 * num_words,).
 
     Args:
         alignment: of the text of these words.
         words: (word, start, end) in seconds, as the demo corpus tells them.
-
-    Returns:
-        (2 * num_words,): starts and ends, seconds; positive where the alignment is late.
 
     Raises:
         ValueError: when the words are others.
@@ -180,13 +163,8 @@ def shift(alignment: Alignment, seconds: float) -> Alignment:
 
 def _words(text: str, characters: list[Span], means: np.ndarray) -> list[Span]:
     """Join characters into words."""
-    words, begin = [], 0
-    for word in text.split(" "):
-        end = begin + len(word)
-        confidence = math.exp(float(means[begin:end].mean()))
-        words.append(Span(word, characters[begin].start, characters[end - 1].end, confidence))
-        begin = end + 1
-    return words
+    found = [match.span() for match in re.finditer(r"[^ ]+", text)]
+    return [Span(text[a:b], characters[a].start, characters[b - 1].end, math.exp(means[a:b].mean())) for a, b in found]
 
 
 @numba.njit(cache=True)
@@ -194,8 +172,7 @@ def best_path(log_probs, labels):
     """Return the most probable path through a text (Viterbi; the trellis of Graves et al., ICML 2006).
 
     Args:
-        log_probs: (num_frames, num_classes), the blank being the last class.
-        labels: (length,) classes of the text.
+        log_probs, labels: (num_frames, num_classes), the blank being the last class; (length,) classes of the text.
 
     Returns:
         (path, log probability): for each frame the position in the text that it shows, -1 for a blank.
@@ -212,12 +189,8 @@ def best_path(log_probs, labels):
             best, back = before[state], 0
             if state >= 1 and before[state - 1] > best:
                 best, back = before[state - 1], 1
-            if (
-                state >= 3
-                and state % 2 == 1
-                and labels[state // 2] != labels[state // 2 - 1]
-                and before[state - 2] > best
-            ):
+            another = state >= 3 and state % 2 == 1 and labels[state // 2] != labels[state // 2 - 1]
+            if another and before[state - 2] > best:
                 best, back = before[state - 2], 2
             came[t, state] = back
             score[state] = best + log_probs[t, labels[state // 2] if state % 2 == 1 else num_classes - 1]

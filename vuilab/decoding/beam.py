@@ -46,8 +46,7 @@ class BeamDecoder:
     """Decodes probabilities with a beam search; one decoder serves many utterances, also from several threads.
 
     Args:
-        language_model: None: the acoustic probabilities alone.
-        settings: of the search.
+        language_model, settings: of the search; without a model the acoustic probabilities count alone.
         hot_words: word -> bonus in nats, for names and terms that are likely here; words outside the vocabulary are allowed.
 
     Raises:
@@ -62,16 +61,14 @@ class BeamDecoder:
     ):
         self.language_model = language_model
         self.settings = settings or BeamSettings()
-        self.lexicon = in_letters(
-            language_model, dict(hot_words or {}), self.settings.alpha, self.settings.letter_log_prob
-        )
+        weights = self.settings.alpha, self.settings.letter_log_prob
+        self.lexicon = in_letters(language_model, dict(hot_words or {}), *weights)
 
-    def decode(self, probabilities: np.ndarray, num_frames: int | None = None, n_best: int = 1) -> list[Hypothesis]:
+    def decode(self, probabilities: np.ndarray, n_best: int = 1) -> list[Hypothesis]:
         """Return the best texts of one utterance, best first.
 
         Args:
             probabilities: (num_output_frames, num_classes); the blank is the last class.
-            num_frames: true frames, when the rest is padding.
             n_best: how many texts at most.
 
         Raises:
@@ -79,30 +76,19 @@ class BeamDecoder:
         """
         if n_best < 1:
             raise ValueError(f"n_best must be at least 1. Received: n_best={n_best}")
-        log_probs = log_probabilities(np.asarray(probabilities)[:num_frames])
+        log_probs = log_probabilities(probabilities)
         if not len(log_probs):
             return [Hypothesis("", 0.0, 0.0, 0.0)]
         settings = self.settings if self.language_model else dataclasses.replace(self.settings, beta=0.0)
         return _ranked(log_probs, *beams(log_probs, settings, self.lexicon, SPACE))[:n_best]
 
-    def decode_batch(
-        self,
-        batch: Sequence[np.ndarray],
-        num_frames: Sequence[int] | None = None,
-        n_best: int = 1,
-        workers: int | None = None,
-    ) -> list[list[Hypothesis]]:
-        """Decode several utterances in parallel; each comes out as it would alone.
+    def decode_batch(self, batch: Sequence[np.ndarray], n_best: int = 1) -> list[list[Hypothesis]]:
+        """Decode the probabilities of several utterances in parallel; each comes out as it would alone.
 
-        Args:
-            batch: probabilities of each utterance.
-            num_frames: true frames of each.
-            n_best: how many texts for each.
-            workers: threads; None: one for each core. The search releases Python's lock.
+        The search releases Python's lock.
         """
-        frames = [None] * len(batch) if num_frames is None else [int(number) for number in num_frames]
-        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            return list(pool.map(lambda pair: self.decode(*pair, n_best=n_best), zip(batch, frames, strict=True)))
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            return list(pool.map(lambda rows: self.decode(rows, n_best=n_best), batch))
 
 
 def beams(
@@ -112,8 +98,7 @@ def beams(
 
     Args:
         log_probs: (num_output_frames, num_classes) of one utterance, the blank being the last class.
-        settings: of the search.
-        lexicon: of words in these classes.
+        settings, lexicon: of the search; of words in these classes.
         space: the class between words.
     """
     limits = Limits(
@@ -141,10 +126,8 @@ def _ranked(log_probs, texts, acoustic, language) -> list[Hypothesis]:
     near = np.flatnonzero(paths + words > paths[0] + words[0] - RESCORE_MARGIN)[:RESCORED]
     spelled = list(rows)
     paths[near] = text_log_probs(log_probs, [text_to_int_sequence(spelled[row]) for row in near], SPACE)
-    found = [
-        Hypothesis(text, float(p + w), float(p), float(w)) for text, p, w in zip(spelled, paths, words, strict=True)
-    ]
-    return sorted(found, key=lambda item: -item.score)
+    scores = zip(spelled, (paths + words).tolist(), paths.tolist(), words.tolist(), strict=True)
+    return sorted((Hypothesis(*row) for row in scores), key=lambda item: -item.score)
 
 
 # ------------------------------------------------------------------------------------------------- the search
@@ -203,12 +186,16 @@ def search(log_probs, limits, weights, words, ngrams):
     """
     num_frames, num_classes = log_probs.shape
     blank, width = num_classes - 1, limits.beam_width
-    nodes = _empty_nodes(num_frames * width + 1, num_classes, words.begin_state)
+    capacity, most = num_frames * width + 1, width * (num_classes + 1)
+    whole, real = np.zeros((4, capacity), np.int32), np.zeros((2, capacity))
+    longer, slot = np.full((capacity, num_classes), -1, np.int32), np.full(capacity, -1, np.int32)
+    nodes = Nodes(whole[0], whole[1], whole[2], whole[3], real[0], real[1], longer, slot)
+    nodes.parent[0], nodes.last[0], nodes.state[0], nodes.slot[0] = -1, -1, words.begin_state, 0
     beam = Beam(np.zeros(width, np.int32), np.full(width, NEVER), np.full(width, NEVER))
     beam.with_blank[0] = 0.0
-    nodes.slot[0] = 0
     size = num_nodes = np.int64(1)  # as `_prune` returns them, else numba compiles what takes them twice
-    candidates = _empty_candidates(width * (num_classes + 1))
+    some, more = np.empty((4, most), np.int32), np.empty((5, most))
+    candidates = Candidates(some[0], some[1], some[2], some[3], more[0], more[1], more[2], more[3], more[4])
     for t in range(num_frames):
         frame = log_probs[t]
         if frame[blank] > limits.blank_skip:
@@ -224,23 +211,6 @@ def search(log_probs, limits, weights, words, ngrams):
     acoustic, language = _scores_at_the_end(size, weights, words, ngrams, nodes, beam)
     texts, lengths = _backtrace(beam.node[:size], nodes)
     return texts, lengths, acoustic, language
-
-
-@numba.njit(cache=True)
-def _empty_nodes(capacity, num_classes, begin_state):
-    """Return room for the texts, of which there is the empty one."""
-    whole, scores = np.zeros((4, capacity), np.int32), np.zeros((2, capacity))
-    longer, slot = np.full((capacity, num_classes), -1, np.int32), np.full(capacity, -1, np.int32)
-    nodes = Nodes(whole[0], whole[1], whole[2], whole[3], scores[0], scores[1], longer, slot)
-    nodes.parent[0], nodes.last[0], nodes.state[0] = -1, -1, begin_state
-    return nodes
-
-
-@numba.njit(cache=True)
-def _empty_candidates(most):
-    """Return room for the texts of a frame."""
-    whole, real = np.empty((4, most), np.int32), np.empty((5, most))
-    return Candidates(whole[0], whole[1], whole[2], whole[3], real[0], real[1], real[2], real[3], real[4])
 
 
 @numba.njit(cache=True)

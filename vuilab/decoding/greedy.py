@@ -15,16 +15,6 @@ class Posteriors(NamedTuple):
     phonemes: np.ndarray | None = None  # (num_output_frames, NUM_PHONEME_CLASSES), where the model learnt those
 
 
-def greedy_path(probabilities: np.ndarray, num_frames: int | None = None) -> np.ndarray:
-    """Return the most probable class of each frame, (num_frames,).
-
-    Args:
-        probabilities: (num_output_frames, num_classes); logarithms or logits do as well.
-        num_frames: true frames, when the rest is padding.
-    """
-    return np.asarray(probabilities[:num_frames]).argmax(axis=-1)
-
-
 def collapse(path: np.ndarray, blank: int) -> np.ndarray:
     """Merge repeats, then drop blanks (Graves et al. 2006, the map B).
 
@@ -33,32 +23,26 @@ def collapse(path: np.ndarray, blank: int) -> np.ndarray:
         array([2, 2, 3])
     """
     path = np.asarray(path)
-    if not len(path):
-        return path
-    first = np.concatenate([[True], path[1:] != path[:-1]])
-    return path[first & (path != blank)]
+    return path[(np.diff(path, prepend=-1) != 0) & (path != blank)]
 
 
 def greedy_decode(probabilities: np.ndarray, num_frames: int | None = None) -> str:
-    """Decode one utterance by the best class of each frame.
+    """Decode one utterance by the best class of each frame, without spaces at the ends.
 
     Args:
-        probabilities: (num_output_frames, num_classes); the blank is the last class.
+        probabilities: (num_output_frames, num_classes), or logarithms or logits; the blank is the last class.
         num_frames: true frames, when the rest is padding.
-
-    Returns:
-        The text, without spaces at the ends.
 
     Raises:
         ValueError: when the probabilities are no finite matrix.
     """
-    probabilities = np.asarray(probabilities)
-    if probabilities.ndim != 2 or np.isnan(probabilities[:num_frames]).any():
+    probabilities = np.asarray(probabilities)[:num_frames]
+    if probabilities.ndim != 2 or np.isnan(probabilities).any():
         raise ValueError(
             "Expected probabilities (num_output_frames, num_classes) without NaN. Received: shape "
             f"{probabilities.shape}. A model whose training diverged gives NaN; train it again with clipping."
         )
-    path = collapse(greedy_path(probabilities, num_frames), blank=probabilities.shape[1] - 1)
+    path = collapse(probabilities.argmax(axis=1), blank=probabilities.shape[1] - 1)
     return int_sequence_to_text(path).strip()
 
 

@@ -8,6 +8,7 @@ The unigrams share theirs with a uniform distribution over the vocabulary, as Ke
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -135,25 +136,19 @@ def _adjusted_counts(levels: list[_Level]) -> list[np.ndarray]:
 
     Nothing stands before <s>, so n-grams that begin with it keep their counts.
     """
-    adjusted = []
-    for level, longer in zip(levels, [*levels[1:], None], strict=True):
-        if longer is None:
-            adjusted.append(level.count.astype(np.float64))
-            continue
-        before = np.bincount(longer.suffix, minlength=len(level.word))
-        adjusted.append(np.where(level.from_begin, level.count, before).astype(np.float64))
+    lower = (
+        np.where(level.from_begin, level.count, np.bincount(longer.suffix, minlength=len(level.word)))
+        for level, longer in itertools.pairwise(levels)
+    )
+    adjusted = [counts.astype(np.float64) for counts in (*lower, levels[-1].count)]
     adjusted[0][BEGIN_ID] = 0  # is never predicted
     return adjusted
 
 
 def discounts(counts: np.ndarray) -> tuple[float, float, float]:
-    """Estimate what is taken from counts of 1, 2, and 3 or more (Chen and Goodman 1999, equation 26).
+    """Estimate what is taken from adjusted counts of 1, 2, and 3 or more (Chen and Goodman 1999, equation 26).
 
-    Args:
-        counts: adjusted counts of all n-grams of an order.
-
-    Returns:
-        Three discounts; fixed ones where the text is too small to tell.
+    Where the text is too small to tell the discounts are fixed ones.
     """
     n1, n2, n3, n4 = (int(np.sum(counts == k)) for k in (1, 2, 3, 4))
     if not (n1 and n2 and n3 and n4):

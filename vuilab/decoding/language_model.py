@@ -1,4 +1,4 @@
-"""Language models as files: the project's own compact format, ARPA for other tools, and making one from text files.
+"""Language models as files: the project's own compact format, and ARPA for other tools.
 
 `decoding/ngram.py` has the model itself, `decoding/kneser_ney.py` the estimation, `decoding/arpa.py` the text format.
 """
@@ -11,11 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from vuilab.decoding.arpa import arpa_lines, read_arpa
-from vuilab.decoding.kneser_ney import train_ngram
 from vuilab.decoding.ngram import SPECIAL, NGramModel
 from vuilab.files import atomic_path
-
-__all__ = ["NGramModel", "load_language_model", "save_language_model", "train_ngram"]
 
 FORMAT = 1  # of .npz files
 

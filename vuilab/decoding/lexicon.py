@@ -76,50 +76,39 @@ class Lexicon:
         bonus: Mapping[str, float],
     ):
         spelled = model is not None and model.of_characters
-        self.use = bool(spellings) or spelled
-        # the number that a model of characters has for each class
-        self.symbols = np.array(
-            [model.word_id(token) for token in characters_of(ALPHABET)] if spelled else [], np.int32
-        )
-        words = {} if model is None or spelled else model.index
-        self.children, self.parents, nodes, self.depth_of = _trie(spellings, num_symbols)
-        self.word_of = np.full(len(self.parents), -1, np.int32)
-        self.bonus_of = np.zeros(len(self.parents), np.float64)
-        self.same_sound = np.full(max(1, len(words)), -1, np.int32)
-        self.unigrams = model.log_prob[1 : 1 + len(model.words)].astype(np.float64) if words else np.zeros(1)
+        numbers = {} if model is None or spelled else model.index
+        children, self.parents, nodes, depth_of = _trie(spellings, num_symbols)
+        word_of, bonus_of = np.full(len(self.parents), -1, np.int32), np.zeros(len(self.parents))
+        same_sound = np.full(max(1, len(numbers)), -1, np.int32)
+        self.unigrams = model.log_prob[1 : 1 + len(model.words)].astype(np.float64) if numbers else np.zeros(1)
         self.likeliest = np.full(len(self.parents), NEVER)  # ln p of the most probable word that ends at a node
         for word, node in zip(spellings, nodes, strict=True):
-            number = words.get(word, 0)
-            if number and self.word_of[node] > 0:
-                self.same_sound[number] = self.word_of[node]
-            self.word_of[node] = number or self.word_of[node].clip(0)
-            self.bonus_of[node] = max(bonus.get(word, 0.0), self.bonus_of[node])
+            number = numbers.get(word, 0)
+            if number and word_of[node] > 0:
+                same_sound[number] = word_of[node]
+            word_of[node] = number or word_of[node].clip(0)
+            bonus_of[node] = max(bonus.get(word, 0.0), bonus_of[node])
             self.likeliest[node] = max(self.likeliest[node], self.unigrams[number])
         self.ngrams = NO_MODEL if model is None else model.ngrams
-        self.begin_state, self.end_word = (0, 0) if model is None else (model.begin_state, model.word_id(END))
-        self._weigh(alpha, letter)
+        # the number that a model of characters has for each class
+        symbols = np.array([model.word_id(token) for token in characters_of(ALPHABET)] if spelled else [], np.int32)
+        ends = (0, 0) if model is None else (model.begin_state, model.word_id(END))
+        trie = (bool(spellings) or spelled, children, word_of, same_sound, bonus_of, np.zeros(0), depth_of)
+        self.words = self._weighed(Words(*trie, 0.0, 0.0, symbols, *ends), alpha, letter)
 
     def weighted(self, alpha: float, letter: float) -> "Lexicon":
         """Return the same words under another weight of the language model, and score of letters outside the vocabulary."""
         other = copy.copy(self)
-        other._weigh(alpha, letter)
+        other.words = self._weighed(self.words, alpha, letter)
         return other
 
-    def _weigh(self, alpha: float, letter: float) -> None:
-        self.letter, self.unknown = letter, alpha * float(self.unigrams[0])
-        ends = self.word_of >= 0
+    def _weighed(self, words: Words, alpha: float, letter: float) -> Words:
+        unknown, ends = alpha * float(self.unigrams[0]), words.word_of >= 0
         best = np.full(len(self.parents), NEVER)
-        best[ends] = alpha * self.likeliest[ends] + self.bonus_of[ends]
+        best[ends] = alpha * self.likeliest[ends] + words.bonus_of[ends]
         # a beginning may also become a word outside; without a model any such word is as good as none
-        self.best = np.maximum(_reachable(best, self.parents), self.unknown + self.letter * self.depth_of)
-
-    @property
-    def words(self) -> Words:
-        """What `beam.search` needs, besides `ngrams`."""
-        return Words(
-            *(self.use, self.children, self.word_of, self.same_sound, self.bonus_of, self.best, self.depth_of),
-            *(float(self.letter), float(self.unknown), self.symbols, self.begin_state, self.end_word),
-        )
+        best = np.maximum(_reachable(best, self.parents), unknown + letter * words.depth_of)
+        return words._replace(best_of=best, letter=float(letter), unknown=unknown)
 
 
 def in_letters(
@@ -128,9 +117,8 @@ def in_letters(
     """Return the vocabulary in letters; other words may come up too, letter by letter.
 
     Args:
-        model: language model or None.
+        model, alpha: language model or None, and its weight.
         hot_words: word -> bonus in nats; words outside the vocabulary are allowed.
-        alpha: weight of the language model.
         letter_log_prob: ln p of each letter of a word that the vocabulary lacks.
 
     Raises:
@@ -176,9 +164,6 @@ def _reachable(best, parents):
     for node in range(len(parents) - 1, 0, -1):  # children come after their parents
         best[parents[node]] = max(best[parents[node]], best[node])
     return best
-
-
-# ----------------------------------------------------------------------------------- words while they are read
 
 
 @numba.njit(cache=True)

@@ -37,28 +37,17 @@ class NGrams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class NGramModel:
-    """A backoff n-gram model.
+    """A backoff n-gram model."""
 
-    Args:
-        order: words, or characters, of the longest n-gram.
-        words: the vocabulary; the first three are <unk>, <s> and </s>.
-        level_starts: (order + 2,) first node of each level; level n holds the n-grams of n words, the last entry is the end.
-        word: (num_nodes,) last word of each n-gram.
-        first_child: (num_nodes + 1,) where the children of each node begin.
-        log_prob: (num_nodes,) natural logarithm of the probability of the last word after the others.
-        backoff: (num_nodes,) natural logarithm of the weight for words that do not follow this n-gram.
-        suffix: (num_nodes,) node of the longest n-gram that remains when first words are dropped.
-        sentence_hashes: sorted hashes of the sentences that the model was made from; empty for foreign models.
-    """
-
-    order: int
-    words: list[str]
-    level_starts: np.ndarray
-    word: np.ndarray
-    first_child: np.ndarray
-    log_prob: np.ndarray
-    backoff: np.ndarray
-    suffix: np.ndarray
+    order: int  # words, or characters, of the longest n-gram
+    words: list[str]  # the vocabulary; the first three are <unk>, <s> and </s>
+    level_starts: np.ndarray  # (order + 2,) first node of each level; level n holds the n-grams of n words; and the end
+    word: np.ndarray  # (num_nodes,) last word of each n-gram
+    first_child: np.ndarray  # (num_nodes + 1,) where the children of each node begin
+    log_prob: np.ndarray  # (num_nodes,) natural logarithm of the probability of the last word after the others
+    backoff: np.ndarray  # (num_nodes,) natural logarithm of the weight for words that do not follow this n-gram
+    suffix: np.ndarray  # (num_nodes,) node of the longest n-gram that remains when first words are dropped
+    # sorted hashes of the sentences that the model was made from; empty for foreign models
     sentence_hashes: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.uint64))
 
     def __post_init__(self) -> None:
@@ -195,10 +184,7 @@ def find_child(node, word_id, word, first_child):
 def score_word(state, word_id, ngrams):
     """Return (natural log probability of a word after a context, the next context).
 
-    Args:
-        state: node of the context.
-        word_id: the word; every model has all unigrams, so that the search ends at the empty context.
-        ngrams: the model.
+    Every model has all unigrams, so that the search ends at the empty context. A context, `state`, is a node.
     """
     total = 0.0
     child = find_child(state, word_id, ngrams.word, ngrams.first_child)
@@ -212,9 +198,6 @@ def score_word(state, word_id, ngrams):
     return total, child
 
 
-# ------------------------------------------------------------------------------------------------- the trie
-
-
 def build_model(
     order: int,
     words: Sequence[str],
@@ -224,11 +207,9 @@ def build_model(
     """Put the n-grams of all orders into a trie.
 
     Args:
-        order: number of levels.
-        words: the vocabulary, beginning with <unk>, <s> and </s>.
+        order, words, sentence_hashes: see `NGramModel`.
         levels: for each order n (parents, words, log_prob, backoff): `parents` are positions within the level before (0 for
             unigrams), sorted by (parent, word). The unigrams are all words in order.
-        sentence_hashes: of the text.
     """
     sizes = [1, *(len(level[1]) for level in levels)]
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)

@@ -25,11 +25,11 @@ def log_add(a, b):
     return a if b < a - 40.0 else a + math.log1p(math.exp(b - a))
 
 
-def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Return the logarithms (num_output_frames, num_classes) that a search works on.
+def require_finite(probabilities: np.ndarray) -> np.ndarray:
+    """Return the probabilities as an array.
 
     Raises:
-        ValueError: when the probabilities are no finite matrix.
+        ValueError: when they are no finite matrix.
     """
     probabilities = np.asarray(probabilities)
     if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
@@ -37,7 +37,12 @@ def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
             "Expected probabilities (num_output_frames, num_classes) without NaN. Received: shape "
             f"{probabilities.shape}. A model whose training diverged gives NaN; train it again with clipping."
         )
-    return np.log(np.maximum(probabilities, 1e-37)).astype(np.float32)
+    return probabilities
+
+
+def log_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Return the logarithms (num_output_frames, num_classes) that a search works on; see `require_finite`."""
+    return np.log(np.maximum(require_finite(probabilities), 1e-37)).astype(np.float32)
 
 
 def text_log_probs(log_probs: np.ndarray, texts: Sequence[Sequence[int]], space: int) -> np.ndarray:
@@ -50,11 +55,7 @@ def text_log_probs(log_probs: np.ndarray, texts: Sequence[Sequence[int]], space:
 
     Args:
         log_probs: (num_frames, num_classes), the blank being the last class.
-        texts: classes of each text, with single spaces between its words.
-        space: class of the space.
-
-    Returns:
-        (num_texts,) float64.
+        texts, space: classes of each text, with single spaces between its words, and the class of those.
     """
     if not len(texts):
         return np.zeros(0)
@@ -77,7 +78,7 @@ def _of_all(log_probs, labels, ends, space):
         if found[number] == NEVER:
             found[number] = _by_numbers(probs, ahead, text, space, 0.0)
         if found[number] == NEVER:
-            found[number] = _by_logarithms(log_probs, text, space, _quiet_states(text, space))
+            found[number] = _by_logarithms(log_probs, text, space)
         start = ends[number]
     return found
 
@@ -146,23 +147,11 @@ def _by_numbers(probs, ahead, labels, space, negligible):
 
 
 @numba.njit(cache=True)
-def _quiet_states(labels, space):
-    """Return which states are blanks that may be spaces."""
-    num_states = 2 * len(labels) + 1
-    quiet = np.zeros(num_states, np.bool_)
-    quiet[0] = quiet[num_states - 1] = True
-    for number in range(len(labels)):
-        if labels[number] == space:
-            quiet[2 * number + 2] = True
-    return quiet
-
-
-@numba.njit(cache=True)
-def _by_logarithms(log_probs, labels, space, quiet):
+def _by_logarithms(log_probs, labels, space):
     """Return ln p of one text, any text that a path can read."""
     num_frames, num_classes = log_probs.shape
     blank = num_classes - 1
-    num_states = len(quiet)
+    num_states = 2 * len(labels) + 1
     score = np.full(num_states, NEVER)
     before = np.full(num_states, NEVER)
     score[0] = 0.0
@@ -170,13 +159,15 @@ def _by_logarithms(log_probs, labels, space, quiet):
         score, before = before, score
         gap = log_add(log_probs[t, blank], log_probs[t, space])
         for state in range(num_states):
-            is_label = state % 2 == 1
-            label = labels[state // 2] if is_label else blank
+            number, is_label = state // 2, state % 2 == 1
+            label = labels[number] if is_label else blank
+            # a blank that may be a space
+            quiet = not is_label and (number == 0 or number == len(labels) or labels[number - 1] == space)
             total = NEVER if label == space else before[state]
             if state >= 1:
                 total = log_add(total, before[state - 1])
-            if is_label and state >= 3 and label != labels[state // 2 - 1]:
+            if is_label and state >= 3 and label != labels[number - 1]:
                 total = log_add(total, before[state - 2])
-            score[state] = total + (gap if quiet[state] else log_probs[t, label])
+            score[state] = total + (gap if quiet else log_probs[t, label])
     total = score[num_states - 1]
     return total if num_states == 1 else log_add(total, score[num_states - 2])

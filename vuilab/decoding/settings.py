@@ -43,10 +43,6 @@ class BeamSettings:
         if not -math.inf < self.letter_log_prob <= 0:
             raise ValueError(f"ln p is finite and not above 0. Received: letter_log_prob={self.letter_log_prob}")
 
-    def unpruned(self) -> "BeamSettings":
-        """Return the same search without margins and skipping: slower, and the measure of what pruning costs."""
-        return dataclasses.replace(self, token_margin=math.inf, score_margin=math.inf, blank_skip=1.0)
-
 
 @dataclasses.dataclass(frozen=True)
 class SoundWeights:

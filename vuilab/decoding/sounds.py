@@ -35,14 +35,10 @@ ROUNDS = 8  # of changing the best text; few utterances need more
 
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-    """Texts of one utterance, and what speaks for each.
+    """Texts of one utterance, and what speaks for each."""
 
-    Args:
-        texts: different ones.
-        scores: (num_texts, 5): ln p(letters | audio), ln p(phonemes | audio), ln p(words), number of words, bonuses.
-    """
-
-    texts: list[str]
+    texts: list[str]  # different ones
+    # (num_texts, 5): ln p(letters | audio), ln p(phonemes | audio), ln p(words), number of words, bonuses
     scores: np.ndarray
 
     def ranks(self, weights: SoundWeights) -> np.ndarray:
@@ -87,12 +83,7 @@ class SoundDecoder:
         self._spoken = [spoken.weighted(alpha, NEVER) for alpha, _ in SEARCHES]
 
     def decode(self, letters: np.ndarray, phonemes: np.ndarray | None = None, n_best: int = 1) -> list[Hypothesis]:
-        """Return the best texts of one utterance, best first.
-
-        Args:
-            letters: (num_output_frames, num_classes) probabilities.
-            phonemes: (num_output_frames, NUM_PHONEME_CLASSES) probabilities of the same frames; None: by letters alone.
-            n_best: how many texts at most.
+        """Return the `n_best` best texts of `Posteriors`, best first; without phonemes by letters alone.
 
         Raises:
             ValueError: when either is no finite matrix.
@@ -114,8 +105,6 @@ class SoundDecoder:
         A text that is right in one half and one that is right in the other are often found, but not both halves together:
         each search reads by letters or by phonemes alone. So every stretch in which another text differs from the best one is
         put into that, in turn; the best of all texts is changed again, until none is better (`ROUNDS` times at most).
-
-        Args: as for `decode`.
         """
         log_probs = log_probabilities(letters), log_probabilities(phonemes)
         texts = list(dict.fromkeys([*self.by_letters(letters), *self.by_phonemes(phonemes)]))
@@ -162,32 +151,25 @@ class SoundDecoder:
 
     def _words(self, labels: np.ndarray) -> str:
         """Return the words of phonemes; of those that sound alike the ones that make the most probable sentence."""
-        lexicon, model = self._spoken[0], self.language_model
+        lexicon, model = self._spoken[0].words, self.language_model
         reached = {model.begin_state: (0.0, ())}  # state of the language model -> the best words that lead there
-        for node in self._ends_of_words(labels):
+        node = 0
+        for label in [*labels, BOUNDARY]:
+            if label != BOUNDARY:
+                node = lexicon.children[node, label]
+                continue
             longer: dict[int, tuple[float, tuple[int, ...]]] = {}
-            number = lexicon.word_of[node]
+            number, node = lexicon.word_of[node], 0
             while number >= 0:
                 for state, (score, words) in reached.items():
                     value, after = score_word(state, number, model.ngrams)
                     if after not in longer or score + value > longer[after][0]:
                         longer[after] = score + value, (*words, number)
                 number = lexicon.same_sound[number]
-            reached = longer
+            reached = longer or reached  # nothing ends at a boundary that follows another
         end = model.word_id(END)
         ended = [(score + score_word(state, end, model.ngrams)[0], words) for state, (score, words) in reached.items()]
         return " ".join(model.words[number] for number in max(ended)[1])
-
-    def _ends_of_words(self, labels: np.ndarray) -> list[int]:
-        """Return the node of the lexicon at which each word of phonemes ends."""
-        node, found = 0, []
-        for label in [*labels, BOUNDARY]:
-            if label != BOUNDARY:
-                node = self._spoken[0].children[node, label]
-            elif node:
-                found.append(node)
-                node = 0
-        return found
 
     def _language(self, text: str) -> tuple[float, int, float]:
         """Return (ln p(words), number of words, bonuses)."""

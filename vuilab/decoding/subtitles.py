@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import textwrap
 from collections.abc import Sequence
 
 from vuilab.decoding.alignment import Alignment, Span
@@ -25,44 +26,36 @@ def make_cues(words: Sequence[Span]) -> list[Cue]:
     """Join words into subtitles of at most two lines, broken at pauses."""
     cues: list[list[Span]] = []
     for word in words:
-        current = cues[-1] if cues else []
         if (
-            not current
-            or word.start - current[-1].end > LONGEST_PAUSE
-            or word.end - current[0].start > LONGEST_CUE
-            or len(_wrap([*current, word])) > 2
+            not cues
+            or word.start - cues[-1][-1].end > LONGEST_PAUSE
+            or word.end - cues[-1][0].start > LONGEST_CUE
+            or len(_wrap([*cues[-1], word])) > 2
         ):
-            cues.append([word])
-        else:
-            current.append(word)
+            cues.append([])
+        cues[-1].append(word)
     return [Cue(cue[0].start, cue[-1].end, _wrap(cue)) for cue in cues]
 
 
 def _wrap(words: Sequence[Span]) -> list[str]:
-    lines = [""]
-    for word in words:
-        longer = f"{lines[-1]} {word.text}".strip()
-        if len(longer) > LONGEST_LINE and lines[-1]:
-            lines.append(word.text)
-        else:
-            lines[-1] = longer
-    return lines
+    return textwrap.wrap(
+        " ".join(word.text for word in words), LONGEST_LINE, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def to_srt(words: Sequence[Span]) -> str:
     """Return subtitles in SubRip's format."""
-    return "".join(
-        f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n" + "\n".join(cue.lines) + "\n\n"
-        for number, cue in enumerate(make_cues(words), start=1)
-    )
+    return "".join(f"{number}\n{_shown(cue, ',')}" for number, cue in enumerate(make_cues(words), start=1))
 
 
 def to_vtt(words: Sequence[Span]) -> str:
     """Return subtitles in WebVTT (W3C)."""
-    return "WEBVTT\n\n" + "".join(
-        f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n" + "\n".join(cue.lines) + "\n\n"
-        for cue in make_cues(words)
-    )
+    return "WEBVTT\n\n" + "".join(_shown(cue, ".") for cue in make_cues(words))
+
+
+def _shown(cue: Cue, separator: str) -> str:
+    lines = "\n".join(cue.lines)
+    return f"{_clock(cue.start, separator)} --> {_clock(cue.end, separator)}\n{lines}\n\n"
 
 
 def _clock(seconds: float, separator: str) -> str:
@@ -81,9 +74,7 @@ def _clock(seconds: float, separator: str) -> str:
 def to_textgrid(alignment: Alignment, duration: float) -> str:
     """Return an alignment as a TextGrid of Praat with the tiers "words" and "characters".
 
-    Args:
-        alignment: of the recording.
-        duration: seconds of the recording; the tiers reach to its end, with empty intervals where nothing is spoken.
+    They reach to the end of the recording, `duration` in seconds, with empty intervals where nothing is spoken.
     """
     tiers = [("words", alignment.words), ("characters", alignment.characters)]
     head = f'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = {duration:.4f}\ntiers? <exists>\n'
@@ -111,9 +102,8 @@ def _without_gaps(spans: Sequence[Span], duration: float) -> list[tuple[float, f
             continue
         if start - here > 1e-4:
             intervals.append((here, start, ""))
-        else:
-            start = here
-        intervals.append((start, end, span.text))
+            here = start
+        intervals.append((here, end, span.text))
         here = end
     if duration - here > 1e-4:
         intervals.append((here, duration, ""))
