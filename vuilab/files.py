@@ -3,6 +3,7 @@
 import contextlib
 import importlib.resources
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -59,6 +60,27 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def atomic_folder(folder: Path, prefix: str = "") -> Iterator[Path]:
+    """Yield a new folder beside `folder` that replaces it on success and vanishes on any error.
+
+    Where its name gets a `prefix`, what killed runs left under that is removed; the caller holds a lock then.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f"{prefix}*") if prefix else ():
+        shutil.rmtree(left, ignore_errors=True)
+    making = Path(tempfile.mkdtemp(prefix=prefix or f".{folder.name}-making-", dir=folder.parent))
+    try:
+        making.chmod(0o755)  # mkdtemp lets only its owner read
+        yield making
+        if folder.exists():
+            folder.rename(f"{making}-replaced")
+        making.rename(folder)
+    finally:
+        for left in (making, Path(f"{making}-replaced")):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def progress_bar(
     iterable: Iterable | None,
     description: str,
@@ -71,8 +93,7 @@ def progress_bar(
 
     Args:
         iterable: what to go through; None to call `update` by hand.
-        description: what is going on.
-        total: number of steps, or None while it is unknown.
+        description, total: what is going on, and its number of steps where that is known.
         unit: what a step is; "B" counts bytes and shows them as kB, MB, GB.
         enabled: False shows nothing.
         delay: seconds before the bar appears, for work that is usually done by then.

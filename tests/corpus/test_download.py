@@ -15,7 +15,7 @@ from vuilab.corpus.download import (
     DownloadError,
     download,
     downloads_folder,
-    extract_safely,
+    extracted,
     is_installed,
     mark_verified,
     require_space,
@@ -23,7 +23,7 @@ from vuilab.corpus.download import (
 
 BODY = np.random.default_rng(0).bytes(300_000)
 MD5 = hashlib.md5(BODY).hexdigest()
-QUICK = {"progress": False, "backoff": 0.001, "timeout": 5, "retries": 3}
+QUICK = {"progress": False, "timeout": 5, "retries": 3}
 
 
 @pytest.fixture
@@ -38,6 +38,7 @@ def fetch(server, tmp_path, md5=MD5, **options):
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
+    monkeypatch.setattr(fetching, "BACKOFF", 0.001)
     monkeypatch.setattr(pooch.core, "time", SimpleNamespace(sleep=lambda seconds: None))
 
 
@@ -243,31 +244,34 @@ UNSAFE = {
 @pytest.mark.parametrize("member", UNSAFE.values(), ids=UNSAFE)
 def test_unsafe_members_are_refused_and_nothing_stays(tmp_path, member):
     (tmp_path / "a.tar.gz").write_bytes(tar_bytes([("good.txt", b"good"), (member, b"")]))
-    with pytest.raises(DownloadError, match=r"a\.tar\.gz is damaged or dangerous \(.*Nothing was extracted"):
-        extract_safely(tmp_path / "a.tar.gz", tmp_path / "in" / "out", progress=False)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar.gz", "in"]
+    message = r"a\.tar\.gz is damaged or dangerous \(.*Nothing was extracted"
+    with pytest.raises(DownloadError, match=message), extracted(tmp_path / "a.tar.gz", "out", progress=False):
+        pytest.fail("something was extracted")
+    assert names(tmp_path) == []
 
 
 def test_absolute_names_stay_inside(tmp_path):
     (tmp_path / "a.tar").write_bytes(tar_bytes([(f"{tmp_path}/evil", b"evil")], mode="w"))
-    extract_safely(tmp_path / "a.tar", tmp_path / "out", progress=False)
-    assert names(tmp_path) == ["a.tar", "out"]
+    with extracted(tmp_path / "a.tar", "out", progress=False) as folder:
+        assert names(tmp_path) == ["a.tar", "out.extract"] and list(folder.rglob("evil"))
 
 
 def test_damaged_archives_are_named_and_nothing_stays(tmp_path):
     good = tar_bytes([("a", np.random.default_rng(0).bytes(100_000)), ("b", b"b")])
     for content in (good[:50_000], b"no archive", b""):
         (tmp_path / "a.tar.gz").write_bytes(content)
-        with pytest.raises(DownloadError, match=r"a\.tar\.gz is damaged or dangerous"):
-            extract_safely(tmp_path / "a.tar.gz", tmp_path / "out", progress=False)
-        assert names(tmp_path) == ["a.tar.gz"]
+        message = r"a\.tar\.gz is damaged or dangerous"
+        with pytest.raises(DownloadError, match=message), extracted(tmp_path / "a.tar.gz", "out", progress=False):
+            pytest.fail("something was extracted")
+        assert names(tmp_path) == []
 
 
 def test_plain_archives_are_extracted(tmp_path):
     folder = special(".", tarfile.DIRTYPE)
     (tmp_path / "a.tar").write_bytes(tar_bytes([(folder, b""), ("./d/a.txt", b"a")], mode="w"))
-    extract_safely(tmp_path / "a.tar", tmp_path / "out", progress=False)
-    assert (tmp_path / "out" / "d" / "a.txt").read_bytes() == b"a"
+    with extracted(tmp_path / "a.tar", "out", progress=False) as out:
+        assert (out / "d" / "a.txt").read_bytes() == b"a"
+    assert names(tmp_path) == []
 
 
 # ------------------------------------------------------------------------------------------------- folders

@@ -156,14 +156,14 @@ def test_bare_manifest_names_mean_the_active_corpus(tmp_path, monkeypatch):
     corpora.set_active_corpus("chosen")
     assert corpora.active_corpus() == Path("chosen")
     assert corpora.resolve_manifest("test") == Path("chosen/test_corpus.json")
-    assert corpora.resolve_manifest("test", corpus="given") == Path("given/test_corpus.json")
-    assert corpora.resolve_manifest("./train_corpus.json", "given") == Path("given/train_corpus.json")
+    assert corpora.resolve_manifest("./train_corpus.json") == Path("chosen/train_corpus.json")
     assert corpora.resolve_manifest("some/train_corpus.json") == Path("some/train_corpus.json")
     assert corpora.resolve_manifest(tmp_path / "train_corpus.json") == tmp_path / "train_corpus.json"
 
 
 def test_another_bare_name_means_a_file_of_the_current_folder_if_there_is_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert corpora.resolve_manifest("mine.json", "given") == Path("given/mine.json")
+    corpora.set_active_corpus("given")
+    assert corpora.resolve_manifest("mine.json") == Path("given/mine.json")
     (tmp_path / "mine.json").touch()
-    assert corpora.resolve_manifest("mine.json", "given") == Path("mine.json")
+    assert corpora.resolve_manifest("mine.json") == Path("mine.json")

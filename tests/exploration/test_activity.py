@@ -19,7 +19,7 @@ def closed_figures():
 
 def word(text: str, voice: str = "en-us+m3") -> np.ndarray:
     """A spoken word at half of full scale, without the silence around it."""
-    audio, _ = speak(text, voice)
+    audio, *_ = speak(text, voice)
     loud = np.flatnonzero(np.abs(audio) > 1e-3 * np.abs(audio).max())
     return (0.5 * audio / np.abs(audio).max())[loud[0] : loud[-1] + 1]
 

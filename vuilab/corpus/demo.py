@@ -4,12 +4,11 @@
 seed: the same seed gives the same bytes, whatever the number of worker processes.
 """
 
+import collections
 import contextlib
 import dataclasses
 import hashlib
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -24,8 +23,8 @@ from joblib.externals.loky import ProcessPoolExecutor
 from vuilab.audio import SAMPLE_RATE
 from vuilab.corpus import manifest
 from vuilab.corpus.sentences import split_sentences
-from vuilab.corpus.voices import Voice, make_speakers, speak_counted
-from vuilab.files import progress_bar, repository
+from vuilab.corpus.voices import Voice, make_speakers, speak
+from vuilab.files import atomic_folder, progress_bar, repository
 
 DEMO_VERSION = 1  # raise it when the same plan (sentences, voices, seeds) would give other audio
 MARKER = "DEMO.json"  # tells a demo folder from a user's own corpus
@@ -63,9 +62,6 @@ class DemoReport:
         return "\n".join(lines)
 
 
-# ------------------------------------------------------------------------------------------ one utterance
-
-
 def _room(audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return the audio as a small room gives it back: the direct sound and a short decaying tail."""
     reverberation = rng.uniform(0.08, 0.25)  # seconds to fall by 60 dB
@@ -97,22 +93,14 @@ def record(audio: np.ndarray, lead: int, rng: np.random.Generator) -> np.ndarray
 
 
 def _render(job: dict) -> dict:
-    """Make one utterance: write its FLAC and return its duration and word times.
-
-    Args:
-        job: `path` of the FLAC, `text`, `voice` (fields of `Voice`), `seed` (list of integers).
-    """
+    """Make the utterance of a job of `_plan`: write its FLAC and return its duration and word times."""
     rng = np.random.default_rng(job["seed"])
     voice = Voice(**job["voice"])
     rate = round(voice.rate * rng.uniform(0.95, 1.05))
-    audio, words, num_missing = speak_counted(
+    audio, words, num_missing = speak(
         job["text"], voice.name, rate, voice.pitch, voice.pitch_range, voice.formant_shift
     )
-    # without espeak's own silence
-    start, end = (
-        int(words[0][1] * SAMPLE_RATE),
-        int(words[-1][2] * SAMPLE_RATE) + 1,
-    )
+    start, end = int(words[0][1] * SAMPLE_RATE), int(words[-1][2] * SAMPLE_RATE) + 1  # without espeak's own silence
     lead = int(rng.uniform(0.08, 0.25) * SAMPLE_RATE)
     samples = record(audio[start:end], lead, rng)
     shift = (lead - start) / SAMPLE_RATE
@@ -125,9 +113,6 @@ def _render(job: dict) -> dict:
         "words": [[w, round(s + shift, 5), round(min(e + shift, duration), 5)] for w, s, e in words],
         "num_missing": num_missing,
     }
-
-
-# ------------------------------------------------------------------------------------------ many utterances
 
 
 def render_all(jobs: list[dict], workers: int) -> Iterator[dict]:
@@ -152,9 +137,6 @@ def render_all(jobs: list[dict], workers: int) -> Iterator[dict]:
         pool.shutdown(wait=True)
 
 
-# ---------------------------------------------------------------------------------------------- the corpus
-
-
 def _plan(seed: int, counts: tuple[int, ...]) -> list[dict]:
     """Return one job for each utterance of the corpus, with its split; paths are relative to the corpus."""
     texts = split_sentences(seed, *counts)
@@ -167,15 +149,8 @@ def _plan(seed: int, counts: tuple[int, ...]) -> list[dict]:
             chapter = str(int(voice.speaker) + 100_000)
             name = f"{voice.speaker}-{chapter}-{index // len(voices):04d}.flac"
             path = f"{SUBSETS[split]}/{voice.speaker}/{chapter}/{name}"
-            jobs.append(
-                {
-                    "split": split,
-                    "path": path,
-                    "text": text,
-                    "voice": dataclasses.asdict(voice),
-                    "seed": [seed, 2, len(jobs)],
-                }
-            )
+            job = {"split": split, "path": path, "text": text, "voice": dataclasses.asdict(voice)}
+            jobs.append(job | {"seed": [seed, 2, len(jobs)]})
     return jobs
 
 
@@ -183,29 +158,27 @@ def _write_tables(folder: Path, jobs: list[dict], results: list[dict]) -> None:
     """Write the manifests, the transcripts beside the audio and SPEAKERS.TXT."""
     trained = {word for job in jobs if job["split"] == "train" for word in job["text"].split()}
     utterances: dict[str, list[manifest.Utterance]] = {split: [] for split in manifest.MANIFESTS}
-    transcripts: dict[Path, list[str]] = {}
-    minutes: dict[str, float] = {}
-    voices: dict[str, Voice] = {}
+    transcripts: dict[Path, list[str]] = collections.defaultdict(list)
+    minutes: dict[Voice, float] = collections.defaultdict(float)
     for job, result in zip(jobs, results, strict=True):
-        path, voice = Path(job["path"]), Voice(**job["voice"])
+        path, text, voice = Path(job["path"]), job["text"], Voice(**job["voice"])
         extra = {"words": result["words"]}
-        if job["split"] == "test" and not trained.issuperset(job["text"].split()):
+        if job["split"] == "test" and not trained.issuperset(text.split()):
             extra["unseen_words"] = True
-        utterances[job["split"]].append(
-            manifest.Utterance(path, result["duration"], job["text"], voice.speaker, extra=extra)
-        )
+        utterance = manifest.Utterance(path, result["duration"], text, voice.speaker, extra=extra)
+        utterances[job["split"]].append(utterance)
         table = path.parent / f"{path.stem.rpartition('-')[0]}.trans.txt"
-        transcripts.setdefault(table, []).append(f"{path.stem} {job['text'].upper()}\n")
-        minutes[voice.speaker] = minutes.get(voice.speaker, 0.0) + result["duration"] / 60
-        voices[voice.speaker] = voice
+        transcripts[table].append(f"{path.stem} {text.upper()}\n")
+        minutes[voice] += result["duration"] / 60
     for split, name in manifest.MANIFESTS.items():
         manifest.write_manifest(folder / name, utterances[split])
     for table, lines in transcripts.items():
         table.write_text("".join(sorted(lines)), encoding="utf-8")
     rows = [";ID   |SEX|SUBSET          |MINUTES|NAME\n"]
-    for speaker, voice in sorted(voices.items()):
+    for voice in sorted(minutes, key=lambda voice: voice.speaker):
         name = f"{voice.name} rate {voice.rate} pitch {voice.pitch} formants x{voice.formant_shift}"
-        rows.append(f"{speaker:<6}| {voice.sex} |{SUBSETS[voice.split]:<16}|{minutes[speaker]:6.2f} |{name}\n")
+        subset = f"{SUBSETS[voice.split]:<16}"
+        rows.append(f"{voice.speaker:<6}| {voice.sex} |{subset}|{minutes[voice]:6.2f} |{name}\n")
     (folder / "SPEAKERS.TXT").write_text("".join(rows), encoding="utf-8")
 
 
@@ -219,13 +192,13 @@ def _summary(jobs: list[dict], results: list[dict]) -> dict:
             "utterances": len(rows),
             "minutes": round(sum(result["duration"] for _, result in rows) / 60, 2),
         }
-    words = {split: [set(j["text"].split()) for j in jobs if j["split"] == split] for split in splits}
-    trained = set().union(*words["train"])
+    train, test = ([set(j["text"].split()) for j in jobs if j["split"] == split] for split in ("train", "test"))
+    trained = set().union(*train)
     return {
         "splits": splits,
-        "num_words": len(set().union(*(set().union(*sets) for sets in words.values()))),
+        "num_words": len({word for job in jobs for word in job["text"].split()}),
         "mean_duration": round(float(np.mean([result["duration"] for result in results])), 3),
-        "unseen_share": sum(not text <= trained for text in words["test"]) / max(1, len(words["test"])),
+        "unseen_share": sum(not words <= trained for words in test) / max(1, len(test)),
         "num_interpolated": sum(result["num_missing"] for result in results),
         "num_spoken": sum(len(result["words"]) for result in results),
     }
@@ -275,12 +248,9 @@ def make_demo(
         out: the folder; None means LibriSpeech/demo of this project. A demo with other settings is replaced,
             with everything in its folder.
         seed: the same seed and numbers give the same bytes.
-        num_train: training utterances; None means the number of `scale`; likewise `num_valid` and `num_test`.
-        num_valid: see `num_train`.
-        num_test: see `num_train`.
+        num_train, num_valid, num_test: utterances; None means the number of `scale`.
         scale: 'full' (1,104 utterances) or 'tiny' (60, for tests).
-        workers: processes that speak; 0 speaks in this one.
-        progress: print a progress bar and the report.
+        workers, progress: processes that speak, 0 speaks in this one; print a progress bar and the report.
 
     Raises:
         FileExistsError: when `out` holds something that is not a demo corpus; it is left as it is.
@@ -292,8 +262,7 @@ def make_demo(
     counts = tuple(default if n is None else n for n, default in zip(given, SCALES[scale], strict=True))
     if min(counts) < 1 or workers < 0:
         raise ValueError(f"Expected at least 1 utterance in each split and workers >= 0. Received: {counts}, {workers}")
-    folder = Path(out) if out is not None else repository() / "LibriSpeech" / "demo"
-    folder = folder.resolve()
+    folder = (repository() / "LibriSpeech" / "demo" if out is None else Path(out)).resolve()
     jobs = _plan(seed, counts)
     plan = hashlib.sha256(json.dumps(jobs, sort_keys=True).encode()).hexdigest()[:16]
     settings = {"version": DEMO_VERSION, "seed": seed, "counts": list(counts), "plan": plan}
@@ -311,22 +280,11 @@ def make_demo(
 
 
 def _make(folder: Path, settings: dict, plan: list[dict], workers: int, progress: bool) -> dict:
-    """Make the corpus beside `folder`, put it in its place, and return its marker."""
-    prefix = f".{folder.name}-making-"
-    for leftover in folder.parent.glob(f"{prefix}*"):
-        shutil.rmtree(leftover)
-    making = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
-    making.chmod(0o755)  # mkdtemp lets only its owner read
-    try:
+    """Make the corpus and return its marker."""
+    with atomic_folder(folder, f".{folder.name}-making-") as making:
         jobs = [job | {"path": str(making / job["path"])} for job in plan]
         results = list(progress_bar(render_all(jobs, workers), "Demo corpus", len(jobs), " clips", progress))
         _write_tables(making, jobs, results)
         marker = {"settings": settings, "summary": _summary(jobs, results)}
         (making / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rename(Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent)) / "old")
-        making.rename(folder)
-    finally:
-        for leftover in folder.parent.glob(f"{prefix}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
     return marker

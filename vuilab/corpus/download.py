@@ -27,6 +27,7 @@ from vuilab.files import progress_bar
 CHUNK_BYTES = 2**18
 VERIFIED = ".verified.json"  # lies in a folder once its archive passed the checksum and was extracted
 BUSY = (408, 425, 429)  # answers of 4xx that may pass
+BACKOFF = 1.0  # seconds before the first retry; doubled for each further one, up to 30
 
 pooch.get_logger().setLevel("WARNING")  # progress bars and errors say it all
 
@@ -42,7 +43,6 @@ def download(
     timeout: float = 30.0,
     retries: int = 5,
     progress: bool = True,
-    backoff: float = 1.0,
 ) -> Path:
     """Fetch a file over HTTP; continue where an earlier attempt stopped; verify it.
 
@@ -50,16 +50,12 @@ def download(
     fetch the file once more from the start.
 
     Args:
-        url: http or https address.
-        path: file to write. If it exists with the right checksum (or `md5` is None) nothing is fetched.
-        md5: expected checksum in hexadecimal. Without it, nothing of an earlier attempt is trusted.
-        timeout: seconds without a byte after which a connection counts as dead.
-        retries: attempts in a row that bring no new byte before giving up.
+        url, path: http or https address, and the file to write.
+        md5: expected checksum in hexadecimal; where the file has it, or none is given, a file that is there is not fetched.
+            Without it, nothing of an earlier attempt is trusted.
+        timeout, retries: seconds without a byte after which a connection counts as dead; attempts in a row that bring no new
+            byte before giving up.
         progress: show a progress bar.
-        backoff: seconds before the first retry; doubled for each further one, up to 30.
-
-    Returns:
-        `path`.
 
     Raises:
         DownloadError: when the server refuses, the line stays dead, or the checksum is wrong twice.
@@ -72,7 +68,7 @@ def download(
     try:
         if md5 is None:
             part.unlink(missing_ok=True)
-        files.fetch(path.name, downloader=_Resuming(part, timeout, retries, progress, backoff))
+        files.fetch(path.name, downloader=_Resuming(part, timeout, retries, progress))
     except DownloadError:
         raise
     except ValueError as error:
@@ -86,7 +82,7 @@ def disk_error(error: OSError, folder: Path) -> ValueError:
     """Return what to tell the user when `folder` could not be written."""
     if error.errno == errno.ENOSPC:
         return ValueError(f"The disk is full: {folder}. Make room and run the same command again; it continues.")
-    return ValueError(f"Cannot write into {folder} ({error.strerror}). Choose another folder.")
+    return ValueError(f"Cannot write into the folder {folder} ({error.strerror}). Choose another folder.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +93,6 @@ class _Resuming:
     timeout: float  # seconds without a byte after which a connection counts as dead
     retries: int  # attempts in a row that bring no new byte before giving up
     progress: bool
-    backoff: float  # seconds before the first retry
 
     def __call__(self, url: str, output_file: str, _: pooch.Pooch) -> None:
         """Fetch an address into a file."""
@@ -117,7 +112,7 @@ class _Resuming:
                             f"Gave up on {url} after {failures} attempts without a new byte: {error}. Check the network and run "
                             f"the same command again; it continues after the {self._size():,d} bytes that are there."
                         ) from error
-                    time.sleep(min(30.0, self.backoff * 2**failures))
+                    time.sleep(min(30.0, BACKOFF * 2**failures))
         self.part.replace(output_file)
 
     def _request(self, url: str, bar: tqdm) -> None:
@@ -148,9 +143,6 @@ class _Resuming:
         return self.part.stat().st_size if self.part.exists() else 0
 
 
-# ------------------------------------------------------------------------------------------- folders and archives
-
-
 @contextlib.contextmanager
 def downloads_folder(root: Path) -> Iterator[Path]:
     """Make and lock the folder of unfinished downloads; remove it when nothing is left in it."""
@@ -162,7 +154,7 @@ def downloads_folder(root: Path) -> Iterator[Path]:
     except filelock.Timeout as error:
         raise DownloadError(f"Another download into {root} is running; wait for it to end.") from error
     except OSError as error:
-        raise ValueError(f"Cannot write into the folder {root} ({error.strerror}). Choose another one.") from error
+        raise disk_error(error, root) from error
     try:
         yield downloads
     finally:
@@ -172,11 +164,7 @@ def downloads_folder(root: Path) -> Iterator[Path]:
 
 
 def is_installed(folder: Path, command: str) -> bool:
-    """Whether a verified corpus stands in a folder already.
-
-    Args:
-        folder: of the corpus.
-        command: what uses the folder as it is.
+    """Whether a verified corpus stands in a folder already; `command` uses the folder of a user as it is.
 
     Raises:
         ValueError: when the folder is there and did not come from here.
@@ -198,8 +186,7 @@ def require_space(downloads: Path, names: Sequence[str], sizes: Sequence[int], u
 
     Args:
         downloads: folder of the archives, some of which may be there in part.
-        names: what is fetched.
-        sizes: bytes of each archive, about.
+        names, sizes: what is fetched, and bytes of each archive, about.
         unpacked: size of what an archive holds over its own.
 
     Raises:
@@ -219,23 +206,28 @@ def require_space(downloads: Path, names: Sequence[str], sizes: Sequence[int], u
 
 @contextlib.contextmanager
 def extracted(archive: Path, name: str, progress: bool) -> Iterator[Path]:
-    """Extract a verified archive aside and give that folder to the block, which moves into place what it wants of it.
+    """Extract a verified tar archive aside and give that folder to the block, which moves into place what it wants of it.
 
-    Afterwards folder and archive are gone; the archive stays only where the disk was at fault.
-
-    Args:
-        archive: the tar file.
-        name: of what it holds.
-        progress: show a bar.
+    Nothing gets out of that folder (the `data` filter of PEP 706). Afterwards folder and archive are gone; the archive stays
+    only where the disk was at fault.
 
     Raises:
-        DownloadError: for a damaged or dangerous archive, and when the block says that it is not what it should be.
+        DownloadError: for a damaged archive, for one with devices or with members and links that lead out of the folder, and
+            when the block says that it is not what it should be.
         ValueError: when the disk is full or cannot be written; see `disk_error`.
     """
     aside = archive.parent / f"{name}.extract"
     shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
     try:
-        extract_safely(archive, aside, progress)
+        aside.mkdir()
+        try:
+            with tarfile.open(archive, "r:*") as tar:
+                members = progress_bar(tar, f"Extracting {archive.name}", None, " files", progress)
+                tar.extractall(aside, members, filter="data")
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DownloadError(
+                f"{archive.name} is damaged or dangerous ({error}). Nothing was extracted; fetch it again."
+            ) from error
         yield aside
     except DownloadError:
         archive.unlink()
@@ -245,33 +237,6 @@ def extracted(archive: Path, name: str, progress: bool) -> Iterator[Path]:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     archive.unlink()
-
-
-def extract_safely(archive: str | Path, folder: str | Path, progress: bool = True) -> None:
-    """Extract a tar archive; nothing of it gets out of `folder` (the `data` filter of PEP 706).
-
-    Args:
-        archive: the file, compressed or not.
-        folder: a new folder; it is removed again if anything goes wrong.
-        progress: show a progress bar.
-
-    Raises:
-        DownloadError: for members and links that lead out of the folder, for devices, and for a damaged archive.
-        OSError: when the disk is full.
-    """
-    archive, folder = Path(archive), Path(folder)
-    folder.mkdir(parents=True)
-    try:
-        with tarfile.open(archive, "r:*") as tar:
-            members = progress_bar(tar, f"Extracting {archive.name}", None, " files", progress)
-            tar.extractall(folder, members, filter="data")
-    except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, tarfile.TarError | EOFError | zlib.error | gzip.BadGzipFile):
-            raise DownloadError(
-                f"{archive.name} is damaged or dangerous ({error}). Nothing was extracted; delete it and fetch it again."
-            ) from error
-        raise
 
 
 def mark_verified(folder: Path, url: str, md5: str) -> None:

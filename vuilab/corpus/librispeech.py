@@ -22,8 +22,6 @@ from vuilab.corpus.download import (
 from vuilab.corpus.index import IndexReport, scan_tree, write_splits
 
 OPENSLR_URL = "https://www.openslr.org/resources"
-LIBRISPEECH_URL = f"{OPENSLR_URL}/12"
-MINI_URL = f"{OPENSLR_URL}/31"
 UNPACKED = 1.05  # size of extracted files over that of their archive: FLAC hardly compresses
 
 
@@ -52,9 +50,6 @@ MINI = ("train-clean-5", "dev-clean-2")
 CHOICES = (*(name for name in SUBSETS if name not in MINI), "mini")  # what a user may ask for
 
 
-# --------------------------------------------------------------------------------------------- LibriSpeech
-
-
 def fetch_librispeech(
     subsets: Iterable[str],
     root: str | Path = "LibriSpeech",
@@ -72,9 +67,7 @@ def fetch_librispeech(
         subsets: names out of `CHOICES`; 'mini' is SLR31 (train-clean-5 and dev-clean-2).
         root: folder that gets `librispeech/` and `mini/`.
         base_url: address that stands for `OPENSLR_URL`, with the folders 12 and 31 below it (a mirror).
-        progress: show progress bars.
-        timeout: seconds without a byte after which a connection counts as dead.
-        retries: attempts in a row without progress before giving up.
+        progress, timeout, retries: see `download`.
 
     Returns:
         One report for each corpus concerned: {'librispeech': ...} and / or {'mini': ...}.
@@ -86,7 +79,9 @@ def fetch_librispeech(
     names = _expand(subsets)
     root = Path(root)
     with downloads_folder(root) as downloads:
-        wanted = [name for name in names if not _is_installed(root / SUBSETS[name].corpus / name)]
+        folders = {name: root / SUBSETS[name].corpus / name for name in names}
+        use = "python vui.py data index {} --out CORPUS"
+        wanted = [name for name, folder in folders.items() if not is_installed(folder, use.format(folder))]
         base_url = (base_url or OPENSLR_URL).rstrip("/")
         network = {"progress": progress, "timeout": timeout, "retries": retries}
         sums = {
@@ -111,10 +106,6 @@ def _expand(subsets: Iterable[str]) -> list[str]:
     if unknown or not subsets:
         raise ValueError(f"Unknown or no LibriSpeech subset. Received: {subsets}. Choose from: {' '.join(CHOICES)}")
     return list(dict.fromkeys(part for name in subsets for part in (MINI if name == "mini" else (name,))))
-
-
-def _is_installed(folder: Path) -> bool:
-    return is_installed(folder, f"python vui.py data index {folder} --out CORPUS")
 
 
 def _fetch_md5_list(url: str, downloads: Path, network: dict) -> dict[str, str]:

@@ -47,26 +47,22 @@ def active_corpus() -> Path:
     return _active_corpus or Path(os.environ.get("VUI_CORPUS") or DEFAULT_CORPUS)
 
 
-def resolve_manifest(name: str | Path, corpus: str | Path | None = None) -> Path:
-    """Turn the name of a manifest into its path.
+def resolve_manifest(name: str | Path) -> Path:
+    """Turn the name of a manifest into its path, whether the file exists or not.
 
     Args:
-        name: a path; or a bare file name, or a split ('train', 'validation', 'test'), which mean the corpus.
+        name: a path; or a bare file name, or a split ('train', 'validation', 'test'), which mean the active corpus.
             A bare name that is none of the three manifests means the current folder when the file is there.
-        corpus: folder of the corpus; None for the active one.
-
-    Returns:
-        The path. Whether the file exists is not looked at.
 
     Example:
-        >>> resolve_manifest("validation", corpus="LibriSpeech/mini").as_posix()
+        >>> resolve_manifest("LibriSpeech/mini/valid_corpus.json").as_posix()
         'LibriSpeech/mini/valid_corpus.json'
     """
     path = Path(MANIFESTS.get(str(name), name))
     here = path.name not in MANIFESTS.values() and path.is_file()
     if path.name != str(path) or here:
         return path
-    return (Path(corpus) if corpus is not None else active_corpus()) / path
+    return active_corpus() / path
 
 
 # ----------------------------------------------------------------------------------------------- manifests
@@ -78,9 +74,6 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     Args:
         path: file of JSON lines with "key", "duration" (seconds), "text" and, if known, "speaker". Relative
             keys start at the manifest's folder.
-
-    Returns:
-        The utterances in the order of the lines.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -116,11 +109,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
 
 
 def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
-    """Write a manifest; the file is complete or not there at all.
-
-    Args:
-        path: the file to write.
-        utterances: keys become relative where the audio is inside the manifest's folder.
+    """Write a manifest; the file is complete or not there at all. Keys are relative where the audio is inside its folder.
 
     Raises:
         ValueError: when there are no utterances.
@@ -131,21 +120,15 @@ def write_manifest(path: str | Path, utterances: Iterable[Utterance]) -> None:
 
 def write_lines(path: Path, folder: Path, utterances: Iterable[Utterance]) -> None:
     """Write the lines of a manifest that stands, or will stand, in `folder`, to `path`; see `write_manifest`."""
-    inside = folder.as_posix() + "/"
-    num_lines = 0
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for utterance in utterances:
-            entry = {
-                "key": utterance.path.absolute().as_posix().removeprefix(inside),
-                "duration": utterance.duration,
-                "text": utterance.text,
-            }
-            if utterance.speaker is not None:
-                entry["speaker"] = utterance.speaker
-            file.write(json.dumps(entry | utterance.extra, ensure_ascii=False) + "\n")
-            num_lines += 1
-    if not num_lines:
+    utterances, inside = list(utterances), folder.as_posix() + "/"
+    if not utterances:
         raise ValueError(f"No utterances to write into {folder}. A manifest needs at least one.")
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for item in utterances:
+            key = item.path.absolute().as_posix().removeprefix(inside)
+            speaker = {} if item.speaker is None else {"speaker": item.speaker}
+            entry = {"key": key, "duration": item.duration, "text": item.text, **speaker, **item.extra}
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
 def summarize(utterances: Iterable[Utterance]) -> dict:
@@ -180,9 +163,6 @@ def text_problem(text: str) -> str | None:
         advice = "spell numbers out" if any(character.isdigit() for character in wrong) else "remove or replace them"
         return f"the transcript has characters outside a-z, space and apostrophe: {' '.join(wrong)} ({advice})"
     return None
-
-
-# ----------------------------------------------------------------------------------------------- internals
 
 
 def _parse_line(line: str, folder: Path, where: str) -> Utterance:

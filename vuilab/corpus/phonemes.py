@@ -6,7 +6,6 @@ loss on the way: Krishna, Toshniwal and Livescu, arXiv:1807.06234). Only trainin
 """
 
 import ctypes
-import functools
 import re
 from collections.abc import Iterable
 
@@ -24,6 +23,7 @@ PHONEMES = (
     WORD_BOUNDARY,
 )
 NUM_PHONEME_CLASSES = len(PHONEMES) + 1  # and the blank, which is the last
+_INDEX = {symbol: number for number, symbol in enumerate(PHONEMES)}
 # espeak-ng's finer or joint symbols
 _SAME = {"ɾ": "t", "ᵻ": "ɪ", "ɐ": "ə", "ɜ": "ɚ", "ɫ": "l", "r": "ɹ", "g": "ɡ", "x": "k", "a": "æ", "e": "ɛ", "o": "ɔ"}
 _ISOLATED = {"a": ("ə",)}  # within a sentence it is not the letter's name
@@ -32,13 +32,7 @@ _IPA, _UTF8 = 2, 1  # of espeak_TextToPhonemes: symbols and characters
 
 
 def pronounce(words: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return the phonemes of words, each as it is spoken by itself.
-
-    Args:
-        words: of the letters a-z and the apostrophe.
-
-    Returns:
-        word -> phonemes out of `PHONEMES`.
+    """Return the phonemes, out of `PHONEMES`, of words of a-z and apostrophe, each as it is spoken by itself.
 
     Example:
         >>> pronounce(["church"])
@@ -58,20 +52,14 @@ def pronounce(words: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def phoneme_targets(the_labels: np.ndarray, label_length: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the phonemes of a batch of transcripts.
-
-    Args:
-        the_labels: (batch, width) classes of letters, zeros behind the end.
-        label_length: (batch,).
+    """Return the phonemes of a batch of transcripts: (batch, width) classes of letters, and (batch,) their numbers.
 
     Returns:
         `the_phonemes` (batch, width) int32, zeros behind the end (wider only where there are more phonemes than letters), and
         `phoneme_length` (batch,) int32.
     """
-    rows = []
-    for labels, length in zip(the_labels, label_length, strict=True):
-        words = "".join(int_sequence_to_text(labels[:length])).split()
-        rows.append(classes_of(words))
+    pairs = zip(the_labels, label_length, strict=True)
+    rows = [classes_of(int_sequence_to_text(labels[:length]).split()) for labels, length in pairs]
     width = max(the_labels.shape[1], *map(len, rows))
     the_phonemes = np.zeros((len(rows), width), np.int32)
     for row, classes in zip(the_phonemes, rows, strict=True):
@@ -85,9 +73,8 @@ _CLASSES: dict[str, list[int]] = {}  # of the words met so far
 def classes_of_words(words: Iterable[str]) -> dict[str, list[int]]:
     """Return word -> classes of its phonemes; none for what is not spoken, such as a lone apostrophe."""
     words = list(words)
-    new = sorted({word for word in words if word not in _CLASSES})
-    if new:
-        _CLASSES.update({word: [_index()[symbol] for symbol in symbols] for word, symbols in pronounce(new).items()})
+    if new := sorted({*words}.difference(_CLASSES)):
+        _CLASSES.update({word: [_INDEX[symbol] for symbol in symbols] for word, symbols in pronounce(new).items()})
     return {word: _CLASSES[word] for word in words}
 
 
@@ -97,13 +84,8 @@ def classes_of(words: Iterable[str]) -> list[int]:
     spoken = classes_of_words(words)
     for word in words:
         if spoken[word]:
-            found += [_index()[WORD_BOUNDARY]] * bool(found) + spoken[word]
+            found += [_INDEX[WORD_BOUNDARY]] * bool(found) + spoken[word]
     return found
-
-
-@functools.cache
-def _index() -> dict[str, int]:
-    return {symbol: number for number, symbol in enumerate(PHONEMES)}
 
 
 def _read(text: str) -> list[str]:
@@ -112,9 +94,9 @@ def _read(text: str) -> list[str]:
     found: list[str] = []
     for symbol in re.split(rf"[{_SEPARATOR}\s]", text):
         while symbol:
-            size = 2 if symbol[:2] in _index() else 1
+            size = 2 if symbol[:2] in _INDEX else 1
             part = _SAME.get(symbol[:size], symbol[:size])
             again = part == "ɹ" and found[-1:] == ["ɹ"]  # ʊɹ and ɹ in one word
-            found += [part] * (part in _index() and not again)
+            found += [part] * (part in _INDEX and not again)
             symbol = symbol[size:]
     return found

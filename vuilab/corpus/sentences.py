@@ -101,18 +101,8 @@ UNSEEN_SHARE = 0.2  # of the test sentences
 MAX_TRIES = 20_000  # draws before a set of sentences counts as impossible
 
 
-def grammar_words() -> set[str]:
-    """Return every word that the grammar can say."""
-    text = " ".join(part for parts in _ALTERNATIVES.values() for part in parts)
-    return set(re.sub(r"\{\w+\}", " ", text).split())
-
-
 class Grammar:
-    """Draws sentences, using every alternative of a slot once before any of them comes back.
-
-    Args:
-        rng: the source of all choices; the same seed gives the same sentences.
-    """
+    """Draws sentences, using every alternative of a slot once before any of them comes back."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -132,12 +122,7 @@ class Grammar:
         return text
 
     def collect(self, count: int, wanted: Callable[[set[str]], bool], taken: set[str]) -> list[str]:
-        """Return `count` new sentences.
-
-        Args:
-            count: how many.
-            wanted: tells from the set of a sentence's words whether it belongs.
-            taken: sentences that must not come again; the new ones are added to it.
+        """Return `count` new sentences whose sets of words are wanted, and add them to those `taken`, which do not come again.
 
         Raises:
             ValueError: when the grammar does not yield them within `MAX_TRIES` draws.
@@ -164,14 +149,8 @@ def split_sentences(seed: int, num_train: int, num_valid: int, num_test: int) ->
     Validation and four fifths of the test use only words of the training sentences. Every other test sentence holds
     at least one word that training never had (`UNSEEN_SHARE` of them).
 
-    Args:
-        seed: the same seed gives the same sentences.
-        num_train: number of training sentences; likewise `num_valid` and `num_test`.
-        num_valid: see `num_train`.
-        num_test: see `num_train`.
-
     Returns:
-        `{"train": [...], "validation": [...], "test": [...]}`.
+        `{"train": [...], "validation": [...], "test": [...]}`, the same for the same seed.
     """
     rng = np.random.default_rng(seed)
     grammar = Grammar(rng)

@@ -8,9 +8,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +16,15 @@ import numpy as np
 from vuilab.corpus import manifest
 from vuilab.corpus.books import read_sentences
 from vuilab.corpus.demo import render_all
-from vuilab.corpus.voices import ACCENTS, VARIANTS, Voice
-from vuilab.files import progress_bar
+from vuilab.corpus.voices import ACCENTS, VARIANTS, Voice, draw_voice
+from vuilab.files import atomic_folder, progress_bar
 from vuilab.text import invalid_characters
 
 VERSION = 1  # raise it when the same settings would give other audio
 MARKER = "SYNTHETIC.json"  # tells a folder made here from others
 FIRST_SPEAKER = 95_001  # above those of LibriSpeech and of the demo
 NUM_WORDS = (3, 25)  # of a sentence, fewest and most
+SPREAD = ((145, 206), (35, 66), (35, 71), (0.925, 0.95, 0.975, 1.0, 1.025, 1.05, 1.075))  # see `voices.SPREAD`
 PIECE = 200  # sentences between two looks at how much there is
 
 
@@ -69,8 +68,7 @@ def make_synthetic(
         beside: folder of another corpus: its training utterances are added to the manifest, and its validation and test
             manifests are taken over. Sentences that stand in those are not spoken.
         seed: of sentences, voices and recordings.
-        workers: processes that speak; 0 speaks in this one.
-        progress: print a progress bar.
+        workers, progress: processes that speak, 0 speaks in this one; show a progress bar.
 
     Raises:
         FileNotFoundError: for a text or corpus that is not there.
@@ -85,22 +83,15 @@ def make_synthetic(
     others = _other_manifests(beside)
     held_back = {item.text for split, items in others.items() if split != "train" for item in items}
     sentences = _sentences(texts, seed, held_back)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix=f".{folder.name}-making-", dir=folder.parent))
-    making.chmod(0o755)  # mkdtemp lets only its owner read
-    try:
+    with atomic_folder(folder) as making:
         spoken = _speak(sentences, making, hours, seed, workers, progress)
         for split in manifest.MANIFESTS:
             items = [*(spoken if split == "train" else ()), *others.get(split, ())]
             if items:
                 manifest.write_manifest(making / manifest.MANIFESTS[split], items)
-        settings = {"version": VERSION, "seed": seed, "hours": hours, "texts": [_digest(path) for path in texts]}
+        digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] for path in texts]
+        settings = {"version": VERSION, "seed": seed, "hours": hours, "texts": digests}
         (making / MARKER).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        making.rename(folder)
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
     return SyntheticReport(
         folder,
         sum(item.duration for item in spoken) / 3600,
@@ -122,16 +113,7 @@ def make_voices(seed: int) -> list[Voice]:
     variants = sorted(itertools.chain.from_iterable(VARIANTS.values()))
     order = [variants[i] for _ in range(2) for i in rng.permutation(len(variants))]
     return [
-        Voice(
-            speaker=str(FIRST_SPEAKER + number),
-            split="train",
-            variant=variant,
-            accent=ACCENTS[number % len(ACCENTS)],
-            rate=int(rng.integers(145, 206)),
-            pitch=int(rng.integers(35, 66)),
-            pitch_range=int(rng.integers(35, 71)),
-            formant_shift=float(rng.choice([0.925, 0.95, 0.975, 1.0, 1.025, 1.05, 1.075])),
-        )
+        draw_voice(rng, str(FIRST_SPEAKER + number), "train", variant, ACCENTS[number % len(ACCENTS)], SPREAD)
         for number, variant in enumerate(order)
     ]
 
@@ -166,9 +148,14 @@ def _speak(
 ) -> list[manifest.Utterance]:
     """Speak sentences until there are so many hours."""
     voices, spoken, seconds = make_voices(seed), [], 0.0
-    bar = progress_bar(_pieces(sentences), "Synthetic speech", None, " x 200 sentences", progress)
-    for start, piece in bar:
-        jobs = [_job(start + number, text, voices, folder, seed) for number, text in enumerate(piece)]
+    starts = iter(range(0, len(sentences), PIECE))  # it is not known how many it takes
+    for start in progress_bar(starts, "Synthetic speech", None, " x 200 sentences", progress):
+        jobs = []
+        for number, text in enumerate(sentences[start : start + PIECE], start):
+            voice = voices[number % len(voices)]
+            path = folder / "synthetic" / voice.speaker / f"{voice.speaker}-{number:06d}.flac"
+            seeds = [seed, 12, number]
+            jobs.append({"path": str(path), "text": text, "voice": dataclasses.asdict(voice), "seed": seeds})
         for job, result in zip(jobs, render_all(jobs, workers), strict=True):
             spoken.append(
                 manifest.Utterance(Path(job["path"]), result["duration"], job["text"], job["voice"]["speaker"])
@@ -180,23 +167,3 @@ def _speak(
         f"The texts have {len(sentences):,} different sentences of {NUM_WORDS[0]} to {NUM_WORDS[1]} words, which are "
         f"{seconds / 3600:.2f} h of speech; expected at least {hours:g} h. Give more texts, or fewer hours."
     )
-
-
-def _pieces(sentences: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
-    for start in range(0, len(sentences), PIECE):
-        yield start, sentences[start : start + PIECE]
-
-
-def _job(number: int, text: str, voices: Sequence[Voice], folder: Path, seed: int) -> dict:
-    voice = voices[number % len(voices)]
-    name = f"{voice.speaker}-{number:06d}.flac"
-    return {
-        "path": str(folder / "synthetic" / voice.speaker / name),
-        "text": text,
-        "voice": dataclasses.asdict(voice),
-        "seed": [seed, 12, number],
-    }
-
-
-def _digest(path: str | Path) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]

@@ -11,6 +11,7 @@ import _ctypes
 import contextlib
 import ctypes
 import dataclasses
+import itertools
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
@@ -35,9 +36,10 @@ VARIANTS = {
     "test": ("Denis", "Michael", "antonio", "f1", "m3", "m8", "steph"),
 }
 _FEMALE = "Alicia Andrea Annie anika aunty belinda f1 f2 f3 f4 f5 grandma linda shelby steph"
-FEMALE = frozenset(_FEMALE.split())
 ACCENTS = ("en-us", "en", "en-us", "en-gb-x-rp", "en-us-nyc")
 SPEAKERS_PER_VARIANT = 2
+# of the demo's speakers: lowest rate, pitch and pitch range with what is just too high, and all formant shifts
+SPREAD = ((155, 196), (38, 63), (40, 66), (0.95, 0.975, 1.0, 1.025, 1.05))
 FIRST_SPEAKER = 90_001  # above every LibriSpeech speaker, so that the two can be mixed
 
 _EVENT_END_OF_LIST, _EVENT_WORD, _EVENT_PHONEME = 0, 1, 7
@@ -69,72 +71,31 @@ class Voice:
     @property
     def sex(self) -> str:
         """M or F, as the table SPEAKERS.TXT has it."""
-        return "F" if self.variant in FEMALE else "M"
-
-
-def speak(
-    text: str,
-    voice: str | Voice = "en-us+m3",
-    rate: int = 170,
-    pitch: int = 50,
-    pitch_range: int = 50,
-    formant_shift: float = 1.0,
-) -> tuple[np.ndarray, WordTimes]:
-    """Speak one sentence with a synthetic voice, without noise or room.
-
-    Args:
-        text: lower-case words of a-z and apostrophe.
-        voice: `accent+variant` as espeak-ng names it, or a `Voice`, whose own settings then replace the others.
-        rate: words per minute, 80 to 450.
-        pitch: 0 to 99; 50 is the variant's own.
-        pitch_range: 0 (monotone) to 99; 50 is the variant's own.
-        formant_shift: all frequencies times this, about 0.9 to 1.1; the duration stays.
-
-    Returns:
-        (audio, words): float32 (num_samples,) at 16 kHz, and for each word (word, start, end) in seconds.
-
-    Raises:
-        ValueError: on other characters, an unknown voice, or a voice that stays silent.
-    """
-    if isinstance(voice, Voice):
-        settings = (voice.name, voice.rate, voice.pitch, voice.pitch_range, voice.formant_shift)
-    else:
-        settings = (voice, rate, pitch, pitch_range, formant_shift)
-    audio, words, _ = speak_counted(text, *settings)
-    return audio, words
+        return "F" if self.variant in _FEMALE.split() else "M"
 
 
 def make_speakers(seed: int, num_utterances: dict[str, int]) -> list[Voice]:
-    """Return the speakers of a demo corpus; no two splits share a voice variant.
-
-    Args:
-        seed: the same seed gives the same speakers.
-        num_utterances: split -> utterances; a split has at most one speaker for every four.
-    """
+    """Return the speakers of a demo corpus, at most one for every four utterances of a split; no two splits share a variant."""
     rng = np.random.default_rng([seed, 1])
     speakers: list[Voice] = []
     for split, variants in VARIANTS.items():
         pool = [variants[i] for _ in range(SPEAKERS_PER_VARIANT) for i in rng.permutation(len(variants))]
         for position, variant in enumerate(pool[: max(1, num_utterances[split] // 4)]):
-            voice = Voice(
-                speaker=str(FIRST_SPEAKER + len(speakers)),
-                split=split,
-                variant=variant,
-                accent=ACCENTS[position % len(ACCENTS)],
-                rate=int(rng.integers(155, 196)),
-                pitch=int(rng.integers(38, 63)),
-                pitch_range=int(rng.integers(40, 66)),
-                formant_shift=float(rng.choice([0.95, 0.975, 1.0, 1.025, 1.05])),
-            )
-            speakers.append(voice)
+            speaker = str(FIRST_SPEAKER + len(speakers))
+            speakers.append(draw_voice(rng, speaker, split, variant, ACCENTS[position % len(ACCENTS)]))
     return speakers
 
 
+def draw_voice(
+    rng: np.random.Generator, speaker: str, split: str, variant: str, accent: str, spread: tuple = SPREAD
+) -> Voice:
+    """Return a speaker with a voice variant and an accent, and other settings drawn from a spread, see `SPREAD`."""
+    *limits, formant_shifts = spread
+    numbers = (int(rng.integers(*pair)) for pair in limits)
+    return Voice(speaker, split, variant, accent, *numbers, float(rng.choice(formant_shifts)))
+
+
 # ---------------------------------------------------------------------------------------------- espeak-ng
-
-
-class _EventId(ctypes.Union):
-    _fields_ = (("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8))
 
 
 class _Event(ctypes.Structure):
@@ -146,7 +107,7 @@ class _Event(ctypes.Structure):
         ("audio_position", ctypes.c_int),  # ms
         ("sample", ctypes.c_int),
         ("user_data", ctypes.c_void_p),
-        ("id", _EventId),
+        ("id", ctypes.c_char * 8),  # a union
     )
 
 
@@ -162,35 +123,26 @@ def espeak_library() -> Iterator[tuple[ctypes.CDLL, int]]:
     variables, which neither `espeak_Terminate` nor a new `espeak_Initialize` resets. The other half is the seed of
     the breath noise, which `espeak_Initialize` takes from the clock.
     """
-    try:
-        import espeakng_loader
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            "The demo voices need the package espeakng-loader, which is not installed. "
-            "Install it with: pip install -c constraints.txt espeakng-loader"
-        ) from error
+    import espeakng_loader
+
     with _LOCK:
-        yield from _loaded(espeakng_loader)
-
-
-def _loaded(espeakng_loader) -> Iterator[tuple[ctypes.CDLL, int]]:
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
-    try:
-        data = espeakng_loader.get_data_path()
-        rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data.encode(), _PHONEME_EVENTS_NO_EXIT)
-        if rate <= 0:
-            raise RuntimeError(
-                f"espeak-ng cannot read its data in {data} (it answered {rate}). Reinstall espeakng-loader; if the "
-                f"path is long (here {len(data)} characters), move the environment to a shorter one."
-            )
-        library.espeak_ng_SetRandSeed(ctypes.c_long(1))
+        library = ctypes.CDLL(espeakng_loader.get_library_path())
         try:
-            yield library, rate
+            data = espeakng_loader.get_data_path()
+            rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data.encode(), _PHONEME_EVENTS_NO_EXIT)
+            if rate <= 0:
+                raise RuntimeError(
+                    f"espeak-ng cannot read its data in {data} (it answered {rate}). Reinstall espeakng-loader; if the "
+                    f"path is long (here {len(data)} characters), move the environment to a shorter one."
+                )
+            library.espeak_ng_SetRandSeed(ctypes.c_long(1))
+            try:
+                yield library, rate
+            finally:
+                library.espeak_Terminate()
         finally:
-            library.espeak_Terminate()
-    finally:
-        close = getattr(_ctypes, "dlclose", None) or _ctypes.FreeLibrary
-        close(library._handle)
+            close = getattr(_ctypes, "dlclose", None) or _ctypes.FreeLibrary
+            close(library._handle)
 
 
 def _run_espeak(text: str, name: str, parameters: dict[int, int]) -> tuple[np.ndarray, int, list[tuple]]:
@@ -201,11 +153,10 @@ def _run_espeak(text: str, name: str, parameters: dict[int, int]) -> tuple[np.nd
     def receive(samples, num_samples, event):
         if samples and num_samples > 0:
             chunks.append(np.ctypeslib.as_array(samples, (num_samples,)).copy())
-        index = 0
-        while event[index].type != _EVENT_END_OF_LIST:
+        for index in itertools.count():
+            if event[index].type == _EVENT_END_OF_LIST:
+                return 0
             events.append((event[index].type, event[index].text_position, event[index].sample))
-            index += 1
-        return 0
 
     callback = _Callback(receive)
     with espeak_library() as (library, rate):
@@ -236,27 +187,42 @@ def _word_starts(text: str, events: list[tuple[int, int, int]], end: int) -> tup
     starts = [heard.get(int(position)) for position in positions]
     starts[0] = starts[0] or 0
     num_missing = starts.count(None)
-    index = 0
-    while index < len(words):
-        stop = index + 1
-        while stop < len(words) and starts[stop] is None:
-            stop += 1
-        if stop > index + 1:
-            last = starts[stop] if stop < len(words) else end
-            inside = [sample for sample in phonemes if starts[index] <= sample < last]
-            letters = np.cumsum([len(word) for word in words[index:stop]])
-            for offset, share in enumerate(letters[:-1] / letters[-1], start=index + 1):
-                place = round(share * len(inside))
-                exact = starts[index] + share * (last - starts[index])
-                starts[offset] = inside[place] if 0 < place < len(inside) else int(exact)
-        index = stop
+    known = [index for index, start in enumerate(starts) if start is not None]
+    for index, stop in itertools.pairwise([*known, len(words)]):
+        last = starts[stop] if stop < len(words) else end
+        inside = [sample for sample in phonemes if starts[index] <= sample < last]
+        letters = np.cumsum([len(word) for word in words[index:stop]])
+        for offset, share in enumerate(letters[:-1] / letters[-1], start=index + 1):
+            place = round(share * len(inside))
+            exact = starts[index] + share * (last - starts[index])
+            starts[offset] = inside[place] if 0 < place < len(inside) else int(exact)
     return [int(sample) for sample in np.maximum.accumulate(starts)], num_missing
 
 
-def speak_counted(
-    text: str, name: str, rate: int, pitch: int, pitch_range: int, formant_shift: float
+def speak(
+    text: str,
+    name: str = "en-us+m3",
+    rate: int = 170,
+    pitch: int = 50,
+    pitch_range: int = 50,
+    formant_shift: float = 1.0,
 ) -> tuple[np.ndarray, WordTimes, int]:
-    """Return what `speak` returns, and the number of word starts that are estimates."""
+    """Speak one sentence with a synthetic voice, without noise or room.
+
+    Args:
+        text: lower-case words of a-z and apostrophe.
+        name: `accent+variant` as espeak-ng names it.
+        rate: words per minute, 80 to 450.
+        pitch, pitch_range: 0 (low, monotone) to 99; 50 is the variant's own.
+        formant_shift: all frequencies times this, about 0.9 to 1.1; the duration stays.
+
+    Returns:
+        (audio, words, number of starts that are estimates): float32 (num_samples,) at 16 kHz, and for each word
+        (word, start, end) in seconds.
+
+    Raises:
+        ValueError: on other characters, an unknown voice, or a voice that stays silent.
+    """
     if not text.split() or invalid_characters(text):
         raise ValueError(
             f"Cannot speak {text!r}. Expected words of the letters a-z and the apostrophe, separated by spaces. "

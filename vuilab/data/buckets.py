@@ -6,8 +6,6 @@ for the corpus so that they waste the fewest frames.
 
 import numpy as np
 
-__all__ = ["MAX_BUCKETS", "bucket_boundaries", "plan_batches"]
-
 MAX_BUCKETS = 8
 MAX_CANDIDATES = 1000  # lengths that the search looks at; a quarter of a second
 
@@ -20,13 +18,12 @@ def bucket_boundaries(num_frames: np.ndarray, num_buckets: int = MAX_BUCKETS, ba
     neighbouring lengths.
 
     Args:
-        num_frames: frames of each utterance.
+        num_frames: of each utterance. Of more than a thousand different lengths, a thousand quantiles are looked at.
         num_buckets: how many lengths at most.
         batch_size: utterances per batch.
 
     Returns:
-        Ascending integer array of at most `num_buckets` lengths; the last is the longest utterance. Of more than a thousand
-        different lengths, a thousand quantiles are looked at.
+        Ascending integer array of at most `num_buckets` lengths; the last is the longest utterance.
 
     Example:
         >>> bucket_boundaries(np.array([10, 10, 11, 50, 52]), num_buckets=2)
@@ -72,9 +69,6 @@ def plan_batches(
         boundaries: ascending padded lengths, the last at least the longest utterance.
         batch_size: utterances per batch.
         rng: shuffles within buckets and the batches; None: shortest first, no shuffling.
-
-    Returns:
-        The batches in order, each an array of utterance numbers.
 
     Example:
         >>> [batch.tolist() for batch in plan_batches(np.array([9, 50, 11, 10, 52]), np.array([11, 52]), 2)]

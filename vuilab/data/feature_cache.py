@@ -6,7 +6,6 @@ into place under a lock, so that a crash half-way, a full disk or a second proce
 When the manifest or a setting that matters changes, its hash does, and the features are computed again.
 """
 
-import collections
 import concurrent.futures
 import dataclasses
 import hashlib
@@ -24,7 +23,7 @@ from vuilab.audio import read_audio
 from vuilab.augment import speed_perturb
 from vuilab.corpus.manifest import Utterance
 from vuilab.features import FeatureSettings
-from vuilab.files import progress_bar
+from vuilab.files import atomic_folder, progress_bar
 
 CACHE_VERSION = 1
 CACHE_DTYPE = np.float16
@@ -33,15 +32,10 @@ NUM_THREADS = os.cpu_count() or 1
 
 @dataclasses.dataclass(frozen=True)
 class FeatureCache:
-    """The features of all utterances of a manifest, in the manifest's order.
+    """The features of all utterances of a manifest, in the manifest's order."""
 
-    Args:
-        frames: float16 memory map (total_frames, num_features).
-        offsets: int64 array (num_utterances + 1,); utterance i is `frames[offsets[i]:offsets[i + 1]]`.
-    """
-
-    frames: np.ndarray
-    offsets: np.ndarray
+    frames: np.ndarray  # float16 memory map (total_frames, num_features)
+    offsets: np.ndarray  # int64 (num_utterances + 1,); utterance i is `frames[offsets[i]:offsets[i + 1]]`
 
     def __getitem__(self, index: int) -> np.ndarray:
         return self.frames[self.offsets[index] : self.offsets[index + 1]]
@@ -76,8 +70,6 @@ def load_features(
     Args:
         manifest: the manifest file that `utterances` was read from.
         utterances: all its utterances, in its order; once for each speed where they are to be played at several.
-        settings: the features.
-        progress: show a progress bar while computing.
 
     Raises:
         ValueError: when audio files cannot be used; all of them are named, nothing is written.
@@ -104,24 +96,16 @@ def _complete(folder: Path) -> bool:
 
 def _build(folder: Path, utterances: list[Utterance], settings: FeatureSettings, progress: bool) -> None:
     """Compute into a folder beside `folder`, then rename. The caller holds the lock."""
-    for stale in folder.parent.glob(".building-*"):  # a run that was killed; the lock says that nobody is at work
-        shutil.rmtree(stale, ignore_errors=True)
-    _require_disk(folder.parent, utterances, settings)
-    building = folder.parent / f".building-{folder.name}"
-    building.mkdir()
-    try:
-        _write(building, utterances, settings, progress)
-        if folder.exists():
-            shutil.rmtree(folder)
-        building.replace(folder)
-    except OSError as error:
-        raise type(error)(
-            error.errno,
-            f"Cannot finish the feature cache {folder}: {error.strerror}. Nothing was kept; free some space (or "
-            "name another folder in the environment variable VUI_CACHE) and run again",
-        ) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    with atomic_folder(folder, ".building-") as building:
+        _require_disk(folder.parent, utterances, settings)
+        try:
+            _write(building, utterances, settings, progress)
+        except OSError as error:
+            raise type(error)(
+                error.errno,
+                f"Cannot finish the feature cache {folder}: {error.strerror}. Nothing was kept; free some space (or "
+                "name another folder in the environment variable VUI_CACHE) and run again",
+            ) from error
     prefix = folder.name.rsplit("-", 1)[0]
     for old in folder.parent.glob(f"{prefix}-*"):  # the same manifest before it was changed
         if old != folder:
@@ -143,11 +127,9 @@ def _write(building: Path, utterances: list[Utterance], settings: FeatureSetting
         out.seek(0)
         _write_header(out, sum(lengths), settings.num_features)
     if problems:
-        more = f"\n  ... and {len(problems) - 10} more" if len(problems) > 10 else ""
+        shown = problems[:10] + ([f"... and {len(problems) - 10} more"] if len(problems) > 10 else [])
         raise ValueError(
-            f"{len(problems)} of {len(utterances)} audio files cannot be used:\n  "
-            + "\n  ".join(problems[:10])
-            + more
+            "\n  ".join([f"{len(problems)} of {len(utterances)} audio files cannot be used:", *shown])
             + "\nRun `python vui.py data index` again: it leaves such files out and lists them."
         )
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -170,14 +152,10 @@ def _extract_all(
             text = str(error)
             return None, text if str(utterance.path) in text else f"{utterance.path}: {text}"
 
+    size = 16 * NUM_THREADS  # bounds the memory held by features not yet written
     with concurrent.futures.ThreadPoolExecutor(NUM_THREADS) as pool:
-        pending: collections.deque[concurrent.futures.Future] = collections.deque()
-        for utterance in utterances:
-            pending.append(pool.submit(extract, utterance))
-            if len(pending) >= 16 * NUM_THREADS:  # bounds the memory held by features not yet written
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        for start in range(0, len(utterances), size):
+            yield from pool.map(extract, utterances[start : start + size])
 
 
 def _write_header(out: BinaryIO, num_rows: int, num_features: int) -> None:

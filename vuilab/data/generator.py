@@ -14,6 +14,7 @@ Batches are padded to one of at most eight lengths, because compilers make a new
 
 import copy
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,8 +31,6 @@ from vuilab.data.options import DataOptions
 from vuilab.data.partition import Partition, read_partition
 from vuilab.data.splicing import Splicer
 from vuilab.features import FeatureSettings
-
-__all__ = ["AudioGeneratorCached", "BatchGenerator"]
 
 BATCHES_PER_BUCKET = 3  # at least, on average; else the same utterances would meet in every epoch
 STATISTICS_SEED = 2017  # which utterances the mean and deviation are measured on
@@ -58,11 +57,7 @@ class BatchGenerator:
         self._iterators: dict[str, Iterator] = {}
 
     def copy(self, seed: int | None = None) -> "BatchGenerator":
-        """Return a generator over the same data, features and statistics, whose choice of utterances is its own.
-
-        Args:
-            seed: of the copy's order of batches and augmentation; None: this one's.
-        """
+        """Return a generator over the same data, features and statistics with a choice of utterances, and a seed, of its own."""
         other = copy.copy(self)
         other.partitions = {name: dataclasses.replace(part) for name, part in self.partitions.items()}
         other.left_out, other._iterators = dict(self.left_out), {}
@@ -86,16 +81,9 @@ class BatchGenerator:
         self.load("test", desc_file)
 
     def load(self, partition: str, desc_file: str | Path) -> None:
-        """Read a manifest into a partition, leaving out utterances over `max_duration`.
+        """Read a manifest into 'train', 'validation' or 'test', leaving out utterances over `max_duration`; see `read_partition`.
 
-        Args:
-            partition: 'train', 'validation' or 'test'.
-            desc_file: path of a manifest; a bare name means the one of the active corpus.
-
-        Raises:
-            FileNotFoundError: when there is no such manifest.
-            ValueError: when the manifest is broken, a transcript holds characters outside the alphabet, or no
-                utterance is short enough.
+        A bare name means the manifest of the active corpus.
         """
         _check_partition(partition)
         speeds = self.options.speeds if partition == "train" else (1.0,)
@@ -107,20 +95,7 @@ class BatchGenerator:
         self._iterators.pop(partition, None)
 
     def drop_infeasible(self, partition: str, output_length: Callable[[int], int]) -> list[str]:
-        """Leave out utterances whose transcript needs more frames than the model puts out.
-
-        CTC needs a frame per character and one more between equal neighbours; with fewer the loss is infinite.
-
-        Args:
-            partition: 'train', 'validation' or 'test'.
-            output_length: maps feature frames (an integer array) to output frames.
-
-        Returns:
-            One line per utterance left out: its path and both numbers.
-
-        Raises:
-            ValueError: when nothing is left.
-        """
+        """Leave out utterances whose transcript needs more frames than the model puts out; see `Partition.drop_infeasible`."""
         part = self._part(partition)
         lines = part.drop_infeasible(self._cache(partition).num_frames, output_length)
         self._iterators.pop(partition, None)
@@ -153,14 +128,11 @@ class BatchGenerator:
         return self.settings.extract(read_audio(audio_clip))
 
     def fit_train(self, k_samples: int = 100) -> None:
-        """Measure mean and deviation of each feature on a fixed random choice of training utterances.
-
-        Args:
-            k_samples: how many utterances; all of them when there are fewer.
-        """
+        """Measure mean and deviation of each feature on a fixed random choice of `k_samples` training utterances, or on all."""
         paths = self.train_audio_paths
-        rng = np.random.default_rng(STATISTICS_SEED)
-        chosen = rng.choice(len(paths), size=min(k_samples, len(paths)), replace=False)
+        chosen = np.random.default_rng(STATISTICS_SEED).choice(
+            len(paths), size=min(k_samples, len(paths)), replace=False
+        )
         frames = np.concatenate([self.featurize(paths[index]) for index in np.sort(chosen)])
         self.set_statistics(frames.mean(axis=0, dtype=np.float64), frames.std(axis=0, dtype=np.float64))
 
@@ -195,13 +167,10 @@ class BatchGenerator:
         return self._cache(partition).num_frames[self._part(partition).kept]
 
     def plan(self, partition: str, epoch: int | None = None) -> list[np.ndarray]:
-        """Return the batches of one epoch as arrays of utterance numbers.
+        """Return the batches of an epoch (0, 1, ...; None: shortest first, no shuffling) as arrays of utterance numbers.
 
-        Every utterance stands in exactly one batch and only the last batch can be smaller; see `buckets.plan_batches`.
-
-        Args:
-            partition: 'train', 'validation' or 'test'.
-            epoch: 0, 1, ...: the order depends on it and on the seed alone. None: shortest first, no shuffling.
+        Every utterance stands in exactly one batch and only the last batch can be smaller; see `buckets.plan_batches`. The order
+        depends on the epoch and on the seed alone.
         """
         ascending = epoch is None or not self.options.shuffle or (epoch == 0 and self.options.sort_by_duration)
         rng = None if ascending else np.random.default_rng([self.options.seed, epoch])
@@ -234,13 +203,10 @@ class BatchGenerator:
                 features = self.options.augmentation.apply(features, rng)
             the_input[row, : input_length[row]] = features
             the_labels[row, : label_length[row]] = labels
-        inputs = {
-            "the_input": the_input,
-            "the_labels": the_labels,
-            "input_length": input_length,
-            "label_length": label_length,
-            **(phoneme_targets(the_labels, label_length) if self.phonemes else {}),
-        }
+        inputs = {"the_input": the_input, "the_labels": the_labels}
+        inputs |= {"input_length": input_length, "label_length": label_length}
+        if self.phonemes:
+            inputs |= phoneme_targets(the_labels, label_length)
         return inputs, {"ctc": np.zeros(len(where), np.float32)}
 
     def step_rng(self, epoch: int, step: int) -> np.random.Generator:
@@ -249,9 +215,7 @@ class BatchGenerator:
 
     def get_batch(self, partition: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Return the next batch of a partition; after the last one the next epoch begins."""
-        if partition not in self._iterators:
-            self._iterators[partition] = self._endless(partition)
-        return next(self._iterators[partition])
+        return next(self._iterators.setdefault(partition, self._endless(partition)))
 
     def next_train(self) -> Iterator[tuple[dict, dict]]:
         """Yield training batches without end, in a new order each epoch."""
@@ -266,12 +230,10 @@ class BatchGenerator:
         return self._endless("test")
 
     def _endless(self, partition: str) -> Iterator[tuple[dict, dict]]:
-        epoch = 0
-        while True:
-            training = partition == "train"
+        training = partition == "train"
+        for epoch in itertools.count():
             for step, indices in enumerate(self.plan(partition, epoch if training else None)):
                 yield self.assemble(partition, indices, self.step_rng(epoch, step) if training else None)
-            epoch += 1
 
     # ------------------------------------------------------------------------------------------ internals
 
@@ -307,13 +269,10 @@ class AudioGeneratorCached(BatchGenerator):
     """A generator for the study: all generators of a session with the same features share caches and statistics.
 
     Args:
-        spectrogram: True for spectrograms, False for MFCCs.
+        spectrogram, mfcc_dim: True for spectrograms, False for so many MFCCs.
         raw: the waveform itself, (num_samples, 1), whatever `spectrogram` says.
-        minibatch_size: utterances per batch.
         shuffle_data: False: training batches come shortest first too, in every epoch.
-        mfcc_dim: number of MFCCs.
-        max_duration: seconds; longer utterances take no part.
-        seed: of the order of the batches.
+        minibatch_size, max_duration, seed: see `DataOptions`.
     """
 
     _shared: ClassVar[dict[tuple, Any]] = {}

@@ -33,7 +33,9 @@ class Partition:
         return [self.everything[index] for index in self.kept]
 
     def drop_infeasible(self, num_frames: np.ndarray, output_length: Callable[[int], int]) -> list[str]:
-        """Leave out utterances whose transcript needs more frames than the model puts out; see `BatchGenerator`.
+        """Leave out utterances whose transcript needs more frames than the model puts out.
+
+        CTC needs a frame per character and one more between equal neighbours; with fewer the loss is infinite.
 
         Args:
             num_frames: feature frames of each utterance of `everything`.
@@ -64,13 +66,7 @@ class Partition:
         return lines
 
     def spliced(self, index: int, most_labels: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return features and labels of a novel sentence, or of the utterance itself where CTC could not align that.
-
-        Args:
-            index: of an utterance of `everything`; the sentence is at most as long.
-            most_labels: of the sentence.
-            rng: source of the random numbers.
-        """
+        """Return features and labels of a novel sentence, or of the utterance where CTC could not align that; see `Splicer`."""
         features, labels = self.splicer.splice(index, self.cache.__getitem__, most_labels, rng)
         if self.output_length is None or self.output_length(len(features)) >= frames_needed(labels):
             return features, labels
@@ -88,19 +84,9 @@ def read_partition(manifest: Path, speeds: Sequence[float] = (1.0,), max_duratio
     everything = read_manifest(manifest)
     manifest_hash = hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
     if tuple(speeds) != (1.0,):
-        everything = [
-            dataclasses.replace(item, duration=item.duration / speed, speed=speed)
-            for speed in speeds
-            for item in everything
-        ]
-    labels = []
-    for utterance in everything:
-        try:
-            labels.append(np.asarray(text_to_int_sequence(utterance.text), np.int32))
-        except ValueError as error:
-            raise ValueError(f"Transcript of {utterance.path} in {manifest}: {error}") from error
-        if not utterance.text.strip():
-            raise ValueError(f"The transcript of {utterance.path} in {manifest} is empty. Remove that line.")
+        played = ((speed, item) for speed in speeds for item in everything)
+        everything = [dataclasses.replace(item, duration=item.duration / speed, speed=speed) for speed, item in played]
+    labels = [np.asarray(text_to_int_sequence(utterance.text), np.int32) for utterance in everything]
     limit = np.inf if max_duration is None else max_duration
     kept = np.flatnonzero([utterance.duration <= limit for utterance in everything])
     if not len(kept):

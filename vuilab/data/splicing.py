@@ -28,11 +28,7 @@ class Stretch(NamedTuple):
 
 
 class Splicer:
-    """Makes sentences of features and labels from utterances whose words have times.
-
-    Args:
-        utterances: of a training set.
-        frames_per_second: of their features.
+    """Makes sentences of features and labels from a training set's utterances, whose words have times.
 
     Raises:
         ValueError: for an utterance without the times of its words, or with those of other words.
@@ -40,10 +36,7 @@ class Splicer:
 
     def __init__(self, utterances: Sequence[Utterance], frames_per_second: float):
         self.words = [_words(utterance) for utterance in utterances]
-        self.bounds = [
-            _bounds(words, utterance, frames_per_second)
-            for words, utterance in zip(self.words, utterances, strict=True)
-        ]
+        self.bounds = [_bounds(utterance, frames_per_second) for utterance in utterances]
         groups: dict[tuple[str | None, float], list[int]] = {}
         for index, utterance in enumerate(utterances):
             groups.setdefault((utterance.speaker, utterance.speed), []).append(index)
@@ -59,8 +52,7 @@ class Splicer:
         """Return a sentence at most as long as an utterance, in stretches that its speaker said at the same speed.
 
         Args:
-            index: of the utterance.
-            features_of: index -> features (num_frames, num_features).
+            index, features_of: of the utterance; index -> features (num_frames, num_features).
             most_labels: characters of the sentence at most.
             rng: source of the random numbers.
 
@@ -69,24 +61,19 @@ class Splicer:
         """
         chosen = self.choose(index, len(features_of(index)), most_labels, rng)
         pieces = [features_of(stretch.utterance)[stretch.first_frame : stretch.last_frame] for stretch in chosen]
-        return np.concatenate(pieces), _labels([word for stretch in chosen for word in stretch.words])
+        text = " ".join(word for stretch in chosen for word in stretch.words)
+        return np.concatenate(pieces), np.asarray(text_to_int_sequence(text), np.int32)
 
     def choose(self, index: int, num_frames: int, most_labels: int, rng: np.random.Generator) -> list["Stretch"]:
-        """Return the stretches of a sentence; see `splice`.
-
-        Args:
-            index: of the utterance in whose place it stands.
-            num_frames: of that utterance, and of the sentence at most.
-            most_labels: characters of the sentence at most.
-            rng: source of the random numbers.
-        """
+        """Return the stretches of a sentence of at most `num_frames`, those of the utterance in whose place it stands."""
         members, probabilities = self.companions[index]
         room, letters_left, found, misses = num_frames, most_labels + 1, [], 0
         while misses < TRIES:
             chosen = int(rng.choice(members, p=probabilities))
             start = int(rng.integers(0, len(self.words[chosen])))
             count = int(rng.integers(1, MOST_WORDS + 1))
-            stretch = self._stretch(chosen, start, count)
+            words, bounds = tuple(self.words[chosen][start : start + count]), self.bounds[chosen]
+            stretch = Stretch(chosen, words, int(bounds[start]), int(bounds[start + len(words)]))
             letters = sum(len(word) + 1 for word in stretch.words)
             if stretch.last_frame - stretch.first_frame > room or letters > letters_left:
                 misses += 1
@@ -95,10 +82,6 @@ class Splicer:
             room -= stretch.last_frame - stretch.first_frame
             letters_left -= letters
         return found or [Stretch(index, tuple(self.words[index]), 0, num_frames)]
-
-    def _stretch(self, index: int, start: int, count: int) -> "Stretch":
-        words, bounds = tuple(self.words[index][start : start + count]), self.bounds[index]
-        return Stretch(index, words, int(bounds[start]), int(bounds[start + len(words)]))
 
 
 def _words(utterance: Utterance) -> list[str]:
@@ -118,13 +101,9 @@ def _words(utterance: Utterance) -> list[str]:
     return words
 
 
-def _bounds(words: Sequence[str], utterance: Utterance, frames_per_second: float) -> np.ndarray:
+def _bounds(utterance: Utterance, frames_per_second: float) -> np.ndarray:
     """Return the frames at which an utterance is cut: its begin, the middle between words, its end; (num_words + 1,)."""
     times = np.array([time[1:] for time in utterance.extra["words"]], float) / utterance.speed
     middle = (times[:-1, 1] + times[1:, 0]) / 2
     cuts = np.concatenate([[0.0], middle, [utterance.duration]]) * frames_per_second
     return np.maximum.accumulate(np.round(cuts).astype(int))
-
-
-def _labels(words: Sequence[str]) -> np.ndarray:
-    return np.asarray(text_to_int_sequence(" ".join(words)), np.int32)

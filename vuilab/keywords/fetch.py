@@ -28,7 +28,7 @@ from vuilab.corpus.download import (
     mark_verified,
     require_space,
 )
-from vuilab.corpus.voices import Voice, make_speakers, speak_counted
+from vuilab.corpus.voices import Voice, make_speakers, speak
 from vuilab.files import progress_bar
 from vuilab.keywords.corpus import (
     BACKGROUND,
@@ -214,7 +214,7 @@ def _speak_word(word: str, voice: Voice, rng: np.random.Generator) -> np.ndarray
     """Return about one second in which a voice says a word somewhere, as a recording: room, noise, random level."""
     rate = round(voice.rate * rng.uniform(0.85, 1.1))
     pitch = int(np.clip(voice.pitch + rng.integers(-6, 7), 0, 99))
-    audio, times, _ = speak_counted(word, voice.name, rate, pitch, voice.pitch_range, voice.formant_shift)
+    audio, times, _ = speak(word, voice.name, rate, pitch, voice.pitch_range, voice.formant_shift)
     audio = audio[int(times[0][1] * SAMPLE_RATE) : int(times[-1][2] * SAMPLE_RATE) + 1][: CLIP_SAMPLES * 3 // 4]
     room = CLIP_SAMPLES - len(audio)
     lead = int(rng.uniform(0.15, 0.75) * room)
