@@ -6,6 +6,7 @@ What is random takes a seeded generator; all functions leave their input as it i
 
 import dataclasses
 import fractions
+import functools
 
 import numpy as np
 
@@ -32,11 +33,8 @@ def speed_perturb(samples: np.ndarray, factor: float) -> np.ndarray:
     """Play a recording faster or slower, as a tape would: tempo and pitch change together (Ko et al., Interspeech 2015).
 
     Args:
-        samples: waveform (num_samples,).
+        samples: waveform (num_samples,); about num_samples / factor of them at the same rate are returned, float32.
         factor: 1.1 is a tenth faster and higher; between 0.5 and 2, in steps of a hundredth.
-
-    Returns:
-        Waveform of about num_samples / factor samples at the same rate, float32.
 
     Raises:
         ValueError: for a factor outside 0.5..2.
@@ -60,15 +58,10 @@ def spec_augment(
     """Set random bands and stretches to 0, the mean of normalised features (Park et al., Interspeech 2019, without warping).
 
     Args:
-        features: normalised, (num_frames, num_features).
+        features: normalised, (num_frames, num_features); a copy is changed.
         rng: source of the random numbers.
-        freq_masks: number of bands; each is 0 to `freq_width` features wide, placed uniformly.
-        freq_width: highest width of a band.
-        time_masks: number of stretches; each is 0 to `time_width` frames long.
-        time_width: longest stretch.
-
-    Returns:
-        A changed copy.
+        freq_masks, freq_width: number of bands; each is 0 to `freq_width` features wide, placed uniformly.
+        time_masks, time_width: number of stretches; each is 0 to `time_width` frames long.
     """
     features = features.copy()
     num_frames, num_features = features.shape
@@ -100,37 +93,6 @@ def warp_frequency(features: np.ndarray, factor: float) -> np.ndarray:
     return features[:, lower] * (1 - weight) + features[:, lower + 1] * weight
 
 
-# ---------------------------------------------------------------------------------------------------- noise
-
-
-def white_noise(num_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return Gaussian noise whose power density is the same at all frequencies; see `coloured_noise`."""
-    return coloured_noise(num_samples, rng, 0)
-
-
-def pink_noise(num_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return noise whose power density falls by 3 dB per octave (1/f); see `coloured_noise`."""
-    return coloured_noise(num_samples, rng, -1)
-
-
-def blue_noise(num_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return noise whose power density rises by 3 dB per octave (f); see `coloured_noise`."""
-    return coloured_noise(num_samples, rng, 1)
-
-
-def brown_noise(num_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return noise whose power density falls by 6 dB per octave (1/f^2), as a random walk's does; see `coloured_noise`."""
-    return coloured_noise(num_samples, rng, -2)
-
-
-def violet_noise(num_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return noise whose power density rises by 6 dB per octave (f^2), as that of differences does; see `coloured_noise`."""
-    return coloured_noise(num_samples, rng, 2)
-
-
-NOISES = {"white": white_noise, "pink": pink_noise, "blue": blue_noise, "brown": brown_noise, "violet": violet_noise}
-
-
 def coloured_noise(num_samples: int, rng: np.random.Generator, exponent: float) -> np.ndarray:
     """Return Gaussian noise of unit power whose power density is proportional to frequency ** exponent.
 
@@ -138,12 +100,9 @@ def coloured_noise(num_samples: int, rng: np.random.Generator, exponent: float) 
     component is 0, except in white noise.
 
     Args:
-        num_samples: length, at least 2.
+        num_samples: of the float32 array that is returned, at least 2.
         rng: source of the random numbers.
         exponent: 0 white, -1 pink, 1 blue, -2 brown, 2 violet; 1 is about 3 dB per octave.
-
-    Returns:
-        float32 array (num_samples,) with a mean square of 1.
 
     Raises:
         ValueError: for fewer than 2 samples.
@@ -159,18 +118,22 @@ def coloured_noise(num_samples: int, rng: np.random.Generator, exponent: float) 
     return (noise / np.sqrt(np.mean(noise**2))).astype(np.float32)
 
 
+# (num_samples, rng) to noise of one colour: the same power density everywhere (white), falling by 3 or 6 dB an octave (pink,
+# brown; the latter as a random walk's does), rising by 3 or 6 dB (blue, violet; the latter as that of differences does)
+white_noise, pink_noise, blue_noise, brown_noise, violet_noise = (
+    functools.partial(coloured_noise, exponent=exponent) for exponent in (0, -1, 1, -2, 2)
+)
+NOISES = {"white": white_noise, "pink": pink_noise, "blue": blue_noise, "brown": brown_noise, "violet": violet_noise}
+
+
 def mix_at_snr(signal: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
     """Add noise so that the power of the signal over that of the added noise is `snr_db`.
 
     Powers are mean squares over the whole length, pauses included.
 
     Args:
-        signal: waveform (num_samples,).
-        noise: waveform of the same length, at any level.
+        signal, noise: waveforms (num_samples,), the latter at any level. The float32 result can exceed -1..1.
         snr_db: signal-to-noise ratio in dB.
-
-    Returns:
-        float32 array (num_samples,); it can exceed -1..1.
 
     Raises:
         ValueError: for different lengths, or where the signal or the noise is silent.
@@ -180,10 +143,7 @@ def mix_at_snr(signal: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarr
             f"Signal and noise must be waveforms of one length. Received: shapes {np.shape(signal)} and {np.shape(noise)}. "
             "Cut or repeat the noise first."
         )
-    signal_power, noise_power = (
-        np.mean(np.square(signal, dtype=np.float64)),
-        np.mean(np.square(noise, dtype=np.float64)),
-    )
+    signal_power, noise_power = (np.mean(np.square(wave, dtype=np.float64)) for wave in (signal, noise))
     if not (signal_power > 0 and noise_power > 0):
         raise ValueError(
             f"A signal-to-noise ratio needs sound in both. Received: signal power {signal_power:g}, noise power "

@@ -11,7 +11,6 @@ from vuilab.options import option, require_choices
 
 LOG_FLOOR = 1e-14  # added to the power density before the logarithm, so that digital silence stays finite
 MFCC_WINDOW = 0.025  # seconds, the default of python_speech_features
-PREEMPHASIS = 0.97  # likewise
 FEATURE_KINDS = ("spectrogram", "mfcc", "logmel", "raw")
 
 
@@ -29,10 +28,8 @@ def spectrogram(
 
     Args:
         samples: waveform (num_samples,).
-        step: distance of two frames in milliseconds.
-        window: length of a frame in milliseconds.
-        max_freq: highest frequency kept, in Hz, at most half the sample rate.
-        sample_rate: in Hz.
+        step, window: distance and length of the frames in milliseconds.
+        max_freq, sample_rate: highest frequency kept, at most half the sample rate; in Hz.
 
     Returns:
         float32 array (num_frames, num_features); 161 features for the defaults.
@@ -58,19 +55,13 @@ def spectrogram(
     return np.log(kept.T.astype(np.float64) + LOG_FLOOR).astype(np.float32)
 
 
-def mfcc(
-    samples: np.ndarray,
-    step: float = 10,
-    mfcc_dim: int = 13,
-    sample_rate: int = SAMPLE_RATE,
-) -> np.ndarray:
-    """Mel-frequency cepstral coefficients as python_speech_features computes them (25 ms window).
+def mfcc(samples: np.ndarray, step: float = 10, mfcc_dim: int = 13) -> np.ndarray:
+    """Mel-frequency cepstral coefficients as python_speech_features computes them (16 kHz, 25 ms window).
 
     Args:
         samples: waveform (num_samples,) in -1..1.
         step: distance of two frames in milliseconds.
         mfcc_dim: number of coefficients, 1..26.
-        sample_rate: in Hz.
 
     Returns:
         float32 array (num_frames, mfcc_dim). Its frame count can differ by one from the spectrogram's.
@@ -82,31 +73,17 @@ def mfcc(
 
     if not 1 <= mfcc_dim <= 26:
         raise ValueError(f"mfcc_dim must be in 1..26 (there are 26 mel filters). Received: mfcc_dim={mfcc_dim}")
-    _require_length(samples, round(MFCC_WINDOW * sample_rate))
-    coefficients = python_speech_features.mfcc(
-        samples, sample_rate, winlen=MFCC_WINDOW, winstep=step / 1000, numcep=mfcc_dim, preemph=PREEMPHASIS
-    )
-    return coefficients.astype(np.float32)
+    _require_length(samples, round(MFCC_WINDOW * SAMPLE_RATE))
+    options = {"winlen": MFCC_WINDOW, "winstep": step / 1000, "numcep": mfcc_dim}
+    return python_speech_features.mfcc(samples, SAMPLE_RATE, **options).astype(np.float32)
 
 
 def logmel(
-    samples: np.ndarray,
-    step: float = 10,
-    window: float = 20,
-    max_freq: float = 8000,
-    num_mels: int = 80,
-    sample_rate: int = SAMPLE_RATE,
+    samples: np.ndarray, step: float = 10, window: float = 20, max_freq: float = 8000, num_mels: int = 80
 ) -> np.ndarray:
-    """Log energies in mel bands: the power density of `spectrogram`, summed by librosa's mel filters.
-
-    Returns:
-        float32 array (num_frames, num_mels).
-
-    Raises:
-        ValueError: as `spectrogram` does.
-    """
-    density = np.exp(spectrogram(samples, step, window, max_freq, sample_rate).astype(np.float64))
-    filters = _mel_filters(num_mels, _samples(window, sample_rate), max_freq, sample_rate)
+    """Log energies (num_frames, num_mels) in mel bands: the power density of `spectrogram`, summed by librosa's mel filters."""
+    density = np.exp(spectrogram(samples, step, window, max_freq).astype(np.float64))
+    filters = _mel_filters(num_mels, _samples(window, SAMPLE_RATE), max_freq)
     return np.log(density @ filters[:, : density.shape[1]].T + LOG_FLOOR).astype(np.float32)
 
 
@@ -148,23 +125,12 @@ class FeatureSettings:
         """Frames of a second of speech; of raw audio the samples."""
         return SAMPLE_RATE if self.kind == "raw" else 1000 / self.step
 
-    @property
-    def framing(self) -> tuple[int, int]:
-        """Length and distance of the frames, in samples."""
-        if self.kind == "raw":
-            return 1, 1
-        window = 1000 * MFCC_WINDOW if self.kind == "mfcc" else self.window
-        return _samples(window, SAMPLE_RATE), _samples(self.step, SAMPLE_RATE)
-
     def extract(self, samples: np.ndarray) -> np.ndarray:
         """Compute the features of a 16 kHz waveform: float32 (num_frames, num_features)."""
         if self.kind == "raw":
             return np.asarray(samples, np.float32)[:, None]
-        if self.kind == "mfcc":
-            return mfcc(samples, self.step, self.mfcc_dim)
-        if self.kind == "logmel":
-            return logmel(samples, self.step, self.window, self.max_freq, self.num_mels)
-        return spectrogram(samples, self.step, self.window, self.max_freq)
+        options = {key: value for key, value in self.relevant().items() if key != "kind"}
+        return {"spectrogram": spectrogram, "mfcc": mfcc, "logmel": logmel}[self.kind](samples, **options)
 
     def relevant(self) -> dict:
         """Return only the settings that this kind depends on (the others do not make a new cache)."""
@@ -190,7 +156,7 @@ def _require_length(samples: np.ndarray, frame_length: int) -> None:
 
 
 @functools.cache
-def _mel_filters(num_mels: int, frame_length: int, max_freq: float, sample_rate: int) -> np.ndarray:
+def _mel_filters(num_mels: int, frame_length: int, max_freq: float) -> np.ndarray:
     import librosa
 
-    return librosa.filters.mel(sr=sample_rate, n_fft=frame_length, n_mels=num_mels, fmax=max_freq)
+    return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=frame_length, n_mels=num_mels, fmax=max_freq)

@@ -46,25 +46,16 @@ def curve_style(index: int) -> dict:
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Display a figure in the notebook as a PNG with an alternative text, and close it.
-
-    Args:
-        figure: the figure.
-        alt: one or two sentences for readers who cannot see it.
-    """
+    """Display a figure in the notebook as a PNG, and close it; `alt` is a sentence or two for readers who cannot see it."""
     show_again(figure, alt, None)
 
 
 def show_again(figure: Figure, alt: str, update: "DisplayHandle | None") -> "DisplayHandle":
-    """Display a figure in the place of an earlier one.
+    """Display a figure in the place of an earlier one; see `show`.
 
     Args:
-        figure: the figure.
-        alt: see `show`.
-        update: what the call for the earlier figure returned; None for the first one.
-
-    Returns:
-        The handle of the displayed picture.
+        figure, alt: see `show`.
+        update: what the call for the earlier figure returned, the handle of the picture; None for the first one.
     """
     from IPython.display import DisplayHandle, Image
 
@@ -94,30 +85,22 @@ def plot_spectrogram_feature(
     """Plot a normalised spectrogram (num_frames, num_features): time to the right, frequency upwards.
 
     Args:
-        spectrogram: the feature matrix.
-        step: milliseconds between frames.
-        max_freq: frequency of the last bin in Hz.
-        ax: axes to draw on; a new figure when None.
+        spectrogram, ax: the feature matrix, and axes to draw on; a new figure when None.
+        step, max_freq: milliseconds between frames, and frequency of the last bin in Hz.
     """
     figure, ax = _axes(ax, (10, 3))
-    extent = (0, len(spectrogram) * step / 1000, 0, max_freq / 1000)
-    low, high = np.percentile(spectrogram, [1, 99.5])
-    image = ax.imshow(spectrogram.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=low, vmax=high)
+    plot_image(spectrogram, len(spectrogram) * step / 1000, (0, max_freq / 1000), ax, "standard deviations")
     ax.set(xlabel="time (s)", ylabel="frequency (kHz)", title="Normalised log spectrogram")
-    ax.grid(visible=False)
-    figure.colorbar(image, ax=ax, pad=0.01, label="standard deviations")
     return figure
 
 
 def plot_mfcc_feature(mfcc: np.ndarray, step: float = 10, ax: Axes | None = None) -> Figure:
     """Plot normalised MFCCs (num_frames, mfcc_dim) as an image, the lowest coefficient at the bottom."""
     figure, ax = _axes(ax, (10, 2.6))
-    extent = (0, len(mfcc) * step / 1000, -0.5, mfcc.shape[1] - 0.5)
     limit = np.percentile(np.abs(mfcc), 99)
-    image = ax.imshow(mfcc.T, origin="lower", aspect="auto", extent=extent, cmap="RdGy", vmin=-limit, vmax=limit)
+    span = (-0.5, mfcc.shape[1] - 0.5)
+    plot_image(mfcc, len(mfcc) * step / 1000, span, ax, "standard deviations", (-limit, limit), "RdGy")
     ax.set(xlabel="time (s)", ylabel="coefficient", title="Normalised MFCCs")
-    ax.grid(visible=False)
-    figure.colorbar(image, ax=ax, pad=0.01, label="standard deviations")
     return figure
 
 
@@ -160,41 +143,19 @@ def plot_alignment(
     """Draw a spectrogram over the per-frame class probabilities of the same utterance.
 
     Args:
-        spectrogram: (num_frames, num_features).
-        probabilities: (num_output_frames, num_classes); output frames are spread over the same duration.
-        labels: one text per class.
-        step: milliseconds between feature frames.
+        spectrogram, step: (num_frames, num_features), and the milliseconds between its frames.
+        probabilities, labels: (num_output_frames, num_classes), spread over the same duration, and one text per class.
         title: of the whole figure.
     """
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(10, 6.5), sharex=True, height_ratios=(1, 1.6), layout="constrained"
-    )
+    size = {"figsize": (10, 6.5), "height_ratios": (1, 1.6)}
+    figure, (top, bottom) = plt.subplots(2, 1, sharex=True, layout="constrained", **size)
     duration = len(spectrogram) * step / 1000
-    low, high = np.percentile(spectrogram, [1, 99.5])
-    top.imshow(
-        spectrogram.T,
-        origin="lower",
-        aspect="auto",
-        extent=(0, duration, 0, 8),
-        cmap="magma",
-        vmin=low,
-        vmax=high,
-    )
+    plot_image(spectrogram, duration, (0, 8), top)
     top.set(ylabel="frequency (kHz)", title=title)
-    image = bottom.imshow(
-        probabilities.T,
-        aspect="auto",
-        extent=(0, duration, len(labels) - 0.5, -0.5),
-        cmap="Greys",
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
-    )
+    plot_image(probabilities, duration, (-0.5, len(labels) - 0.5), bottom, "probability", (0, 1), "Greys")
     bottom.set(xlabel="time (s)", ylabel="character", yticks=range(len(labels)), yticklabels=labels)
+    bottom.invert_yaxis()  # the first class at the top
     bottom.tick_params(axis="y", labelsize=7)
-    for ax in (top, bottom):
-        ax.grid(visible=False)
-    figure.colorbar(image, ax=bottom, pad=0.01, label="probability")
     return figure
 
 
@@ -207,24 +168,14 @@ def plot_words(
     """Draw words where they were found over a spectrogram, and below them where they truly are.
 
     Args:
-        spectrogram: (num_frames, num_features).
-        words: (text, start, end) in seconds.
-        true_words: the same with the true times; None: not known.
-        step: milliseconds between feature frames.
+        spectrogram, step: (num_frames, num_features), and the milliseconds between its frames.
+        words, true_words: (text, start, end) in seconds; None: not known.
     """
     rows = [("found", words)] + ([("true", true_words)] if true_words else [])
-    figure, (top, bottom) = plt.subplots(
-        2,
-        1,
-        figsize=(10, 3 + 0.5 * len(rows)),
-        sharex=True,
-        height_ratios=(2.4, 0.45 * len(rows)),
-        layout="constrained",
-    )
+    size = {"figsize": (10, 3 + 0.5 * len(rows)), "height_ratios": (2.4, 0.45 * len(rows))}
+    figure, (top, bottom) = plt.subplots(2, 1, sharex=True, layout="constrained", **size)
     duration = len(spectrogram) * step / 1000
-    low, high = np.percentile(spectrogram, [1, 99.5])
-    extent = (0, duration, 0, 8)
-    top.imshow(spectrogram.T, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=low, vmax=high)
+    plot_image(spectrogram, duration, (0, 8), top)
     top.set(ylabel="frequency (kHz)")
     for _, start, end in words:
         for moment in (start, end):
@@ -236,8 +187,7 @@ def plot_words(
             bottom.text((start + end) / 2, place, text, ha="center", va="center", fontsize=8, clip_on=True)
     bottom.set(xlabel="time (s)", yticks=range(len(rows)), yticklabels=[name for name, _ in rows], xlim=(0, duration))
     bottom.set_ylim(len(rows) - 0.5, -0.5)
-    for ax in (top, bottom):
-        ax.grid(visible=False)
+    bottom.grid(visible=False)
     return figure
 
 
