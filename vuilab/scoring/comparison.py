@@ -86,7 +86,6 @@ def load_runs(model_names: Sequence[str] | None = None, folder: str | Path = RES
 
     Args:
         model_names: names or patterns such as 'model_*', of files or full names, in the order to show; None: all, sorted.
-        folder: where they are.
 
     Raises:
         FileNotFoundError: when there are none, or one of the names matches nothing.
@@ -142,14 +141,8 @@ def plot_comparison(
     """Plot training and validation loss and validation CER of several runs, each curve labelled at its end.
 
     Args:
-        model_names: names or patterns; None: every pickle in the folder.
-        min_loss: lower limit of the loss axes.
-        max_loss: upper limit of the loss axes.
-        max_epoch: right limit of the epoch axes.
-        folder: where the histories are.
-
-    Returns:
-        The figure; `figures.show` puts it into the notebook.
+        model_names, folder: names or patterns, None: every pickle, and where the histories are.
+        min_loss, max_loss, max_epoch: limits of the loss axes, and right limit of the epoch axes.
     """
     runs = load_runs(model_names, folder)
     panels = [("loss", "training loss (nats per utterance)"), ("val_loss", "validation loss (nats per utterance)")]
@@ -272,13 +265,9 @@ def html_table(runs: Sequence[RunResult]) -> str:
 
 
 def findings(runs: Sequence[RunResult]) -> list[str]:
-    """State what a comparison shows, in sentences computed from its numbers.
+    """State what a comparison of at least one run shows, in sentences computed from its numbers.
 
-    Args:
-        runs: at least one.
-
-    Returns:
-        Sentences about the best run and how clear its lead is, runs that diverged, runs that overfit, and speed.
+    They are about the best run and how clear its lead is, runs that diverged, runs that overfit, and speed.
     """
     finite = sorted((run for run in runs if not math.isnan(run.best_loss)), key=lambda run: run.best_loss)
     sentences = []
@@ -332,8 +321,7 @@ def _speed(runs: Sequence[RunResult]) -> list[str]:
     timed = [run for run in runs if not math.isnan(run.seconds_per_epoch)]
     if len(timed) < 2 or timed[0] is not runs[0]:
         return []
-    fastest = min(timed, key=lambda run: run.seconds_per_epoch)
-    best = timed[0]
+    best, fastest = timed[0], min(timed, key=lambda run: run.seconds_per_epoch)
     if fastest is best:
         return [
             f"{best.name} is also the fastest, {best.seconds_per_epoch:.1f} s an epoch: here accuracy costs no time."

@@ -51,8 +51,7 @@ def confidence_quality(
 
     Args:
         probabilities: of each utterance, (num_output_frames, num_classes).
-        references: true texts.
-        hypotheses: recognised texts, from any decoder; empty ones are passed over.
+        references, hypotheses: true texts, and recognised ones, from any decoder; empty ones are passed over.
 
     Raises:
         ValueError: when a hypothesis has more characters than its utterance has output frames.
@@ -86,14 +85,10 @@ def right_words(reference: str, hypothesis: str) -> list[bool]:
 
 
 def area_under_roc(confidences: np.ndarray, right: np.ndarray) -> float:
-    """Return how often a right word has the higher confidence of two; ties count half.
+    """Return how often a right word has the higher confidence of two; ties count half. NaN when all are right or all wrong.
 
     Args:
-        confidences: (num_words,).
-        right: (num_words,), boolean.
-
-    Returns:
-        0..1, or NaN when all words are right or all are wrong.
+        confidences, right: (num_words,), the latter boolean.
     """
     right = np.asarray(right, bool)
     if right.all() or not right.any():
@@ -104,12 +99,7 @@ def area_under_roc(confidences: np.ndarray, right: np.ndarray) -> float:
 
 
 def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
-    """Return the mean distance between confidence and share of right words, over bins of equal width.
-
-    Args:
-        confidences: (num_words,), 0..1.
-        right: (num_words,), boolean.
-    """
+    """Return the mean distance between confidence and share of right words, (num_words,) each, over bins of equal width."""
     place = np.minimum((np.asarray(confidences) * NUM_BINS).astype(int), NUM_BINS - 1)
     gaps = np.bincount(place, confidences, NUM_BINS) - np.bincount(place, right, NUM_BINS)
     return float(np.abs(gaps).sum() / len(confidences))

@@ -70,17 +70,11 @@ class Score:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ErrorCounts:
-    """The errors in each utterance: what rates, intervals and comparisons of models are computed from.
+    """The errors in each utterance: what rates, intervals and comparisons of models are computed from."""
 
-    Args:
-        speakers: of each utterance.
-        characters: (num_utterances, 2): errors and characters of the reference.
-        words: (num_utterances, 2): likewise.
-    """
-
-    speakers: np.ndarray
-    characters: np.ndarray
-    words: np.ndarray
+    speakers: np.ndarray  # (num_utterances,)
+    characters: np.ndarray  # (num_utterances, 2): errors and characters of the reference
+    words: np.ndarray  # (num_utterances, 2): likewise
 
     def of(self, chosen: np.ndarray) -> "ErrorCounts":
         """Return those of some utterances, given by a mask (num_utterances,) or by their numbers."""
@@ -91,10 +85,7 @@ class ErrorCounts:
         return _rate(self._counts(unit).sum(axis=0))
 
     def rate(self, unit: str = "char") -> tuple[float, float, float]:
-        """Return (rate, low, high): the pooled error rate with its 95 % interval.
-
-        Args:
-            unit: 'char' or 'word'.
+        """Return (rate, low, high): the pooled error rate of a unit, 'char' or 'word', with its 95 % interval.
 
         Raises:
             ValueError: when there are no utterances.
@@ -106,10 +97,6 @@ class ErrorCounts:
 
     def difference(self, other: "ErrorCounts", unit: str = "char") -> tuple[float, float, float]:
         """Return (difference, low, high): the error rate of `other` minus this one, with a paired 95 % bootstrap interval.
-
-        Args:
-            other: of the same utterances in the same order.
-            unit: 'char' or 'word'.
 
         Raises:
             ValueError: when the utterances differ.
@@ -144,26 +131,13 @@ class ErrorCounts:
 def count_errors(
     references: Sequence[str], hypotheses: Sequence[str], speakers: Sequence[str | None] | None = None
 ) -> ErrorCounts:
-    """Count the errors of each utterance.
-
-    Args:
-        references: true texts.
-        hypotheses: predicted texts, in the same order.
-        speakers: of each utterance; None: all unknown.
-
-    Raises:
-        ValueError: when the numbers differ or there are none.
-    """
+    """Count the errors of each utterance; arguments and errors are those of `score`."""
     names, *matrices = _counted(references, hypotheses, speakers)
     return ErrorCounts(names, *(np.stack([counts[:, :3].sum(axis=1), counts[:, 3]], axis=1) for counts in matrices))
 
 
 def edit_counts(reference: Sequence, hypothesis: Sequence) -> tuple[int, int, int]:
-    """Count substitutions, deletions and insertions of a shortest edit path.
-
-    Args:
-        reference: characters (a string) or words (a list).
-        hypothesis: likewise.
+    """Count substitutions, deletions and insertions of a shortest edit path between characters (strings) or words (lists).
 
     Example:
         >>> edit_counts("kitten", "sitting")
@@ -179,8 +153,7 @@ def score(
     """Compute pooled CER and WER with bootstrap intervals.
 
     Args:
-        references: true texts.
-        hypotheses: predicted texts, in the same order.
+        references, hypotheses: true and predicted texts, in the same order.
         speakers: of each utterance; None: all unknown.
         seed: of the bootstrap.
 
@@ -213,10 +186,8 @@ def paired_difference(
     """Compare two models on the same utterances: error rate of `second` minus that of `first`.
 
     Args:
-        references: true texts.
-        first: texts of one model.
-        second: texts of the other.
-        speakers: of each utterance.
+        references, first, second: true texts, those of one model and those of the other.
+        speakers: of each utterance; None: all unknown.
         unit: 'char' or 'word'.
 
     Returns:
@@ -277,17 +248,8 @@ def _error_rate(matrix: np.ndarray, draws: np.ndarray) -> ErrorRate:
     return ErrorRate(*(int(total) for total in matrix.sum(axis=0)), *_limits(_bootstrap_rates(matrix, draws)))
 
 
-# ----------------------------------------------------------------------------------------------- confusions
-
-
 def confusions(references: Sequence[str], hypotheses: Sequence[str], unit: str = "char") -> collections.Counter:
-    """Count what was taken for what: pairs (true, predicted), '' standing for nothing.
-
-    Args:
-        references: true texts.
-        hypotheses: predicted texts.
-        unit: 'char' or 'word'.
-    """
+    """Count what was taken for what: pairs (true, predicted) of a unit, 'char' or 'word', '' standing for nothing."""
     split = {"char": list, "word": str.split}[unit]
     pairs: collections.Counter = collections.Counter()
     for reference, hypothesis in zip(references, hypotheses, strict=True):
@@ -303,8 +265,7 @@ def marked(reference: str, hypothesis: str, markup: str = "text") -> str:
     """Return the hypothesis with its differences from the reference marked, character by character.
 
     Args:
-        reference: the true text.
-        hypothesis: the predicted text.
+        reference, hypothesis: the true and the predicted text.
         markup: 'text': wrong characters in [brackets], missing ones as {braces}; 'html': bold and struck through.
 
     Example:

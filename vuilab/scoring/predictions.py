@@ -100,17 +100,13 @@ def _generator_of(model: "keras.Model", path: str | Path, partition: str) -> Bat
 def get_predictions(
     index: int, partition: str, input_to_softmax: "keras.Model", model_path: str | Path, play: bool = True
 ) -> tuple[str, str]:
-    """Play one utterance, print its true text and what the model makes of it.
+    """Play one utterance; print and return its true text and what the model makes of it.
 
     Args:
-        index: number of the utterance in its manifest.
-        partition: 'train', 'validation' or 'test' of the active corpus.
+        index, partition: number of the utterance in 'train', 'validation' or 'test' of the active corpus.
         input_to_softmax: the model; features are computed as its weights file says.
         model_path: weights; a bare name is looked for under `results/`.
         play: show an audio player (in a notebook).
-
-    Returns:
-        (true text, predicted text).
 
     Raises:
         IndexError: when there is no such utterance.
@@ -158,10 +154,8 @@ def print_predictions(
     """Print what several models make of the same utterances, shortest first, with errors marked and the CER of each line.
 
     Args:
-        models: pairs (model, weights path).
-        number: of utterances.
-        partition: 'train', 'validation' or 'test' of the active corpus.
-        names: what to call the models; None: by their files.
+        models, names: pairs (model, weights path), and what to call the models; None: by their files.
+        number, partition: of utterances, out of 'train', 'validation' or 'test' of the active corpus.
     """
     columns, utterances = [], []
     for (model, path), name in zip(models, names or [Path(path).name for _, path in models], strict=True):

@@ -32,12 +32,13 @@ CHOICE_BEAM_WIDTH = 32
 
 @dataclasses.dataclass(frozen=True)
 class Tuned:
-    """The result of choosing weights speaker by speaker."""
+    """The result of choosing weights speaker by speaker: (alpha, beta), or those of letters, phonemes and language model."""
 
     texts: list[str]  # of each utterance, with weights chosen on the other speakers, by the search as it was set
-    weights: dict[str, tuple[float, float]]  # speaker -> (alpha, beta), chosen without that speaker
-    best: tuple[float, float]  # chosen on all speakers: for other recordings
-    word_errors: dict[tuple[float, float], float]  # (alpha, beta) -> WER on all speakers, by the narrower search
+    weights: dict[str, Any]  # speaker -> (alpha, beta) or `SoundWeights`, chosen without that speaker
+    best: Any  # chosen on all speakers: for other recordings
+    # (alpha, beta) -> WER on all speakers, by the narrower search
+    word_errors: dict[tuple[float, float], float] = dataclasses.field(default_factory=dict)
 
 
 def tune(
@@ -54,12 +55,9 @@ def tune(
 
     Args:
         probabilities: of each utterance, (num_output_frames, num_classes).
-        references: true texts.
-        speakers: of each utterance.
-        model: the language model.
-        settings: of the search, apart from the weights.
-        alphas: weights of the model to try.
-        betas: bonuses per word to try.
+        references, speakers: true text and speaker of each.
+        model, settings: the language model, and the search apart from its weights.
+        alphas, betas: weights of the model and bonuses per word to try.
         progress: show a progress bar.
 
     Raises:
@@ -85,27 +83,16 @@ def tune(
     return Tuned(texts, weights, pairs[int(totals.argmin())], rates)
 
 
-@dataclasses.dataclass(frozen=True)
-class TunedSounds:
-    """The result of choosing the weights of letters, phonemes and language model speaker by speaker."""
-
-    texts: list[str]  # of each utterance, with weights chosen on the other speakers
-    weights: dict[str, SoundWeights]  # speaker -> weights, chosen without that speaker
-    best: SoundWeights  # chosen on all speakers: for other recordings
-
-
 def tune_sounds(
     candidates: Sequence[Candidates],
     references: Sequence[str],
     speakers: Sequence[str],
     grid: Sequence[Sequence[float]] = SOUND_GRID,
-) -> TunedSounds:
+) -> Tuned:
     """Rank candidates with many weights, and choose by word and character error rate together, leaving one speaker out at a time.
 
     Args:
-        candidates: of each utterance.
-        references: true texts.
-        speakers: of each utterance, at least two different ones.
+        candidates, references, speakers: of each utterance; at least two different speakers.
         grid: phoneme weights, alphas and betas to try.
     """
     triples = [SoundWeights(*triple) for triple in itertools.product(*grid)]
@@ -119,7 +106,7 @@ def tune_sounds(
     names = np.array([str(speaker) for speaker in speakers])
     weights = _best_for_the_others(triples, errors, names)
     texts = [found.best(weights[name]) for found, name in zip(candidates, names, strict=True)]
-    return TunedSounds(texts, weights, triples[int(errors.sum(axis=1).argmin())])
+    return Tuned(texts, weights, triples[int(errors.sum(axis=1).argmin())])
 
 
 def _best_for_the_others(settings: Sequence, errors: np.ndarray, names: np.ndarray) -> dict[str, Any]:
