@@ -10,6 +10,8 @@
 """
 
 import argparse
+import dataclasses
+import math
 import os
 import time
 from pathlib import Path
@@ -28,6 +30,7 @@ ROUNDING = 1e-3  # nats between two searches in single precision
 def probabilities_of(weights: Path, manifest: Path, limit: int | None) -> dict:
     """Return probabilities of letters and (or None) of phonemes, texts and the duration of the utterances of a manifest."""
     from vuilab.inference.transcribe import load_recogniser
+    from vuilab.models.ctc import needs_phonemes
     from vuilab.scoring.predictions import generator_for, predict_posteriors
 
     recogniser = load_recogniser(weights)
@@ -37,7 +40,7 @@ def probabilities_of(weights: Path, manifest: Path, limit: int | None) -> dict:
     posteriors = predict_posteriors(recogniser.model, generator, "test")[chosen]
     return {
         "probabilities": [found.letters for found in posteriors],
-        "phonemes": [found.phonemes for found in posteriors] if recogniser.knows_phonemes else None,
+        "phonemes": [found.phonemes for found in posteriors] if needs_phonemes(recogniser.model) else None,
         "texts": [utterance.text for utterance in utterances][chosen],
         "seconds": sum(utterance.duration for utterance in utterances[chosen]),
     }
@@ -54,9 +57,10 @@ def measure_search(data: dict, model_path: Path, alpha: float, beta: float, beam
 
     model = load_language_model(model_path)
     settings = BeamSettings(beam_width=beam_width, alpha=alpha, beta=beta)
+    everything = dataclasses.replace(settings, token_margin=math.inf, score_margin=math.inf, blank_skip=1.0)
     contestants = [
         ("pruned", BeamDecoder(model, settings), [(rows,) for rows in data["probabilities"]]),
-        ("unpruned", BeamDecoder(model, settings.unpruned()), [(rows,) for rows in data["probabilities"]]),
+        ("unpruned", BeamDecoder(model, everything), [(rows,) for rows in data["probabilities"]]),
     ]
     if data["phonemes"]:
         both = list(zip(data["probabilities"], data["phonemes"], strict=True))

@@ -64,9 +64,9 @@ def test_both_files_recognise_what_keras_does_and_say_how_large_they_are(noises,
 def test_a_file_that_disagrees_is_not_kept(noises, tmp_path, monkeypatch):
     dataset, write = choose_clips(index_folder(noises)), formats.write
 
-    def wrong(model, path, form):
+    def wrong(model, path, form, **options):
         model.get_layer("logits").set_weights([-weight for weight in model.get_layer("logits").get_weights()])
-        write(model, path, form)
+        write(model, path, form, **options)
 
     monkeypatch.setattr(formats, "write", wrong)
     with exporting_here():

@@ -67,9 +67,8 @@ def export(recogniser: Recogniser, path: str | Path, form: str) -> dict:
     """Write a recogniser in another format, with a JSON file beside it, after checking that it agrees with Keras.
 
     Args:
-        recogniser: model, features and statistics.
+        recogniser, form: what is written, and as what: 'savedmodel', 'litert' or 'onnx'.
         path: the file, or the folder of a SavedModel. An export that is already there is replaced.
-        form: 'savedmodel', 'litert' or 'onnx'.
 
     Returns:
         What the JSON file holds; `verified` has the largest differences.
@@ -92,12 +91,7 @@ def export(recogniser: Recogniser, path: str | Path, form: str) -> dict:
 
 
 def describe(path: str | Path, metadata: dict) -> str:
-    """Return what there is to say about an export: sizes, inputs, outputs and how far it is from Keras.
-
-    Args:
-        path: of the export.
-        metadata: what `export` returned.
-    """
+    """Return what there is to say about an export and its metadata: sizes, inputs, outputs and how far it is from Keras."""
     path = Path(path)
     size = sum(item.stat().st_size for item in [path, *path.rglob("*")] if item.is_file())
     lines = [f"{path}: {size / 1e6:.1f} MB"]
@@ -145,8 +139,7 @@ def verify(run: Callable[[np.ndarray], np.ndarray], recogniser: Recogniser, batc
 
     Args:
         run: features (batch, num_frames, num_features) to probabilities (batch, num_output_frames, num_classes).
-        recogniser: what was exported.
-        batch: utterances of one length that are run together, besides single ones.
+        recogniser, batch: what was exported, and utterances of one length that are run together, besides single ones.
 
     Returns:
         The largest difference of a probability, by the shape that was run, such as '1 x 200 frames'.
@@ -157,7 +150,10 @@ def verify(run: Callable[[np.ndarray], np.ndarray], recogniser: Recogniser, batc
     model = formats.in_float32(recogniser.model)
     rng = np.random.default_rng(0)
     differences = {}
-    for size, num_frames in _shapes(recogniser, batch):
+    shortest = _shortest(recogniser)
+    lengths = [shortest, *(shortest + round(seconds * recogniser.settings.frames_per_second) for seconds in SECONDS)]
+    shapes = [(1, length) for length in lengths] + ([(batch, lengths[2])] if batch > 1 else [])
+    for size, num_frames in shapes:
         normalised = rng.standard_normal((size, num_frames, len(recogniser.mean)), np.float32)
         expected = keras.ops.convert_to_numpy(model(normalised, training=False))
         name = f"{size} x {num_frames} frames"
@@ -171,14 +167,6 @@ def verify(run: Callable[[np.ndarray], np.ndarray], recogniser: Recogniser, batc
         if not differences[name] <= TOLERANCE:  # NaN too
             raise _disagreement(recogniser, name, f"a probability is off by {differences[name]:.2g}")
     return differences
-
-
-def _shapes(recogniser: Recogniser, batch: int) -> Iterator[tuple[int, int]]:
-    shortest = _shortest(recogniser)
-    lengths = [shortest + round(seconds * recogniser.settings.frames_per_second) for seconds in SECONDS]
-    yield from ((1, num_frames) for num_frames in (shortest, *lengths))
-    if batch > 1:
-        yield batch, lengths[1]
 
 
 def _shortest(recogniser: Recogniser) -> int:
@@ -226,6 +214,12 @@ def _metadata(
     model, settings = recogniser.model, recogniser.settings
     num_features, num_classes = model.input_shape[-1], model.output_shape[-1]
     batch = 1 if form == "litert" else "any"
+    packages = ("keras", "tensorflow", *(("onnx", "tf2onnx", "onnxruntime") if form == "onnx" else ()))
+    opset = {"opset": formats.ONNX_OPSET} if form == "onnx" else {}
+    try:  # of output frames, where it is known
+        times = {"first_frame_seconds": recogniser.clock.offset, "frame_step_seconds": recogniser.clock.step}
+    except ValueError:
+        times = {}
     return {
         "version": VERSION,
         "file": path.name,
@@ -256,26 +250,11 @@ def _metadata(
             "shape": [batch, "num_output_frames", num_classes],
             "dtype": "float32",
             "meaning": "probabilities of the classes at each output frame",
-            **_times(recogniser),
+            **times,
         },
         "alphabet": list(ALPHABET),
         "blank": num_classes - 1,
         "decoding": "take the most probable class of each output frame, merge repeated ones, drop the blank",
         "verified": {"tolerance": TOLERANCE, "largest_difference": differences},
-        "made_with": _versions(form),
+        "made_with": {package: importlib.metadata.version(package) for package in packages} | opset,
     }
-
-
-def _versions(form: str) -> dict:
-    packages = ("keras", "tensorflow", *(("onnx", "tf2onnx", "onnxruntime") if form == "onnx" else ()))
-    versions: dict = {package: importlib.metadata.version(package) for package in packages}
-    return {**versions, "opset": formats.ONNX_OPSET} if form == "onnx" else versions
-
-
-def _times(recogniser: Recogniser) -> dict:
-    """Return when output frames happen, where that is known."""
-    try:
-        clock = recogniser.clock
-    except ValueError:
-        return {}
-    return {"first_frame_seconds": clock.offset, "frame_step_seconds": clock.step}

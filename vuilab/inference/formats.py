@@ -12,9 +12,10 @@ caller to check (`inference/export.py` does). Recurrent layers are why this is m
 
 import dataclasses
 import importlib
+import json
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,28 +34,15 @@ RECURRENT = ("GRU", "SimpleRNN", "LSTM", "RNN", "ConvLSTM1D", "ConvLSTM2D")
 
 @dataclasses.dataclass(frozen=True)
 class Runnable:
-    """An exported file, ready to run.
+    """An exported file, ready to run."""
 
-    Args:
-        run: float32 inputs (batch, ...) to outputs (batch, ...).
-        input_name: of the input in the file.
-        output_name: of the output in the file.
-    """
-
-    run: Callable[[np.ndarray], np.ndarray]
-    input_name: str
+    run: Callable[[np.ndarray], np.ndarray]  # float32 inputs (batch, ...) to outputs (batch, ...)
+    input_name: str  # in the file
     output_name: str
 
 
-# --------------------------------------------------------------------------------------------------- models
-
-
 def portable(model: keras.Model) -> keras.Model:
-    """Return a model with the same weights and results, made of stock Keras layers that compute in float32.
-
-    Args:
-        model: any model that Keras can serialise.
-    """
+    """Return a model with the same weights and results, made of stock Keras layers that compute in float32."""
     return _rebuilt(model, _stock)
 
 
@@ -67,66 +55,72 @@ def in_float32(model: keras.Model) -> keras.Model:
 
 def is_recurrent(model: keras.Model) -> bool:
     """Return whether a model holds recurrent layers, also inside other layers."""
-    return any(item.get("class_name") in RECURRENT for item in _parts(architecture(model)))
+    return bool(re.search(rf'"class_name": "({"|".join(RECURRENT)})"', json.dumps(architecture(model))))
 
 
 def _rebuilt(model: keras.Model, change: Callable[[dict], dict]) -> keras.Model:
-    copy = keras.saving.deserialize_keras_object(_changed(architecture(model), change), safe_mode=True)
+    """Return a model with the same weights, a change having been made to every dictionary of its architecture."""
+    config = json.loads(json.dumps(architecture(model)), object_hook=change)
+    copy = keras.saving.deserialize_keras_object(config, safe_mode=True)
     copy.set_weights(model.get_weights())
     return copy
 
 
-def _changed(config: Any, change: Callable[[dict], dict]) -> Any:
-    """Apply a change to every serialised object in an architecture."""
-    if isinstance(config, (list, tuple)):
-        return [_changed(item, change) for item in config]
-    if not isinstance(config, dict):
-        return config
-    config = {key: _changed(value, change) for key, value in config.items()}
-    return change(config) if "class_name" in config else config
-
-
 def _float32(config: dict) -> dict:
-    return {**config, "config": {"name": "float32"}} if config["class_name"] == "DTypePolicy" else config
+    return config | {"config": {"name": "float32"}} if config.get("class_name") == "DTypePolicy" else config
 
 
 def _stock(config: dict) -> dict:
     config = _float32(config)
     if config.get("registered_name") in STOCK_LAYERS:
         name = STOCK_LAYERS[config["registered_name"]]
-        config = {**config, "module": "keras.layers", "class_name": name, "registered_name": None}
-    if config["class_name"] in ("GRU", "LSTM"):
-        config = {**config, "config": {**config["config"], "use_cudnn": False}}
+        config |= {"module": "keras.layers", "class_name": name, "registered_name": None}
+    if config.get("class_name") in ("GRU", "LSTM"):
+        config["config"]["use_cudnn"] = False
     return config
-
-
-def _parts(config: Any) -> Iterator[dict]:
-    if isinstance(config, dict):
-        yield config
-    for item in config.values() if isinstance(config, dict) else config if isinstance(config, (list, tuple)) else ():
-        yield from _parts(item)
 
 
 # --------------------------------------------------------------------------------------------------- writing
 
 
-def write(model: keras.Model, path: str | Path, form: str) -> None:
+def write(model: keras.Model, path: str | Path, form: str, **options: Any) -> None:
     """Write a model in another format. The axes that are free in the model stay free, but for the batch of LiteRT, which is 1.
 
     Args:
         model: with one input and one output.
         path: a folder for 'savedmodel', else a file; LiteRT's ends in `.tflite`.
         form: 'savedmodel', 'litert' or 'onnx'.
+        options: of Keras' `export`.
 
     Raises:
         ValueError: for an unknown format, a model with several inputs or outputs, or one that the format cannot hold.
         RuntimeError: on another backend than TensorFlow, and when a package is missing; the message says which.
     """
     require(form)
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            f"Only models with one input and one output are exported. Received: {model.name!r} with {len(model.inputs)} inputs "
+            f"and {len(model.outputs)} outputs."
+        )
+    batch = 1 if form == "litert" else None
+    signature = [keras.InputSpec(shape=(batch, *model.input_shape[1:]), dtype="float32", name=INPUT_NAME)]
+    if form == "onnx":
+        options["opset_version"] = ONNX_OPSET
     if form == "litert":
-        _write_litert(model, path)
-    else:
-        _export(model, path, form)
+        options = options or _litert_options()
+    name = {"savedmodel": "tf_saved_model"}.get(form, form)
+    try:
+        with warnings.catch_warnings():
+            # Keras asks NumPy for np.object to adapt tf2onnx, and NumPy warns about the name
+            warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
+            portable(model).export(str(path), format=name, verbose=False, input_signature=signature, **options)
+        if form == "onnx":  # tf2onnx writes operations that ONNX does not know, and only logs them
+            _import("onnx").checker.check_model(str(path))
+    except Exception as error:  # converters raise almost anything
+        raise ValueError(
+            f"The model {model.name!r} cannot be written as {form}: {_reason(error)}. A SavedModel holds whatever TensorFlow "
+            "runs: use the format savedmodel, or replace the layer."
+        ) from error
 
 
 def require(form: str) -> None:
@@ -145,40 +139,21 @@ def require(form: str) -> None:
         )
     if form == "onnx":
         for package in ("onnx", "tf2onnx", "onnxruntime"):
-            _import(package, "ONNX")
+            _import(package)
 
 
-def _write_litert(model: keras.Model, path: str | Path, **options: Any) -> None:
+def _litert_options(small: bool = False, examples: np.ndarray | None = None) -> dict[str, Any]:
+    """Return the converter's options: float32; `small`: 8-bit weights, and with examples for their ranges all else too."""
     import tensorflow as tf
 
     # without TensorFlow's own operations (Flex), which plain LiteRT runtimes do not have
-    target = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
-    _export(model, path, "litert", **({"target_spec": target} | options))
-
-
-def _export(model: keras.Model, path: str | Path, form: str, **options: Any) -> None:
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ValueError(
-            f"Only models with one input and one output are exported. Received: {model.name!r} with {len(model.inputs)} inputs "
-            f"and {len(model.outputs)} outputs."
-        )
-    batch = 1 if form == "litert" else None
-    signature = [keras.InputSpec(shape=(batch, *model.input_shape[1:]), dtype="float32", name=INPUT_NAME)]
-    name = {"savedmodel": "tf_saved_model"}.get(form, form)
-    if form == "onnx":
-        options["opset_version"] = ONNX_OPSET
-    try:
-        with warnings.catch_warnings():
-            # Keras asks NumPy for np.object to adapt tf2onnx, and NumPy warns about the name
-            warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
-            portable(model).export(str(path), format=name, verbose=False, input_signature=signature, **options)
-        if form == "onnx":  # tf2onnx writes operations that ONNX does not know, and only logs them
-            _import("onnx", "ONNX").checker.check_model(str(path))
-    except Exception as error:  # converters raise almost anything
-        raise ValueError(
-            f"The model {model.name!r} cannot be written as {form}: {_reason(error)}. A SavedModel holds whatever TensorFlow "
-            "runs: use the format savedmodel, or replace the layer."
-        ) from error
+    operations = tf.lite.OpsSet.TFLITE_BUILTINS if examples is None else tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+    options: dict[str, Any] = {"target_spec": {"supported_ops": [operations]}}
+    if small:
+        options["optimizations"] = [tf.lite.Optimize.DEFAULT]
+    if examples is not None:
+        options["representative_dataset"] = lambda: ([x[None]] for x in examples)
+    return options
 
 
 def _reason(error: Exception) -> str:
@@ -220,17 +195,15 @@ def _open_savedmodel(path: Path) -> Runnable:
 
     loaded = tf.saved_model.load(str(path))
     serve = loaded.signatures["serving_default"]
-    input_name, output_name = next(iter(serve.structured_input_signature[1])), next(iter(serve.structured_outputs))
+    names = next(iter(serve.structured_input_signature[1])), next(iter(serve.structured_outputs))
     # `loaded` is named here so that its variables live as long as the function
-    return Runnable(
-        lambda x, _owner=loaded: serve(**{input_name: tf.constant(x)})[output_name].numpy(), input_name, output_name
-    )
+    return Runnable(lambda x, _owner=loaded: serve(**{names[0]: tf.constant(x)})[names[1]].numpy(), *names)
 
 
 def _open_onnx(path: Path) -> Runnable:
-    session = _import("onnxruntime", "ONNX").InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    input_name, output_name = session.get_inputs()[0].name, session.get_outputs()[0].name
-    return Runnable(lambda x: session.run([output_name], {input_name: x})[0], input_name, output_name)
+    session = _import("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = session.get_inputs()[0].name, session.get_outputs()[0].name
+    return Runnable(lambda x: session.run([names[1]], {names[0]: x})[0], *names)
 
 
 def _open_litert(path: Path) -> Runnable:
@@ -257,27 +230,24 @@ def _interpreter(path: Path):
     except ImportError:
         import tensorflow as tf
 
-        if not hasattr(tf.lite, "Interpreter"):
+        Interpreter = getattr(tf.lite, "Interpreter", None)
+        if Interpreter is None:
             raise RuntimeError(
                 "This TensorFlow has no LiteRT interpreter any more: pip install ai-edge-litert"
             ) from None
-        with warnings.catch_warnings():
-            # TensorFlow 2.20 announces that the interpreter will move to ai-edge-litert
-            warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated", UserWarning)
-            return tf.lite.Interpreter(model_content=path.read_bytes())
-    return Interpreter(model_content=path.read_bytes())  # a file that stays open cannot be renamed on Windows
+    with warnings.catch_warnings():
+        # TensorFlow 2.20 announces that the interpreter will move to ai-edge-litert
+        warnings.filterwarnings("ignore", r"\s*Warning: tf.lite.Interpreter is deprecated", UserWarning)
+        return Interpreter(model_content=path.read_bytes())  # a file that stays open cannot be renamed on Windows
 
 
-def _import(package: str, purpose: str):
+def _import(package: str):
     try:
         return importlib.import_module(package)
     except ImportError as error:
         raise RuntimeError(
-            f"{purpose} needs the package {package}: pip install -c constraints.txt -e '.[export]'"
+            f"ONNX needs the package {package}: pip install -c constraints.txt -e '.[export]'"
         ) from error
-
-
-# ------------------------------------------------------------------------------------------------ quantising
 
 
 def quantise(model: keras.Model, examples: np.ndarray, path: str | Path, min_agreement: float = 0.9) -> dict:
@@ -304,10 +274,16 @@ def quantise(model: keras.Model, examples: np.ndarray, path: str | Path, min_agr
     path = Path(path)
     if path.suffix != ".tflite":
         raise ValueError(f"A LiteRT file ends in .tflite. Received: {path.name!r}")
-    examples = _checked_examples(model, examples)
+    examples, shape = np.asarray(examples, np.float32), (None, *model.input_shape[1:])
+    fits = len(shape) == examples.ndim and all(a in (None, b) for a, b in zip(shape, examples.shape, strict=True))
+    if not fits or not len(examples) or not np.isfinite(examples).all():
+        raise ValueError(
+            f"The examples must be finite numbers of shape {('num_examples', *shape[1:])}, at least one. Received: shape "
+            f"{examples.shape}"
+        )
     recurrent = is_recurrent(model)
     with atomic_path(path) as partial:
-        _write_litert(model, partial, **_quantisation(None if recurrent else examples))
+        write(model, partial, "litert", **_litert_options(True, None if recurrent else examples))
         found = open_file(partial).run(examples)
         expected = keras.ops.convert_to_numpy(in_float32(model)(examples, training=False))
         agreement = float(np.mean(found.argmax(-1) == expected.argmax(-1)))
@@ -324,28 +300,3 @@ def quantise(model: keras.Model, examples: np.ndarray, path: str | Path, min_agr
         "agreement": agreement,
         "largest_difference": float(np.abs(found - expected).max()),
     }
-
-
-def _quantisation(examples: np.ndarray | None) -> dict[str, Any]:
-    """Return the converter's options: integers throughout, with examples for the ranges, or in the weights only."""
-    import tensorflow as tf
-
-    options: dict[str, Any] = {"optimizations": [tf.lite.Optimize.DEFAULT]}
-    if examples is not None:
-        options["representative_dataset"] = lambda: ([x[None]] for x in examples)
-        options["target_spec"] = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]}
-    return options
-
-
-def _checked_examples(model: keras.Model, examples: np.ndarray) -> np.ndarray:
-    examples = np.asarray(examples, np.float32)
-    shape = model.input_shape[1:]
-    fits = examples.ndim == len(shape) + 1 and all(
-        wanted in (None, size) for wanted, size in zip(shape, examples.shape[1:], strict=True)
-    )
-    if not fits or not len(examples) or not np.isfinite(examples).all():
-        raise ValueError(
-            f"The examples must be finite numbers of shape {('num_examples', *shape)}, at least one. Received: shape "
-            f"{examples.shape}"
-        )
-    return examples

@@ -16,11 +16,11 @@ import numpy as np
 
 from vuilab.audio import SAMPLE_RATE
 from vuilab.decoding.greedy import greedy_decode
-from vuilab.inference.pieces import LONGEST, Piece, PieceCutter
+from vuilab.inference.pieces import Piece, PieceCutter
 from vuilab.inference.transcribe import Recogniser
 from vuilab.models.acoustic import output_length
 
-PARTIAL = 0.5  # seconds of sound after which a growing piece is decoded again
+PARTIAL = 0.5  # seconds: a growing piece is decoded at multiples of this, as backends compile each new length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,18 +33,10 @@ class Heard:
 
 
 class Listener:
-    """Turns chunks of sound into text.
+    """Turns chunks of sound into text."""
 
-    Args:
-        recogniser: any.
-        partial: seconds; a growing piece is decoded at multiples of this. Backends compile each new length, and so there are few.
-        longest: seconds of a piece at most.
-    """
-
-    def __init__(self, recogniser: Recogniser, partial: float = PARTIAL, longest: float = LONGEST):
-        self.recogniser, self.partial = recogniser, partial
-        self.cutter = PieceCutter(longest)
-        self.shown = ""
+    def __init__(self, recogniser: Recogniser):
+        self.recogniser, self.cutter, self.shown = recogniser, PieceCutter(), ""
         self.start, self.num_done = -1.0, 0  # seconds; samples of the growing piece that have been decoded
 
     def add(self, samples: np.ndarray) -> Iterator[Heard]:
@@ -76,7 +68,7 @@ class Listener:
         """Return the text of a piece that has not ended."""
         if growing.start != self.start:
             self.start, self.num_done = growing.start, 0
-        step = round(self.partial * SAMPLE_RATE)
+        step = round(PARTIAL * SAMPLE_RATE)
         samples = growing.samples[: len(growing.samples) // step * step]
         if len(samples) == self.num_done or not self._is_enough(samples):
             return self.shown
@@ -88,15 +80,8 @@ class Listener:
         return output_length(self.recogniser.model, len(self.recogniser.settings.extract(samples))) >= 1
 
 
-# -------------------------------------------------------------------------------------------------- terminal
-
-
 class LiveLine:
-    """A line of a terminal that is written over until it is final. Into a file or pipe go final lines only.
-
-    Args:
-        out: where to write.
-    """
+    """A line of a terminal that is written over until it is final. Into a file or pipe go final lines only."""
 
     def __init__(self, out: TextIO):
         self.out, self.width, self.begun = out, 0, False
@@ -114,15 +99,12 @@ class LiveLine:
 
 
 def listen(recogniser: Recogniser, chunks: Iterable[np.ndarray], out: TextIO | None = None) -> list[str]:
-    """Write what is said, line by line, until the sound ends or Ctrl-C is pressed.
+    """Write what is said, line by line, until the sound ends or Ctrl-C is pressed; return the final texts.
 
     Args:
         recogniser: any.
         chunks: samples at 16 kHz, as `microphone_chunks` and `file_chunks` give them.
         out: a terminal, file or pipe; None: the standard output.
-
-    Returns:
-        The final texts.
     """
     listener, line, texts = Listener(recogniser), LiveLine(out or sys.stdout), []
 

@@ -40,37 +40,23 @@ def is_long(path: str | Path, seconds: float = LONGEST) -> bool:
     return info.frames / info.samplerate > seconds
 
 
-def pieces(path: str | Path, longest: float = LONGEST, block_seconds: float = 5.0) -> Iterator[Piece]:
-    """Yield the speech of a recording, piece by piece; memory does not grow with its length.
-
-    Args:
-        path: an audio file that libsndfile reads.
-        longest: seconds of a piece at most.
-        block_seconds: how much is read at a time.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when the file is no audio.
-    """
-    yield from speech_pieces(blocks(path, block_seconds), longest)
+def pieces(path: str | Path, block_seconds: float = 5.0) -> Iterator[Piece]:
+    """Yield the speech of a recording, piece by piece; memory does not grow with its length. Errors are those of `blocks`."""
+    yield from speech_pieces(blocks(path, block_seconds))
 
 
-def speech_pieces(chunks: Iterable[np.ndarray], longest: float = LONGEST) -> Iterator[Piece]:
+def speech_pieces(chunks: Iterable[np.ndarray]) -> Iterator[Piece]:
     """Yield the speech in chunks of a 16 kHz waveform, piece by piece; see `pieces`."""
-    cutter = PieceCutter(longest)
+    cutter = PieceCutter()
     for samples in chunks:
         yield from cutter.add(samples)
     yield from cutter.finish()
 
 
 class PieceCutter:
-    """Collects samples at 16 kHz and gives out pieces as soon as they are complete.
+    """Collects samples at 16 kHz and gives out pieces as soon as they are complete."""
 
-    Args:
-        longest: seconds of a piece at most.
-    """
-
-    def __init__(self, longest: float = LONGEST):
+    def __init__(self):
         import webrtcvad
 
         self.detector = webrtcvad.Vad(AGGRESSIVENESS)
@@ -78,7 +64,7 @@ class PieceCutter:
         self.frames: list[np.ndarray] = []  # of the piece at work, or the margin before the next one
         self.speech: list[bool] = []
         self.first = 0  # number of the first of them, from the beginning of the recording
-        self.most = max(4, int(longest * SAMPLE_RATE / FRAME))
+        self.most = max(4, int(LONGEST * SAMPLE_RATE / FRAME))
         self.pause = round(PAUSE * SAMPLE_RATE / FRAME)
         self.margin = round(MARGIN * SAMPLE_RATE / FRAME)
 

@@ -4,6 +4,7 @@ A source is an iterator of chunks, float32 arrays (num_samples,) at 16 kHz.
 """
 
 import contextlib
+import math
 import queue
 import sys
 import time
@@ -21,15 +22,9 @@ TRANSCRIBE_INSTEAD = "Or record a file with any program and run: python vui.py t
 
 
 def file_chunks(path: str | Path, real_time: bool = True) -> Iterator[np.ndarray]:
-    """Yield an audio file as a microphone would, 0.1 s at a time.
+    """Yield an audio file as a microphone would, 0.1 s at a time; `real_time` waits until the sound would have been spoken.
 
-    Args:
-        path: a file that libsndfile reads.
-        real_time: wait until the sound would have been spoken; False: as fast as possible.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when it is no audio.
+    Errors are those of `blocks`.
     """
     begun, num_samples = time.monotonic(), 0
     for samples in blocks(path, CHUNK):
@@ -51,20 +46,29 @@ def microphone_chunks(device: int | str | None = None) -> Iterator[np.ndarray]:
         RuntimeError: when there is no microphone, no such device, or no PortAudio library; it says what to do.
     """
     waiting: queue.Queue[np.ndarray] = queue.Queue()
-    stream, rate = _open(device, waiting)
+    rate, sounddevice = check_microphone(device), _sounddevice()
+    with _explained(device, sounddevice.PortAudioError):
+        stream = sounddevice.InputStream(
+            samplerate=rate,
+            blocksize=round(CHUNK * rate),
+            device=device,
+            channels=1,
+            dtype="float32",
+            callback=lambda block, *_: waiting.put(block[:, 0].copy()),
+        )
+        stream.start()
     resampler = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
-    num_zeros = 0
+    until_told = MUTED * rate  # samples of nothing but zeros; then, or after any sound, there is nothing to tell
     with contextlib.closing(stream):
         while True:
             samples = _next(waiting, stream)
-            if num_zeros is not None:
-                num_zeros = None if samples.any() else num_zeros + len(samples)
-            if num_zeros is not None and num_zeros > MUTED * rate:
-                print(
-                    "So far there was digital silence only. Is the microphone muted, or must this program not use it?",
-                    file=sys.stderr,
+            until_told = math.inf if samples.any() else until_told - len(samples)
+            if until_told < 0:
+                until_told = math.inf
+                warning = (
+                    "So far there was digital silence only. Is the microphone muted, or must this program not use it?"
                 )
-                num_zeros = None
+                print(warning, file=sys.stderr)
             yield samples if resampler is None else resampler.resample_chunk(samples)
 
 
@@ -84,22 +88,6 @@ def check_microphone(device: int | str | None = None) -> int:
     return SAMPLE_RATE
 
 
-def _open(device: int | str | None, waiting: "queue.Queue[np.ndarray]") -> tuple:
-    """Return a running stream that puts blocks (num_samples,) into a queue, and its sample rate."""
-    rate, sounddevice = check_microphone(device), _sounddevice()
-    with _explained(device, sounddevice.PortAudioError):
-        stream = sounddevice.InputStream(
-            samplerate=rate,
-            blocksize=round(CHUNK * rate),
-            device=device,
-            channels=1,
-            dtype="float32",
-            callback=lambda block, *_: waiting.put(block[:, 0].copy()),
-        )
-        stream.start()
-    return stream, rate
-
-
 @contextlib.contextmanager
 def _explained(device: int | str | None, kind: type[Exception]) -> Iterator[None]:
     """Say what to do about a microphone that cannot be opened."""
@@ -116,18 +104,11 @@ def _explained(device: int | str | None, kind: type[Exception]) -> Iterator[None
 def _next(waiting: "queue.Queue[np.ndarray]", stream) -> np.ndarray:
     """Return everything that waits, at least one block."""
     while True:
-        try:
-            blocks_there = [waiting.get(timeout=0.5)]  # without a timeout Ctrl-C would not get through on Windows
-            break
-        except queue.Empty:
-            if not stream.active:
-                raise RuntimeError(
-                    "The microphone has stopped. Was it unplugged? Plug it in and start again."
-                ) from None
-    with contextlib.suppress(queue.Empty):
-        while True:
-            blocks_there.append(waiting.get_nowait())
-    return np.concatenate(blocks_there)
+        with contextlib.suppress(queue.Empty):
+            block = waiting.get(timeout=0.5)  # without a timeout Ctrl-C would not get through on Windows
+            return np.concatenate([block, *(waiting.get() for _ in range(waiting.qsize()))])
+        if not stream.active:
+            raise RuntimeError("The microphone has stopped. Was it unplugged? Plug it in and start again.")
 
 
 def _sounddevice():
@@ -154,10 +135,9 @@ def first_seconds(chunks: Iterable[np.ndarray], seconds: float | None) -> Iterat
     """
     if seconds is not None and seconds <= 0:
         raise ValueError(f"seconds must be positive. Received: seconds={seconds}")
-    left = None if seconds is None else round(seconds * SAMPLE_RATE)
+    left = math.inf if seconds is None else round(seconds * SAMPLE_RATE)
     for samples in chunks:
-        yield samples[:left]
-        if left is not None:
-            left -= len(samples)
-            if left <= 0:
-                return
+        yield samples[: min(left, len(samples))]
+        left -= len(samples)
+        if left <= 0:
+            return

@@ -14,7 +14,6 @@ from vuilab.decoding.alignment import Alignment, FrameClock, align, frame_clock,
 from vuilab.decoding.beam import BeamDecoder
 from vuilab.decoding.greedy import Posteriors, greedy_decode
 from vuilab.decoding.language_model import load_language_model
-from vuilab.decoding.ngram import NGramModel
 from vuilab.decoding.settings import Decoding, TunedLanguageModel
 from vuilab.decoding.sounds import SoundDecoder
 from vuilab.features import FeatureSettings
@@ -34,27 +33,14 @@ SHORTEST_CHECKED = 0.4  # seconds; shorter files are transcribed without asking 
 
 @dataclasses.dataclass(frozen=True)
 class Recogniser:
-    """A model with the features and statistics that it was trained with.
+    """A model with the features and statistics that it was trained with."""
 
-    Args:
-        model: features to softmax.
-        settings: of the features.
-        mean: (num_features,), subtracted.
-        std: (num_features,), divided by.
-        metadata: everything else in the weights file.
-        decoder: a beam search; None: greedy decoding.
-    """
-
-    model: keras.Model
+    model: keras.Model  # features to softmax
     settings: FeatureSettings
-    mean: np.ndarray
-    std: np.ndarray
-    metadata: dict
-    decoder: BeamDecoder | SoundDecoder | None = None
-
-    def with_decoder(self, decoder: BeamDecoder | SoundDecoder) -> "Recogniser":
-        """Return the same recogniser with a beam search in the place of greedy decoding."""
-        return dataclasses.replace(self, decoder=decoder)
+    mean: np.ndarray  # (num_features,), subtracted
+    std: np.ndarray  # (num_features,), divided by
+    metadata: dict  # everything else in the weights file
+    decoder: BeamDecoder | SoundDecoder | None = None  # a beam search; None: greedy decoding
 
     def posteriors(self, samples: np.ndarray) -> Posteriors:
         """Return probabilities of letters, and of phonemes where the model learnt them, of a 16 kHz waveform (num_samples,)."""
@@ -72,11 +58,6 @@ class Recogniser:
         """Return class probabilities (num_output_frames, num_classes) of a 16 kHz waveform (num_samples,)."""
         return self.posteriors(samples).letters
 
-    @property
-    def knows_phonemes(self) -> bool:
-        """Whether the model learnt phonemes beside letters."""
-        return needs_phonemes(self.model)
-
     @functools.cached_property
     def _both(self) -> keras.Model | None:
         """The model with phonemes beside letters, where the decoder reads those."""
@@ -87,12 +68,7 @@ class Recogniser:
         return ((features - self.mean) / self.std).astype(np.float32)
 
     def decode(self, letters: np.ndarray, phonemes: np.ndarray | None = None) -> str:
-        """Return the text of probabilities: beam search where there is one, else greedy.
-
-        Args:
-            letters: (num_output_frames, num_classes).
-            phonemes: (num_output_frames, NUM_PHONEME_CLASSES), for a decoder that reads those.
-        """
+        """Return the text of `Posteriors`: beam search where there is one, else greedy."""
         if isinstance(self.decoder, SoundDecoder):
             return self.decoder.decode(letters, phonemes)[0].text
         return greedy_decode(letters) if self.decoder is None else self.decoder.decode(letters)[0].text
@@ -103,20 +79,11 @@ class Recogniser:
         return frame_clock(self.model, self.settings)
 
     def transcribe(self, path: str | Path) -> str:
-        """Return the text of an audio file of any length; empty when nobody speaks.
-
-        Raises:
-            FileNotFoundError: when there is no such file.
-            ValueError: when it cannot be read as audio or is too short.
-        """
+        """Return the text of an audio file of any length, empty when nobody speaks; for the errors see `transcribe_words`."""
         return " ".join(text for text, _ in self._parts(self._stretches(path), times=False))
 
     def transcribe_samples(self, samples: np.ndarray) -> str:
-        """Return the text of a 16 kHz waveform (num_samples,) of any length; empty when nobody speaks.
-
-        Raises:
-            ValueError: when it is too short for one output frame.
-        """
+        """Return the text of a 16 kHz waveform (num_samples,) of any length; empty when nobody speaks."""
         found = list(speech_pieces([samples]))
         if len(samples) <= LONGEST * SAMPLE_RATE and (found or len(samples) < SHORTEST_CHECKED * SAMPLE_RATE):
             found = [Piece(0.0, samples)]
@@ -138,12 +105,7 @@ class Recogniser:
         )
 
     def align(self, path: str | Path, text: str) -> Alignment:
-        """Find when a known text was spoken.
-
-        Raises:
-            FileNotFoundError: when there is no such file.
-            ValueError: when audio and text do not fit together; see `alignment.align`.
-        """
+        """Find when a known text was spoken; for the errors see `read_audio` and `alignment.align`."""
         return align(self.probabilities(read_audio(path)), text, self.clock)
 
     def _parts(self, stretches: Iterable[tuple[float, np.ndarray]], times: bool) -> Iterator[tuple[str, Alignment]]:
@@ -194,25 +156,15 @@ def load_recogniser(weights: str | Path | None = None, decoding: Decoding | None
     width = model.input_shape[-1]
     mean = np.asarray(metadata.get("mean", np.zeros(width)), np.float32)
     std = np.maximum(np.asarray(metadata.get("std", np.ones(width)), np.float32), STD_FLOOR)
-    decoder = decoder_for(decoding, language_model, needs_phonemes(model))
-    return Recogniser(model, feature_settings_for(width, metadata), mean, std, metadata, decoder)
-
-
-def decoder_for(
-    decoding: Decoding, language_model: NGramModel | None, knows_phonemes: bool
-) -> BeamDecoder | SoundDecoder | None:
-    """Return the decoder that is asked for; None: greedy, which is so without language model and hot words.
-
-    Args:
-        decoding: the weights of the search.
-        language_model: the one that it names.
-        knows_phonemes: whether the acoustic model learnt phonemes; they are read as words, which a model of characters lacks.
-    """
+    decoder: BeamDecoder | SoundDecoder | None = None  # greedy, without language model and hot words
     if language_model is None:
-        return BeamDecoder(None, decoding.beam, decoding.bonuses) if decoding.hot_words else None
-    if knows_phonemes and decoding.phonemes != 0 and not language_model.of_characters:
-        return SoundDecoder(language_model, decoding.sounds, decoding.beam, decoding.bonuses)
-    return BeamDecoder(language_model, decoding.beam, decoding.bonuses)
+        decoder = BeamDecoder(None, decoding.beam, decoding.bonuses) if decoding.hot_words else None
+    elif needs_phonemes(model) and decoding.phonemes != 0 and not language_model.of_characters:
+        # phonemes are read as words, which a model of characters lacks
+        decoder = SoundDecoder(language_model, decoding.sounds, decoding.beam, decoding.bonuses)
+    else:
+        decoder = BeamDecoder(language_model, decoding.beam, decoding.bonuses)
+    return Recogniser(model, feature_settings_for(width, metadata), mean, std, metadata, decoder)
 
 
 def released_weights() -> Path:
@@ -245,9 +197,5 @@ def released_language_model() -> TunedLanguageModel | None:
 
 
 def released_recogniser() -> Recogniser:
-    """Load the released weights, with their language model where there is one; what `vui.py transcribe` uses by itself.
-
-    Raises:
-        FileNotFoundError: when there are no released weights.
-    """
+    """Load the released weights, with their language model where there is one; what `vui.py transcribe` uses by itself."""
     return load_recogniser(decoding=Decoding())

@@ -66,9 +66,7 @@ def add_word_times(corpus: str | Path, out: str | Path, weights: str | Path | No
     recogniser = load_recogniser(weights)
     model, metadata, clock = recogniser.model, recogniser.metadata, recogniser.clock
     manifest = manifests.get("train", corpus / corpora.MANIFESTS["train"])
-    generator = generator_for(
-        metadata, model.input_shape[-1], manifest, "train", max_duration=None, minibatch_size=BATCH_SIZE
-    )
+    generator = generator_for(metadata, model.input_shape[-1], manifest, "train", minibatch_size=BATCH_SIZE)
     probabilities = predict_probabilities(model, generator, "train")
     found, loudness, left_out = [], [], []
     for index, item in enumerate(generator.partitions["train"].utterances):
@@ -83,10 +81,11 @@ def add_word_times(corpus: str | Path, out: str | Path, weights: str | Path | No
         raise ValueError(f"No training utterance of {corpus} could be aligned, for example {left_out[0]}")
     rate = generator.settings.frames_per_second
     delay = measure_delay([times for _, times in found], loudness, rate)
-    timed = [
-        _with_words(item, settle(times + delay, rows, rate))
-        for (item, times), rows in zip(found, loudness, strict=True)
-    ]
+    timed = []
+    for (item, times), rows in zip(found, loudness, strict=True):
+        spans = np.minimum(settle(times + delay, rows, rate), item.duration).round(3).tolist()
+        words = [[word, *span] for word, span in zip(item.text.split(), spans, strict=True)]
+        timed.append(dataclasses.replace(item, extra={**item.extra, "words": words}))
     out.mkdir(parents=True, exist_ok=True)
     for split, items in {"train": timed, **utterances}.items():
         corpora.write_manifest(out / corpora.MANIFESTS[split], items)
@@ -99,8 +98,7 @@ def measure_delay(times: Sequence[np.ndarray], loudness: Sequence[np.ndarray], f
 
     Args:
         times: for each utterance (num_words, 2): starts and ends in seconds.
-        loudness: for each utterance (num_frames,), such as the mean of its log-mel bands.
-        frames_per_second: of the loudness.
+        loudness, frames_per_second: for each utterance (num_frames,), such as the mean of its log-mel bands.
     """
     reach = round(LARGEST_DELAY * frames_per_second)
     total = np.zeros(2 * reach + 1)
@@ -117,12 +115,8 @@ def settle(times: np.ndarray, loudness: np.ndarray, frames_per_second: float) ->
     """Move each boundary between words that follow each other without a pause to the quietest frame nearby.
 
     Args:
-        times: (num_words, 2): starts and ends in seconds.
-        loudness: (num_frames,), such as the mean of the log-mel bands.
-        frames_per_second: of the loudness.
-
-    Returns:
-        (num_words, 2), in order and inside the utterance.
+        times: (num_words, 2): starts and ends in seconds; so is the result, in order and inside the utterance.
+        loudness, frames_per_second: (num_frames,), such as the mean of the log-mel bands.
     """
     times, reach = times.copy(), round(NEAR * frames_per_second)
     middle = (times[:-1, 1] + times[1:, 0]) / 2
@@ -133,10 +127,3 @@ def settle(times: np.ndarray, loudness: np.ndarray, frames_per_second: float) ->
     times[:-1, 1][together] = times[1:, 0][together] = quietest[together]
     flat = np.maximum.accumulate(times.ravel())
     return np.clip(flat, 0, len(loudness) / frames_per_second).reshape(times.shape)
-
-
-def _with_words(item: corpora.Utterance, times: np.ndarray) -> corpora.Utterance:
-    """Return the utterance with the times of its words, none of which lies behind its end."""
-    times = np.minimum(times, item.duration).round(3).tolist()
-    words = [[word, start, end] for word, (start, end) in zip(item.text.split(), times, strict=True)]
-    return dataclasses.replace(item, extra={**item.extra, "words": words})
