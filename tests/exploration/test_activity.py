@@ -146,7 +146,7 @@ def test_guessed_boundaries_lie_where_the_sound_changes(monkeypatch):
     _, numbers = marked_spectrogram(three_tones(), ["low", "high", "middle"])
     starts = [mark.start for mark in numbers.marks]
     np.testing.assert_allclose(starts, [0, 0.3, 0.7], atol=0.02)
-    assert numbers.marks[-1].end == 1.0 and numbers.guessed
+    assert numbers.marks[-1].end == 1.0
     assert numbers.facts()["boundaries"] == "guessed"
 
 
@@ -161,8 +161,8 @@ def test_given_boundaries_are_drawn_and_each_part_measured():
     figure, numbers = marked_spectrogram(three_tones(), ["low", "high", "middle"], [0.0, 0.3, 0.7, 1.0])
     np.testing.assert_allclose([mark.centroid for mark in numbers.marks], [500, 3000, 1000], rtol=1e-3)
     np.testing.assert_allclose([mark.level for mark in numbers.marks], [-9.03, -29.03, -15.05], atol=0.01)
-    assert not numbers.guessed
     facts = numbers.facts()
+    assert facts["boundaries"] == "given"
     assert (facts["loudest"], facts["highest"]) == ("low (-9 dB)", "high (mean frequency 3000 Hz)")
     ax = figure.axes[0]
     assert [text.get_text() for text in ax.texts] == ["low", "high", "middle"]

@@ -116,7 +116,7 @@ def test_a_longer_clip_is_cut_and_a_duration_that_is_too_short_refused():
 def test_which_words_look_alike_is_computed():
     clips = {"quiet": [tone(500, 0.05)], "louder": [tone(500, 0.1)], "loud": [tone(500, 0.4)]}
     _, numbers = mean_spectra(clips)
-    distances = numbers.distances()
+    distances = numbers.distances
     assert distances[0, 2] == pytest.approx(distances[0, 1] + distances[1, 2], rel=0.05)  # levels in dB add up
     assert numbers.facts()["most alike"].startswith("quiet and louder, ")
     assert numbers.facts()["least alike"].startswith("quiet and loud, ")

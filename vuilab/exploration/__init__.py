@@ -1,7 +1,7 @@
-"""Looking at recorded words: every view by one name, each returning a figure and its numbers.
+"""Looking at recorded words: every view by one name, each returning a figure and its `Numbers`.
 
-The numbers are a dataclass whose `facts()` are what a table under the figure shows, for the notebook and for those who cannot see
-the figure. Nothing here loads a deep-learning backend.
+Their `facts()` are what a table under the figure shows, for the notebook and for those who cannot see the figure. Nothing here
+loads a deep-learning backend.
 
 Of one clip: `log_spectrogram`, `mel_spectrogram`, `mfcc_deltas`, `fft_magnitude` and `resampling` (`clips`),
 `silence_removal` and `marked_spectrogram` (`activity`). Of many: `class_counts`, `durations`, `mean_spectra` and

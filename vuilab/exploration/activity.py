@@ -1,6 +1,6 @@
 """Where a clip holds speech, and where one of its sounds ends and the next begins.
 
-Each function returns a figure and its numbers, a dataclass whose `facts()` are what a table under the figure shows.
+Each function takes samples (num_samples,) at 16 kHz in -1..1; the views return a figure and its `Numbers`.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from vuilab.audio import SAMPLE_RATE
 from vuilab.exploration.clips import STEP, draw_spectrogram
-from vuilab.exploration.spectra import SILENT, amplitude_spectrum, check_clip, level
+from vuilab.exploration.spectra import SILENT, Numbers, amplitude_spectrum, check_clip, level
 from vuilab.features import LOG_FLOOR, logmel, spectrogram
 from vuilab.figures import curve_style, plot_raw_audio
 from vuilab.inference.pieces import AGGRESSIVENESS
@@ -21,47 +21,12 @@ from vuilab.inference.pieces import AGGRESSIVENESS
 ENERGY_RANGE = 30.0  # decibels below the loudest frame that the energy rule still takes for speech
 MARGIN = 0.03  # seconds kept before and after a word when silence is cut off
 
-
-@dataclasses.dataclass(frozen=True)
-class SilenceRemoval:
-    """What a voice-activity detector and an energy rule keep of a clip, in frames of 10 ms."""
-
-    speech: np.ndarray  # (num_frames,) bool: what the detector takes for speech
-    loud: np.ndarray  # (num_frames,) bool: what the energy rule takes for speech
-    energy: np.ndarray  # (num_frames,): level of each frame, dB relative to 1
-    threshold: float  # dB: the energy rule keeps what is above
-    duration: float  # of the clip, seconds
-    trimmed: np.ndarray  # the waveform from the first to the last frame of speech, 30 ms more at each end; may be empty
-    trimmed_by_energy: np.ndarray  # the same by the energy rule
-
-    @property
-    def speech_spans(self) -> list[tuple[float, float]]:
-        """Stretches of speech by the detector, (start, end) in seconds."""
-        return spans(self.speech, self.duration)
-
-    @property
-    def loud_spans(self) -> list[tuple[float, float]]:
-        """Stretches of speech by the energy rule, (start, end) in seconds."""
-        return spans(self.loud, self.duration)
-
-    def facts(self) -> dict[str, str]:
-        """Return what each of the two keeps, and where they disagree."""
-        found = {}
-        for name, kept, stretches in (
-            ("detector", self.trimmed, self.speech_spans),
-            ("energy rule", self.trimmed_by_energy, self.loud_spans),
-        ):
-            share = 100 * len(kept) / (self.duration * SAMPLE_RATE)
-            found[f"speech by the {name}"] = (
-                f"{stretches[0][0]:.2f} to {stretches[-1][1]:.2f} s" if stretches else "none"
-            )
-            found[f"kept by the {name}"] = f"{share:.0f} % of the clip"
-        return found | {"frames on which they disagree": f"{100 * (self.speech != self.loud).mean():.0f} %"}
+Spans = list[tuple[float, float]]  # (start, end) in seconds
 
 
 def silence_removal(
     samples: np.ndarray, energy_range: float = ENERGY_RANGE, aggressiveness: int = AGGRESSIVENESS, title: str = ""
-) -> tuple[Figure, SilenceRemoval]:
+) -> tuple[Figure, Numbers]:
     """Compare a voice-activity detector with an energy rule on one clip.
 
     The detector is that of WebRTC, which compares the power in six bands with models of speech and of noise that it adapts.
@@ -69,10 +34,16 @@ def silence_removal(
     hears both ways. The energy rule keeps the frames that are at most `energy_range` below the loudest.
 
     Args:
-        samples: (num_samples,) at 16 kHz in -1..1.
+        samples: the clip.
         energy_range: decibels, above 0.
         aggressiveness: 0 takes much for speech, 3 little.
         title: of the figure.
+
+    Returns:
+        The figure, and for frames of 10 ms `speech` (what the detector takes for it), `loud` (what the energy rule takes for it)
+        and `energy`, their level in dB relative to 1, with its `threshold`; `speech_spans` and `loud_spans`, stretches (start,
+        end) in seconds; `trimmed` and `trimmed_by_energy`: the samples from the first to the last such frame, 30 ms more at each
+        end; may be empty.
 
     Raises:
         ValueError: when the clip cannot be used, `energy_range` is not positive or `aggressiveness` is not 0, 1, 2 or 3.
@@ -80,38 +51,39 @@ def silence_removal(
     if not energy_range > 0:
         raise ValueError(f"energy_range is a positive number of decibels. Received: energy_range={energy_range}")
     samples = check_clip(samples)
-    frames = _frames(samples)
-    energy = 10 * np.log10(np.square(frames, dtype=np.float64).mean(axis=1) + LOG_FLOOR)
+    energy = 10 * np.log10(np.square(_frames(samples), dtype=np.float64).mean(axis=1) + LOG_FLOOR)
     threshold = float(energy.max() - energy_range)
-    loud = energy > max(threshold, SILENT)
-    speech = speech_frames(samples, aggressiveness)
-    numbers = SilenceRemoval(
-        speech, loud, energy, threshold, len(samples) / SAMPLE_RATE, _trim(samples, speech), _trim(samples, loud)
-    )
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(10, 5), sharex=True, layout="constrained")
-    plot_raw_audio(samples, ax=top)
-    top.set(title=title or "Speech and silence", xlabel="")
-    for ax, found, index, name in (
-        (top, numbers.speech_spans, 0, "speech by the detector"),
-        (bottom, numbers.loud_spans, 1, "speech by the energy rule"),
-    ):
+    loud, speech = energy > max(threshold, SILENT), speech_frames(samples, aggressiveness)
+    stretches = [spans(kept, len(samples) / SAMPLE_RATE) for kept in (speech, loud)]
+    trimmed = [_trim(samples, kept) for kept in (speech, loud)]
+    facts = {}
+    for name, found, kept in zip(("detector", "energy rule"), stretches, trimmed, strict=True):
+        facts[f"speech by the {name}"] = f"{found[0][0]:.2f} to {found[-1][1]:.2f} s" if found else "none"
+        facts[f"kept by the {name}"] = f"{100 * len(kept) / len(samples):.0f} % of the clip"
+    facts["frames on which they disagree"] = f"{100 * (speech != loud).mean():.0f} %"
+    figure, axes = plt.subplots(2, 1, figsize=(10, 5), sharex=True, layout="constrained")
+    plot_raw_audio(samples, ax=axes[0])
+    axes[0].set(title=title or "Speech and silence", xlabel="")
+    for index, (ax, found, name) in enumerate(zip(axes, stretches, ("detector", "energy rule"), strict=True)):
         style = {"color": curve_style(index)["color"], "alpha": 0.3, "hatch": ("//", "..")[index], "linewidth": 0}
         for number, (start, end) in enumerate(found):
-            ax.axvspan(start, end, label=name if number == 0 else None, **style)
-    bottom.plot((np.arange(len(energy)) + 0.5) * STEP, energy, color="0.2")
-    bottom.axhline(threshold, color="0.2", linestyle="--", label=f"{energy_range:.0f} dB below the loudest frame")
-    bottom.set(xlabel="time (s)", ylabel="level (dB)", ylim=(max(energy.min(), SILENT) - 5, energy.max() + 5))
-    for ax in (top, bottom):
+            ax.axvspan(start, end, label=f"speech by the {name}" if number == 0 else None, **style)
+    axes[1].plot((np.arange(len(energy)) + 0.5) * STEP, energy, color="0.2")
+    axes[1].axhline(threshold, color="0.2", linestyle="--", label=f"{energy_range:.0f} dB below the loudest frame")
+    axes[1].set(xlabel="time (s)", ylabel="level (dB)", ylim=(max(energy.min(), SILENT) - 5, energy.max() + 5))
+    for ax in axes:
         if ax.get_legend_handles_labels()[1]:
             ax.legend(loc="upper left")
-    return figure, numbers
+    named = {"speech_spans": stretches[0], "loud_spans": stretches[1]}
+    named |= {"trimmed": trimmed[0], "trimmed_by_energy": trimmed[1]}
+    return figure, Numbers(facts, speech=speech, loud=loud, energy=energy, threshold=threshold, **named)
 
 
 def speech_frames(samples: np.ndarray, aggressiveness: int = AGGRESSIVENESS) -> np.ndarray:
     """Return for each frame of 10 ms whether WebRTC's detector hears speech in it, forwards and backwards in time.
 
     Args:
-        samples: (num_samples,) at 16 kHz; the last frame is filled up with zeros.
+        samples: the clip; the last frame is filled up with zeros.
         aggressiveness: 0 takes much for speech, 3 little.
 
     Returns:
@@ -134,7 +106,7 @@ def speech_frames(samples: np.ndarray, aggressiveness: int = AGGRESSIVENESS) -> 
     return heard(frames) & heard(frames[::-1, ::-1])[::-1]
 
 
-def spans(mask: np.ndarray, duration: float = np.inf) -> list[tuple[float, float]]:
+def spans(mask: np.ndarray, duration: float = np.inf) -> Spans:
     """Return the stretches of True in a mask of 10 ms frames as (start, end) in seconds.
 
     Example:
@@ -142,10 +114,8 @@ def spans(mask: np.ndarray, duration: float = np.inf) -> list[tuple[float, float
         [(0.01, 0.03), (0.04, 0.05)]
     """
     edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(mask, int), [0]])))
-    return [
-        (round(float(start) * STEP, 6), min(round(float(end) * STEP, 6), duration))
-        for start, end in edges.reshape(-1, 2)
-    ]
+    seconds = np.minimum(np.round(edges * STEP, 6), duration)
+    return [(start, end) for start, end in seconds.reshape(-1, 2).tolist()]
 
 
 def _frames(samples: np.ndarray) -> np.ndarray:
@@ -172,40 +142,19 @@ class Mark:
     centroid: float  # Hz: mean frequency, weighted by power; NaN for digital silence
 
 
-@dataclasses.dataclass(frozen=True)
-class Marks:
-    """The labelled stretches of a clip, in order of time."""
-
-    marks: tuple[Mark, ...]
-    guessed: bool  # whether the boundaries were guessed from the sound
-
-    def facts(self) -> dict[str, str]:
-        """Return which sound is loudest and which is highest."""
-        heard = [mark for mark in self.marks if np.isfinite(mark.centroid)]
-        found = {
-            "boundaries": "guessed" if self.guessed else "given",
-            "marked": f"{self.marks[0].start:.2f} to {self.marks[-1].end:.2f} s",
-        }
-        if not heard:
-            return found | {"loudest": "digital silence"}
-        loudest, highest = max(heard, key=lambda mark: mark.level), max(heard, key=lambda mark: mark.centroid)
-        return found | {
-            "loudest": f"{loudest.label} ({loudest.level:.0f} dB)",
-            "highest": f"{highest.label} (mean frequency {highest.centroid:.0f} Hz)",
-        }
-
-
 def marked_spectrogram(
-    samples: np.ndarray, labels: Sequence[str], boundaries: Sequence[float] | None = None, title: str = ""
-) -> tuple[Figure, Marks]:
+    samples: np.ndarray, labels: Sequence[str], boundaries: Sequence[float] | None = None
+) -> tuple[Figure, Numbers]:
     """Draw a spectrogram with lines where one sound ends and the next begins.
 
     Args:
-        samples: (num_samples,) at 16 kHz in -1..1.
+        samples: the clip.
         labels: of the parts, such as ["h", "a", "p", "y"].
         boundaries: seconds, rising, one more than labels. None: guessed, by cutting the stretch that holds speech (the whole clip
             where there is none) so that the log mel energies within a part are alike (`librosa.segment.agglomerative`).
-        title: of the figure.
+
+    Returns:
+        The figure, and `marks`, a `Mark` for each label.
 
     Raises:
         ValueError: when the clip cannot be used, there are no labels, or the boundaries do not fit them or the clip.
@@ -219,26 +168,36 @@ def marked_spectrogram(
             f"Expected at least one label and one more boundary than labels, rising within 0..{duration:.2f} s. Received: "
             f"{len(labels)} labels, boundaries {[round(edge, 3) for edge in edges]}."
         )
-    values = spectrogram(samples)
     figure, ax = plt.subplots(figsize=(10, 3.6), layout="constrained")
-    draw_spectrogram(values, samples, SAMPLE_RATE, ax)
-    marks = []
-    for label, start, end in zip(labels, edges[:-1], edges[1:], strict=True):
-        marks.append(_measure(label, start, end, samples))
-        box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 2}
-        ax.text((start + end) / 2, 7.3, label, ha="center", va="center", fontsize=14, color="black", bbox=box)
+    draw_spectrogram(spectrogram(samples), samples, SAMPLE_RATE, ax)
+    marks = [_measure(label, *ends, samples) for label, ends in zip(labels, itertools.pairwise(edges), strict=True)]
+    box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 2}
+    text = {"ha": "center", "va": "center", "fontsize": 14, "color": "black", "bbox": box}
+    for mark in marks:
+        ax.text((mark.start + mark.end) / 2, 7.3, mark.label, **text)
     for edge in edges:
         ax.axvline(edge, color="white", linewidth=2.5)
         ax.axvline(edge, color="black", linewidth=1, linestyle="--")
-    ax.set(xlim=(0, duration), title=title)
-    return figure, Marks(tuple(marks), boundaries is None)
+    ax.set(xlim=(0, duration))
+    facts = {
+        "boundaries": "guessed" if boundaries is None else "given",
+        "marked": f"{edges[0]:.2f} to {edges[-1]:.2f} s",
+        "loudest": "digital silence",
+    }
+    heard = [mark for mark in marks if np.isfinite(mark.centroid)]
+    if heard:
+        loudest, highest = (max(heard, key=lambda mark: getattr(mark, name)) for name in ("level", "centroid"))
+        facts["loudest"] = f"{loudest.label} ({loudest.level:.0f} dB)"
+        facts["highest"] = f"{highest.label} (mean frequency {highest.centroid:.0f} Hz)"
+    return figure, Numbers(facts, marks=marks)
 
 
 def _guess_boundaries(samples: np.ndarray, number: int) -> list[float]:
     """Cut the speech of a clip into parts that are alike within: `number` + 1 times in seconds."""
     import librosa
 
-    found = spans(speech_frames(samples), len(samples) / SAMPLE_RATE) or [(0.0, len(samples) / SAMPLE_RATE)]
+    duration = len(samples) / SAMPLE_RATE
+    found = spans(speech_frames(samples), duration) or [(0.0, duration)]
     first, last = round(found[0][0] / STEP), round(found[-1][1] / STEP)
     features = logmel(samples, num_mels=40)[first:last]
     if not 1 <= number <= len(features):

@@ -3,7 +3,6 @@
 The plot is a canvas with a short script, `cloud.js`, and needs nothing from elsewhere; three static views stand beside it.
 """
 
-import dataclasses
 import html
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 import scipy.stats
 from matplotlib.figure import Figure
 
-from vuilab.exploration.spectra import check_clips, level, long_term_spectrum
+from vuilab.exploration.spectra import Numbers, check_clips, level, long_term_spectrum
 from vuilab.figures import MARKERS, curve_style
 from vuilab.files import asset
 from vuilab.text import escape_markdown, markdown_rows
@@ -22,27 +21,8 @@ from vuilab.text import escape_markdown, markdown_rows
 FALSE_ALARMS = 0.001  # share of clips that would count as outliers if each component were normally distributed
 
 
-@dataclasses.dataclass(frozen=True)
-class PointCloud:
-    """Clips by the first three principal components of their spectra, and those that stand out."""
-
-    # (num_clips, 3) in dB: 1 means that the 161 levels differ from the mean clip's by a root sum square of 1
-    points: np.ndarray
-    words: tuple[str, ...]  # of each clip
-    names: tuple[str, ...]  # of each clip
-    explained: np.ndarray  # (3,): share of the variance in each component, 0..1
-    distances: np.ndarray  # (num_clips,): from the median, in robust standard deviations of each component
-    # (num_clips,): dB, root mean square over frequencies, of what the three components leave out
-    unexplained: np.ndarray
-    levels: np.ndarray  # (num_clips,): dB relative to 1
-    threshold: float  # distance above which a clip is an outlier
-
-    @property
-    def outliers(self) -> list[int]:
-        """Numbers of the clips that stand out, the farthest first."""
-        return [
-            int(index) for index in np.argsort(-self.distances, kind="stable") if self.distances[index] > self.threshold
-        ]
+class PointCloud(Numbers):
+    """Clips by the first three principal components of their spectra, and those that stand out; see `pca_outliers`."""
 
     def markdown(self, number: int = 10) -> str:
         """Return the farthest clips as a Markdown table, outliers marked; names are shown as they are and execute nothing."""
@@ -58,19 +38,6 @@ class PointCloud:
         ]
         return markdown_rows(("", "clip", "distance", "level dB", "not in the picture dB"), rows, left=2)
 
-    def facts(self) -> dict[str, str]:
-        """Return how much the picture holds, what its first axis is, and how many clips stand out."""
-        varied = np.ptp(self.levels) > 1e-6 and np.ptp(self.points[:, 0]) > 1e-6
-        correlation = abs(float(np.corrcoef(self.points[:, 0], self.levels)[0, 1])) if varied else 0.0
-        return {
-            "clips": f"{len(self.points):,}",
-            "variance in the three components": f"{100 * self.explained.sum():.0f} %",
-            "correlation of the first one with the level": f"{correlation:.2f}",
-            f"clips beyond {self.threshold:.1f} robust standard deviations": f"{len(self.outliers):,}",
-            "as many of normally distributed points": f"{FALSE_ALARMS * len(self.points):.1f}",
-            "the farthest": self.names[int(self.distances.argmax())],
-        }
-
 
 def pca_outliers(
     clips: Mapping[str, Sequence[np.ndarray]], names: Mapping[str, Sequence[str]] | None = None
@@ -84,6 +51,12 @@ def pca_outliers(
     Args:
         clips: word -> waveforms at 16 kHz.
         names: word -> a name for each clip, such as its file; None: "word 0", "word 1", ...
+
+    Returns:
+        The figure, and of each clip `words`, `names`, `points` (num_clips, 3) in dB (1 means that the 161 levels differ from the
+        mean clip's by a root sum square of 1), `distances`, `levels` in dB relative to 1, and `unexplained`: dB, root mean
+        square over frequencies of what the components leave out; `explained` (3,): share of the variance in each component,
+        0..1; `threshold`, and `outliers`: numbers of the clips beyond it, the farthest first.
 
     Raises:
         ValueError: when there are fewer than four clips, a clip cannot be used, or names and clips do not match.
@@ -100,23 +73,29 @@ def pca_outliers(
             f"Expected one name for every clip. Received: other numbers of names than of clips for {wrong}. Make both from the "
             "same list."
         )
+    # names of files may hold bytes that are no text
+    printable = tuple(
+        str(name).encode("utf-8", "backslashreplace").decode() for word in checked for name in names[word]
+    )
     waves = [wave for word in checked for wave in checked[word]]
     points, explained, unexplained = principal_components(np.stack([long_term_spectrum(wave) for wave in waves]))
-    cloud = PointCloud(
-        points,
-        words,
-        tuple(_printable(str(name)) for word in checked for name in names[word]),
-        explained,
-        robust_distances(points),
-        unexplained,
-        np.array([level(wave) for wave in waves]),
-        float(np.sqrt(scipy.stats.chi2.ppf(1 - FALSE_ALARMS, 3))),
-    )
+    distances, levels = robust_distances(points), np.array([level(wave) for wave in waves])
+    threshold = float(np.sqrt(scipy.stats.chi2.ppf(1 - FALSE_ALARMS, 3)))
+    outliers = [int(index) for index in np.argsort(-distances, kind="stable") if distances[index] > threshold]
+    varied = np.ptp(levels) > 1e-6 and np.ptp(points[:, 0]) > 1e-6
+    correlation = abs(float(np.corrcoef(points[:, 0], levels)[0, 1])) if varied else 0.0
+    facts = {
+        "clips": f"{len(points):,}",
+        "variance in the three components": f"{100 * explained.sum():.0f} %",
+        "correlation of the first one with the level": f"{correlation:.2f}",
+        f"clips beyond {threshold:.1f} robust standard deviations": f"{len(outliers):,}",
+        "as many of normally distributed points": f"{FALSE_ALARMS * len(points):.1f}",
+        "the farthest": printable[int(distances.argmax())],
+    }
+    of_clips = {"words": words, "names": printable, "levels": levels, "unexplained": unexplained}
+    measured = {"distances": distances, "threshold": threshold, "outliers": outliers}
+    cloud = PointCloud(facts, points=points, explained=explained, **of_clips, **measured)
     return _draw_views(cloud), cloud
-
-
-def _printable(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode()  # names of files may hold bytes that are no text
 
 
 def principal_components(rows: np.ndarray, number: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -157,23 +136,11 @@ def _draw_views(cloud: PointCloud) -> Figure:
     owner = np.array(cloud.words)
     for ax, (across, up) in zip(axes, ((0, 1), (0, 2), (1, 2)), strict=True):
         for number, word in enumerate(dict.fromkeys(cloud.words)):
-            style = curve_style(number)
-            own = cloud.points[owner == word]
-            ax.plot(
-                own[:, across],
-                own[:, up],
-                linestyle="none",
-                marker=style["marker"],
-                color=style["color"],
-                markersize=3,
-                alpha=0.6,
-                label=word,
-            )
+            own, style = cloud.points[owner == word], curve_style(number) | {"linestyle": "none", "markersize": 3}
+            ax.plot(own[:, across], own[:, up], alpha=0.6, label=word, **style)
         for rank, index in enumerate(cloud.outliers[:10], 1):
             place = cloud.points[index, [across, up]]
-            ax.plot(
-                *place, marker="o", markersize=10, markerfacecolor="none", markeredgecolor="black", linestyle="none"
-            )
+            ax.plot(*place, "o", markersize=10, markerfacecolor="none", markeredgecolor="black")
             ax.annotate(str(rank), place, xytext=(5, 5), textcoords="offset points")
         ax.margins(0.1)
         ax.set(xlabel=_axis_name(cloud, across), ylabel=_axis_name(cloud, up))
@@ -204,9 +171,7 @@ def turning_plot(cloud: PointCloud) -> str:
         "outliers": cloud.outliers,
         "axes": [_axis_name(cloud, axis) for axis in range(3)],
     }
-    text = json.dumps(data, separators=(",", ":"))
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("'", "&#39;")):
-        text = text.replace(character, entity)  # double quotes may stay: the attribute stands in single ones
+    text = html.escape(json.dumps(data, separators=(",", ":")))
     script = asset("exploration/point_cloud.js")
     summary = f"{len(cloud.names)} clips as points in three dimensions, {len(cloud.outliers)} outliers."
     return (

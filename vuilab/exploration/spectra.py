@@ -1,5 +1,6 @@
-"""Spectra of short clips in units that can be checked, and the checks on clips that every view of them shares."""
+"""Spectra of short clips in units that can be checked, and what every view of clips shares: checks, and `Numbers`."""
 
+import types
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,6 +12,23 @@ SHORTEST = 0.1  # seconds; a clip below that has too few frames to say anything 
 DECIBELS = 10 / np.log(10)  # dB in one unit of a natural logarithm of power
 BINS = np.linspace(0, SAMPLE_RATE / 2, 161)  # Hz: the frequencies of features.spectrogram at 16 kHz
 SILENT = -100.0  # dB relative to 1: quieter is digital silence or a fault
+
+
+class Numbers(types.SimpleNamespace):
+    """What a figure shows: attributes that the docstring of its view names, and `facts()` for a table under the figure.
+
+    Args:
+        told: name and value of each fact.
+        numbers: everything else.
+    """
+
+    def __init__(self, told: dict[str, str], **numbers):
+        super().__init__(**numbers)
+        self._told = told
+
+    def facts(self) -> dict[str, str]:
+        """Return what the numbers say, also for those who cannot see the figure."""
+        return self._told
 
 
 def check_clip(samples: np.ndarray, sample_rate: int = SAMPLE_RATE, what: str = "The clip") -> np.ndarray:
@@ -93,17 +111,16 @@ def amplitude_spectrum(samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> t
     return np.fft.rfftfreq(num_samples, 1 / sample_rate), amplitudes
 
 
-def long_term_spectrum(samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+def long_term_spectrum(samples: np.ndarray) -> np.ndarray:
     """Mean power density of a clip over all frames of 20 ms, in dB: a portrait of voice, microphone and room.
 
     Args:
-        samples: (num_samples,) in -1..1.
-        sample_rate: in Hz.
+        samples: (num_samples,) at 16 kHz in -1..1.
 
     Returns:
-        float64 (num_features,), 161 bins from 0 to 8,000 Hz at 16 kHz, in dB relative to 1/Hz; -140 for digital silence.
+        float64 (161,), bins from 0 to 8,000 Hz, in dB relative to 1/Hz; -140 for digital silence.
     """
-    power = np.exp(spectrogram(samples, max_freq=sample_rate / 2, sample_rate=sample_rate).astype(np.float64))
+    power = np.exp(spectrogram(samples).astype(np.float64))
     return 10 * np.log10(np.maximum(power.mean(axis=0), LOG_FLOOR))
 
 
