@@ -157,7 +157,6 @@ def test_a_corpus_of_one_word_is_refused_without_a_second_label(make):
 def test_classes_follow_the_order_of_the_labels(four_words):
     index = index_folder(four_words)
     assert choose_clips(index, ["tree", "bed"]).labels == ("tree", "bed")
-    assert choose_clips(index, "tree bed").labels == ("tree", "bed")
     assert choose_clips(index).labels == ("bed", "go", "tree", "yes")
 
 

@@ -147,9 +147,9 @@ def test_labels_without_a_word_are_refused():
 def test_a_classifier_that_knows_no_other_speech_is_warned_about():
     assert label_warning(("go", "silence", "unknown")) == ""
     text = label_warning(("bed", "cat"))
-    assert "no label 'unknown' or 'silence', so other speech and noise are taken for one of its words" in text
+    assert "no label 'unknown' or 'silence', so it takes other speech and noise for one of its words" in text
     assert "vui.py keywords train DIR --words WORD ... silence unknown" in text
-    assert "no label 'silence', so noise is taken" in label_warning(("go", "unknown"))
+    assert "no label 'silence', so it takes noise for" in label_warning(("go", "unknown"))
 
 
 # ----------------------------------------------------------------------------------------------- recordings

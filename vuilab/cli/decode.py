@@ -4,11 +4,11 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vuilab.cli.flags import JSON_VERSION, add_fields, add_weights, from_arguments
+from vuilab.cli.flags import JSON_VERSION, argument, fields, from_arguments, weights
 from vuilab.decoding.settings import Decoding
 from vuilab.options import option
 
@@ -19,43 +19,57 @@ if TYPE_CHECKING:
     from vuilab.inference.transcribe import Recogniser
 
 FORMATS = ("text", "json", "srt", "vtt", "textgrid")
-
-# ------------------------------------------------------------------------------------------------- transcribe
-
-
-def add_transcribe(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `transcribe`."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="audio of any length")
-    add_weights(parser)
-    parser.add_argument("--format", choices=FORMATS, default="text", help="of what is printed")
-    add_fields(parser.add_argument_group("decoding"), Decoding)
-    parser.set_defaults(run=_transcribe)
+form = argument("--format", choices=FORMATS, default="text", help="of what is printed")
 
 
-def _transcribe(arguments: argparse.Namespace) -> int:
-    decoding = from_arguments(Decoding, arguments)
-    from vuilab.inference.transcribe import load_recogniser
+def each_file(
+    files: Sequence[Path],
+    read: Callable[[Path], dict[str, Any]],
+    show: Callable[[Path, dict[str, Any]], str] | None,
+    **about: Any,
+) -> int:
+    """Read files one by one, pass over those that fail with a ValueError or OSError, and return the exit status.
 
-    recogniser = load_recogniser(arguments.model, decoding)
-    results, skipped, form = [], [], arguments.format
-    for path in arguments.files:
+    What `show` returns is printed at once; without it comes JSON of all of them, and of `about`, at the end.
+    """
+    results: list[dict[str, Any]] = []
+    skipped: list[dict[str, str]] = []
+    for path in files:
         try:
-            result = _transcript(recogniser, path, form)
+            results.append({"file": str(path), **read(path)})
         except (ValueError, OSError) as error:
             skipped.append({"file": str(path), "reason": str(error)})
             continue
-        results.append({"file": str(path), **result})
-        if form != "json":
-            named = form == "text" and len(arguments.files) > 1
-            print(f"{path}: {result['text']}" if named else result["text"].rstrip("\n"), flush=True)
-    if form == "json":
-        print(json.dumps({"version": JSON_VERSION, "results": results, "skipped": skipped}, indent=1))
+        if show is not None:
+            print(show(path, results[-1]), flush=True)
+    if show is None:
+        print(json.dumps({"version": JSON_VERSION, **about, "results": results, "skipped": skipped}, indent=1))
     for item in skipped:
         print(f"Skipped {item['file']}: {item['reason']}", file=sys.stderr)
     return 0 if results else 1
 
 
-def _transcript(recogniser: "Recogniser", path: Path, form: str) -> dict:
+@argument("files", nargs="+", type=Path, metavar="FILE", help="audio of any length")
+@weights
+@form
+@fields(Decoding, "decoding")
+def transcribe(arguments: argparse.Namespace) -> int:
+    """Print the text of audio files."""
+    decoding = from_arguments(Decoding, arguments)
+    from vuilab.inference.transcribe import load_recogniser
+
+    recogniser, form = load_recogniser(arguments.model, decoding), arguments.format
+    named = form == "text" and len(arguments.files) > 1
+
+    def show(path: Path, result: dict[str, Any]) -> str:
+        return f"{path}: {result['text']}" if named else result["text"].rstrip("\n")
+
+    return each_file(
+        arguments.files, lambda path: _transcript(recogniser, path, form), None if form == "json" else show
+    )
+
+
+def _transcript(recogniser: "Recogniser", path: Path, form: str) -> dict[str, Any]:
     """Return {"text": ...} in a format; for JSON with the words' times."""
     if form == "text":
         return {"text": recogniser.transcribe(path)}
@@ -78,9 +92,6 @@ def _in_format(alignment: "Alignment", path: Path, form: str) -> str:
             f"{s.start:8.2f} {s.end:8.2f}  {s.text}  ({100 * s.confidence:.0f} %)" for s in alignment.words
         )
     return to_json(alignment) if form == "json" else {"srt": to_srt, "vtt": to_vtt}[form](alignment.words)
-
-
-# ----------------------------------------------------------------------------------------------------- listen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,41 +130,29 @@ def live_chunks(sound: LiveSound) -> "Iterator[np.ndarray]":
     return first_seconds(microphone_chunks(device), sound.seconds)
 
 
-def add_listen(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `listen`."""
-    add_weights(parser)
-    add_fields(parser.add_argument_group("sound"), LiveSound)
-    add_fields(parser.add_argument_group("decoding"), Decoding)
-    parser.set_defaults(run=_listen)
-
-
-def _listen(arguments: argparse.Namespace) -> int:
+@weights
+@fields(LiveSound, "sound")
+@fields(Decoding, "decoding")
+def listen(arguments: argparse.Namespace) -> None:
+    """Print the text of what is said into the microphone, while it is said."""
     sound, decoding = from_arguments(LiveSound, arguments), from_arguments(Decoding, arguments)
     chunks = live_chunks(sound)
-    from vuilab.inference.listen import listen
+    from vuilab.inference import listen as live
     from vuilab.inference.transcribe import load_recogniser
 
     recogniser = load_recogniser(arguments.model, decoding)
     if sound.file is None:
         print("Listening. Ctrl-C ends.", file=sys.stderr)
-    if not listen(recogniser, chunks):
+    if not live.listen(recogniser, chunks):
         print("No speech was heard.", file=sys.stderr)
-    return 0
 
 
-# ------------------------------------------------------------------------------------------------------ align
-
-
-def add_align(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `align`."""
-    parser.add_argument("audio", type=Path, help="a recording")
-    parser.add_argument("text", type=Path, metavar="TEXT_FILE", help="what is said in it")
-    add_weights(parser)
-    parser.add_argument("--format", choices=FORMATS, default="text", help="of what is printed")
-    parser.set_defaults(run=_align)
-
-
-def _align(arguments: argparse.Namespace) -> int:
+@argument("audio", type=Path, help="a recording")
+@argument("text", type=Path, metavar="TEXT_FILE", help="what is said in it")
+@weights
+@form
+def align(arguments: argparse.Namespace) -> None:
+    """Print when each word of a text was spoken."""
     from vuilab.corpus.books import normalize
     from vuilab.inference.transcribe import load_recogniser
 
@@ -164,4 +163,3 @@ def _align(arguments: argparse.Namespace) -> int:
     text = normalize(arguments.text.read_text(encoding="utf-8"))
     alignment = load_recogniser(arguments.model).align(arguments.audio, text)
     print(_in_format(alignment, arguments.audio, arguments.format).rstrip("\n"))
-    return 0

@@ -1,4 +1,6 @@
-"""Flags of the command line, derived from the fields of a dataclass, so that an option is stated once.
+"""Options of the command line: decorators of the action that uses them, and flags derived from the fields of a dataclass.
+
+An action takes the parsed arguments and returns the exit status, None for success.
 
 A field's metadata (`vuilab.options.option` writes them) hold `help` and, where they are wanted, `choices`, `metavar` and `flag`
 (a name other than the field's); a field without help makes no flag. The type says how many values a flag takes:
@@ -10,15 +12,16 @@ import argparse
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
 from pathlib import Path
 from typing import Any
 
 JSON_VERSION = 1  # of what --json and --format json print
-RECORD_HELP = "write the result into the record beside the weights"
 
 Group = argparse.ArgumentParser | argparse._ArgumentGroup
 Kind = typing.TypeVar("Kind")
+Action = Callable[[argparse.Namespace], int | None]
+Actions = Action | tuple[Action, ...]
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -33,34 +36,75 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
         return f"{text} (default: {' '.join(map(str, shown))})"
 
 
-def add_command(
-    commands: Any, name: str, text: str, run: Callable[[argparse.Namespace], int]
-) -> argparse.ArgumentParser:
-    """Return the parser of a command, whose arguments `run` takes.
+def option_of(add: Callable[[Any], Any], group: str = "") -> Callable[[Action], Action]:
+    """Return a decorator that gives an action the options that `add` adds to its parser, or to a titled group of that."""
 
-    Args:
-        commands: what `add_subparsers` returned.
-        name: of the command.
-        text: what it does, for the help.
-        run: its action; returns the exit status.
+    def decorate(action: Action) -> Action:
+        vars(action)["options"] = [(group, add), *vars(action).get("options", ())]
+        return action
+
+    return decorate
+
+
+def argument(*names: str, group: str = "", **settings: Any) -> Callable[[Action], Action]:
+    """Return a decorator that gives an action one option, stated as `add_argument` takes it.
+
+    Example:
+        >>> @argument("--cups", type=int, default=1, help="how many")
+        ... def brew(arguments):
+        ...     print(f"{arguments.cups} cups")
+        >>> parser = argparse.ArgumentParser()
+        >>> add_action(parser, brew)
+        >>> brew(parser.parse_args(["--cups", "3"]))
+        3 cups
     """
-    parser = commands.add_parser(name, help=text, description=text, formatter_class=Formatter)
-    parser.set_defaults(run=run)
-    return parser
+    return option_of(lambda parser: parser.add_argument(*names, **settings), group)
 
 
-def add_weights(group: Group) -> None:
-    """Add --model, the weights of a command that uses a trained model."""
-    group.add_argument("--model", type=Path, metavar="WEIGHTS", help="weights file (default: the released weights)")
+def fields(kind: type, group: str, skip: Container[str] = ()) -> Callable[[Action], Action]:
+    """Return a decorator that gives an action the flags of a dataclass; see `add_fields`."""
+    return option_of(lambda parser: add_fields(parser, kind, skip), group)
+
+
+weights = argument("--model", type=Path, metavar="WEIGHTS", help="weights file (default: the released weights)")
+json_flag = argument("--json", action="store_true", help="print plain data")
+record_flag = argument("--record", action="store_true", help="write the result into the record beside the weights")
+training_speakers = argument("--allow-training-speakers", action="store_true", help="measure also who was trained on")
+
+
+def add_action(parser: argparse.ArgumentParser, action: Actions) -> None:
+    """Give a parser the options of an action, or a subcommand for each of several, told by its name and its docstring."""
+    if isinstance(action, tuple):
+        kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+        for one in action:
+            text = str(one.__doc__).partition("\n")[0].rstrip(".")
+            text = text[0].lower() + text[1:]
+            add_action(kinds.add_parser(one.__name__, help=text, description=text, formatter_class=Formatter), one)
+        return
+    groups: dict[str, Group] = {"": parser}
+    for title, add in vars(action)["options"]:
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        add(groups[title])
+    parser.set_defaults(run=action)
+
+
+def refuse_known_speakers(metadata: dict, speakers: Collection[str | None]) -> None:
+    """Refuse to measure a model on speakers that it was trained on, as the metadata of its weights tell.
+
+    Raises:
+        ValueError: naming some of them.
+    """
+    learnt = sorted(set(metadata.get("train_speakers", ())) & {*filter(None, speakers)})
+    if learnt:
+        raise ValueError(
+            f"The model was trained on {len(learnt)} of these speakers ({', '.join(learnt[:5])}...), so what is measured would "
+            "flatter it. Choose other speakers, or pass --allow-training-speakers."
+        )
 
 
 def add_fields(group: Group, kind: type, skip: Container[str] = ()) -> None:
-    """Add a flag for each field of a dataclass that has a help text.
-
-    Args:
-        group: a parser, or a group of one.
-        kind: the dataclass.
-        skip: names of fields that get no flag.
+    """Add a flag for each field of a dataclass that has a help text, except those named in `skip`.
 
     Example:
         >>> from vuilab.options import option
@@ -79,12 +123,7 @@ def add_fields(group: Group, kind: type, skip: Container[str] = ()) -> None:
 
 
 def from_arguments(kind: type[Kind], arguments: argparse.Namespace, /, **values: Any) -> Kind:
-    """Return the dataclass that parsed arguments describe.
-
-    Args:
-        kind: the dataclass.
-        arguments: parsed; fields that are not among them keep their defaults.
-        values: of fields, which come before the arguments.
+    """Return the dataclass that parsed arguments describe; what they lack keeps its default, and `values` come before them.
 
     Raises:
         ValueError: what the dataclass refuses.

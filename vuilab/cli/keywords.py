@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vuilab.cli.flags import JSON_VERSION, RECORD_HELP, add_command, add_fields, add_weights, from_arguments
+from vuilab.cli import flags
+from vuilab.cli.flags import argument, fields, from_arguments
 from vuilab.keywords.corpus import PARTS
 from vuilab.keywords.options import ClipAugmentation, ClipOptions, KeywordOptimizer, KeywordOptions
 
@@ -13,15 +14,8 @@ if TYPE_CHECKING:
     from vuilab.keywords.corpus import Dataset
     from vuilab.keywords.scores import Classifier, KeywordScore
 
-DATA_SEED_HELP = "of the unknown words and the silence"
-
-
-def add_keywords(parser: argparse.ArgumentParser) -> None:
-    """Add `train`, `evaluate` and `export` with their options."""
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    _add_train(kinds)
-    _add_evaluate(kinds)
-    _add_export(kinds)
+data_seed = argument("--data-seed", type=int, default=0, help="of the unknown words and the silence")
+corpus = argument("folder", type=Path, metavar="DIR", help="corpus in the layout of Speech Commands")
 
 
 def released_or(model: Path | None) -> Path:
@@ -43,64 +37,35 @@ def released_or(model: Path | None) -> Path:
     return found[-1]
 
 
-# ------------------------------------------------------------------------------------------------------ train
-
-
-def _add_train(kinds: Any) -> None:
-    parser = add_command(kinds, "train", "train a classifier", _train)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="corpus in the layout of Speech Commands")
-    parser.add_argument(
-        "--model", default="matchboxnet", help="perceptron, one_conv, ..., matchboxnet or bc_resnet", metavar="MODEL"
-    )
-    files = parser.add_argument_group("files")
-    files.add_argument("--name", help="of the files (default: the model's name)")
-    files.add_argument("--results", type=Path, default=Path("results/keywords"), metavar="DIR", help="folder for them")
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "--words",
-        nargs="+",
-        metavar="WORD",
-        help="labels, silence and unknown among them if wanted, or challenge (default: every word there is)",
-    )
-    data.add_argument(
-        "--unknown-factor",
-        type=float,
-        default=1.0,
-        metavar="N",
-        help="so many times as many unknown words as a label has clips",
-    )
-    data.add_argument("--speech", type=Path, metavar="MANIFEST", help="running speech, cut into unknown clips")
-    data.add_argument("--speech-clips", type=int, default=5000, metavar="N", help="so many of them")
-    data.add_argument("--clips", type=int, metavar="N", help="so many training clips of each label at most")
-    data.add_argument("--data-seed", type=int, default=0, help=DATA_SEED_HELP)
-    data.add_argument(
-        "--features", help="mfcc_image, spectrogram, raw, raw8k, mfcc or logmel (default: the model's own)"
-    )
-    data.add_argument("--no-augment", action="store_true", help="clips as they are: no shift, noise, resampling, masks")
-    add_fields(data, ClipOptions, skip=("augmentation",))
-    training = parser.add_argument_group("training")
-    add_fields(training, KeywordOptimizer)
-    add_fields(training, KeywordOptions, skip=("start_from", "plan", "verbose"))
-
-
-def _dataset(arguments: argparse.Namespace) -> "Dataset":
-    """Return the clips that are asked for; what is wrong with them is said before a backend is loaded."""
-    from vuilab.keywords.corpus import choose_clips, index_folder, with_speech
-
-    index, seed = index_folder(arguments.folder), arguments.data_seed
-    words = "challenge" if arguments.words == ["challenge"] else arguments.words
-    dataset = choose_clips(index, words, seed, unknown_factor=arguments.unknown_factor)
-    if arguments.speech is not None:
-        dataset = with_speech(dataset, arguments.speech, arguments.speech_clips, seed)
-    if arguments.clips is not None:
-        from vuilab.keywords.batches import fewer_clips
-
-        dataset = fewer_clips(dataset, arguments.clips, seed)
-    print(f"{index}\n{dataset}")
-    return dataset
-
-
-def _train(arguments: argparse.Namespace) -> int:
+@corpus
+@argument("--model", default="matchboxnet", help="perceptron, one_conv, ..., matchboxnet or bc_resnet", metavar="MODEL")
+@argument("--name", group="files", help="of the files (default: the model's name)")
+@argument(
+    "--results", type=Path, default=Path("results/keywords"), metavar="DIR", group="files", help="folder for them"
+)
+@argument(
+    "--words",
+    nargs="+",
+    metavar="WORD",
+    group="data",
+    help="labels, silence and unknown among them if wanted, or challenge (default: every word there is)",
+)
+@argument(
+    "--unknown-factor", type=float, default=1.0, metavar="N", group="data", help="unknown words per clip of a label"
+)
+@argument("--speech", type=Path, metavar="MANIFEST", group="data", help="running speech, cut into unknown clips")
+@argument("--speech-clips", type=int, default=5000, metavar="N", group="data", help="so many of them")
+@argument("--clips", type=int, metavar="N", group="data", help="so many training clips of each label at most")
+@data_seed
+@argument(
+    "--features", group="data", help="mfcc_image, spectrogram, raw, raw8k, mfcc or logmel (default: the model's own)"
+)
+@argument("--no-augment", action="store_true", group="data", help="clips as they are: no shift, noise, speed, masks")
+@fields(ClipOptions, "data", skip=("augmentation",))
+@fields(KeywordOptimizer, "training")
+@fields(KeywordOptions, "training", skip=("start_from", "plan", "verbose"))
+def train(arguments: argparse.Namespace) -> None:
+    """Train a classifier."""
     augmentation = None if arguments.no_augment else ClipAugmentation()
     clips = from_arguments(ClipOptions, arguments, augmentation=augmentation)
     optimizer, options = from_arguments(KeywordOptimizer, arguments), from_arguments(KeywordOptions, arguments)
@@ -126,47 +91,60 @@ def _train(arguments: argparse.Namespace) -> int:
     train_keywords(model, dataset, history, weights, **more)
     write_dataset(manifest, dataset)
     print(f"Weights: {weights}   record: {record}   clips: {manifest}")
-    return 0
 
 
-# --------------------------------------------------------------------------------------------------- evaluate
+def _dataset(arguments: argparse.Namespace) -> "Dataset":
+    """Return the clips that are asked for; what is wrong with them is said before a backend is loaded."""
+    from vuilab.keywords.batches import fewer_clips
+    from vuilab.keywords.corpus import choose_clips, index_folder, with_speech
+
+    index, seed = index_folder(arguments.folder), arguments.data_seed
+    words = "challenge" if arguments.words == ["challenge"] else arguments.words
+    dataset = choose_clips(index, words, seed, unknown_factor=arguments.unknown_factor)
+    if arguments.speech is not None:
+        dataset = with_speech(dataset, arguments.speech, arguments.speech_clips, seed)
+    if arguments.clips is not None:
+        dataset = fewer_clips(dataset, arguments.clips, seed)
+    print(f"{index}\n{dataset}")
+    return dataset
 
 
-def _add_evaluate(kinds: Any) -> None:
-    parser = add_command(kinds, "evaluate", "accuracy, confusions, errors and robustness of a classifier", _evaluate)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="corpus in the layout of Speech Commands")
-    add_weights(parser)
-    parser.add_argument("--part", choices=PARTS, default="validation", help="of the corpus")
-    parser.add_argument("--data-seed", type=int, default=0, help=DATA_SEED_HELP)
-    parser.add_argument("--allow-training-speakers", action="store_true", help="measure also who was trained on")
-    parser.add_argument("--noise", action="store_true", help="accuracy against the SNR for each colour of noise")
-    output = parser.add_argument_group("output")
-    output.add_argument("--figures", type=Path, metavar="FOLDER", help="also draw what was found")
-    output.add_argument("--json", action="store_true", help="print plain data")
-    output.add_argument("--record", action="store_true", help=RECORD_HELP)
-
-
-def _evaluate(arguments: argparse.Namespace) -> int:
-    from vuilab.keywords.corpus import choose_clips, index_folder
-
-    index = index_folder(arguments.folder)
-    from vuilab.keywords.scores import load_classifier, refuse_known_speakers
-
-    weights = released_or(arguments.model)
-    classifier = load_classifier(weights)
-    dataset = choose_clips(index, classifier.labels, arguments.data_seed)
-    if not arguments.allow_training_speakers:
-        refuse_known_speakers(classifier, dataset, arguments.part)
+@corpus
+@flags.weights
+@argument("--part", choices=PARTS, default="validation", help="of the corpus")
+@data_seed
+@flags.training_speakers
+@argument("--noise", action="store_true", help="accuracy against the SNR for each colour of noise")
+@argument("--figures", type=Path, metavar="FOLDER", help="also draw what was found")
+@flags.json_flag
+@flags.record_flag
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Measure accuracy, confusions, errors and robustness of a classifier."""
+    path, classifier, dataset = _classifier_and_clips(arguments, arguments.allow_training_speakers)
     result = _measure(classifier, dataset, arguments)
     if arguments.record:
         from vuilab.runs.record import add_to_record
 
-        add_to_record(weights, "evaluation", {key: value for key, value in result.items() if key != "figures"})
+        add_to_record(path, "evaluation", {key: value for key, value in result.items() if key != "figures"})
     if arguments.json:
-        print(json.dumps({"version": JSON_VERSION, "corpus": str(arguments.folder), **result}, indent=1))
-        return 0
-    _print_result(result)
-    return 0
+        print(json.dumps({"version": flags.JSON_VERSION, "corpus": str(arguments.folder), **result}, indent=1))
+    else:
+        _print_result(result)
+
+
+def _classifier_and_clips(arguments: argparse.Namespace, known_too: bool) -> "tuple[Path, Classifier, Dataset]":
+    """Return the weights, the classifier and clips for it, of speakers that it was not trained on unless they may be."""
+    from vuilab.keywords.corpus import choose_clips, index_folder
+
+    index = index_folder(arguments.folder)  # what is wrong with it is said before a backend is loaded
+    from vuilab.keywords.scores import load_classifier
+
+    path = released_or(arguments.model)
+    classifier = load_classifier(path)
+    dataset = choose_clips(index, classifier.labels, arguments.data_seed)
+    if not known_too:
+        flags.refuse_known_speakers(classifier.metadata, dataset.speakers(arguments.part))
+    return path, classifier, dataset
 
 
 def _measure(classifier: "Classifier", dataset: "Dataset", arguments: argparse.Namespace) -> dict[str, Any]:
@@ -184,12 +162,12 @@ def _measure(classifier: "Classifier", dataset: "Dataset", arguments: argparse.N
         "parameters": classifier.model.count_params(),
         "latency": latency(classifier),
     }
-    if arguments.noise:
-        curve = noise_curve(classifier, audio)
+    curve = noise_curve(classifier, audio) if arguments.noise else None
+    if curve is not None:
         colours = {colour: [value.as_dict() for value in values] for colour, values in curve.items()}
         result["noise"] = {"snr_db": list(SNRS), "accuracy": colours}
     if arguments.figures is not None:
-        result["figures"] = _save_figures(score, curve if arguments.noise else None, arguments.figures)
+        result["figures"] = _save_figures(score, curve, arguments.figures)
     return result
 
 
@@ -206,28 +184,21 @@ def _save_figures(score: "KeywordScore", curve: dict | None, folder: Path) -> li
     return [str(folder / f"{name}.png") for name in figures]
 
 
-def _percent(rate: float | None) -> str:
-    return "      -" if rate is None else f"{100 * rate:5.1f} %"
-
-
 def _print_result(result: dict[str, Any]) -> None:
-    accuracy, latency = result["accuracy"], result["latency"]
+    from vuilab.keywords.scores import score_of
+
+    score, latency = score_of(result), result["latency"]
     print(
-        f"{result['num_clips']} clips of {result['num_speakers']} speakers, the {result['part']} part: accuracy "
-        f"{100 * accuracy['rate']:.1f} % [{100 * accuracy['low']:.1f}, {100 * accuracy['high']:.1f}] (Wilson, 95 %), "
-        f"{result['num_errors']} errors"
+        f"{score.num_clips} clips of {result['num_speakers']} speakers, the {result['part']} part: accuracy {score.accuracy} "
+        f"(Wilson, 95 %), {score.num_errors} errors\n{result['parameters']:,} parameters; one clip takes "
+        f"{latency['total_ms']:.1f} ms, the network alone {latency['network_ms']:.1f} ms"
     )
-    print(
-        f"{result['parameters']:,} parameters; one clip takes {latency['total_ms']:.1f} ms, the network alone "
-        f"{latency['network_ms']:.1f} ms"
-    )
-    width = max(map(len, result["labels"]))
-    for number, label in enumerate(result["labels"]):
-        count = sum(result["confusion"][number])
-        precision, recall = (_percent(result[key][label]) for key in ("precision", "recall"))
-        print(f"  {label:<{width}}  {count:5d} clips  precision {precision}  recall {recall}")
-    for error in result["errors"]:
-        print(f"  {error['key']}: {error['label']} taken for {error['predicted']} ({100 * error['probability']:.0f} %)")
+    width = max(map(len, score.labels))
+    for label in score.labels:
+        precision, recall = score.precision[label], score.recall[label]
+        print(f"  {label:<{width}}  {recall.num_cases:5d} clips  precision {precision}  recall {recall}")
+    for error in score.errors:
+        print(f"  {error.key}: {error.label} taken for {error.predicted} ({100 * error.probability:.0f} %)")
     for text in result["skipped"]:
         print(f"  skipped {text}")
     if "noise" in result:
@@ -238,41 +209,27 @@ def _print_result(result: dict[str, Any]) -> None:
         print(f"Figure: {path}")
 
 
-# ----------------------------------------------------------------------------------------------------- export
-
-
-def _add_export(kinds: Any) -> None:
-    text = "LiteRT files, as they are and with 8-bit integers, and what both recognise"
-    parser = add_command(kinds, "export", text, _export)
-    parser.add_argument(
-        "folder", type=Path, metavar="DIR", help="corpus whose training clips give the integers' ranges"
-    )
-    add_weights(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE.tflite", help="(default: beside the weights)")
-    parser.add_argument("--part", choices=PARTS[1:], default="validation", help="of the corpus, that is measured on")
-    parser.add_argument("--data-seed", type=int, default=0, help=DATA_SEED_HELP)
-    parser.add_argument("--record", action="store_true", help=RECORD_HELP)
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    from vuilab.keywords.corpus import choose_clips, index_folder
-
-    index = index_folder(arguments.folder)
+@argument("folder", type=Path, metavar="DIR", help="corpus whose training clips give the integers' ranges")
+@flags.weights
+@argument("--out", type=Path, metavar="FILE.tflite", help="(default: beside the weights)")
+@argument("--part", choices=PARTS[1:], default="validation", help="of the corpus, that is measured on")
+@data_seed
+@flags.record_flag
+def export(arguments: argparse.Namespace) -> None:
+    """Write LiteRT files, as they are and with 8-bit integers, and say what both recognise."""
     from vuilab.inference import formats
+    from vuilab.inference.export import default_path
 
     formats.require("litert")  # what is missing is said before anything is loaded
-    from vuilab.inference.export import default_path
+    path, classifier, dataset = _classifier_and_clips(arguments, known_too=False)
     from vuilab.keywords.export import export_keywords
-    from vuilab.keywords.scores import load_classifier, refuse_known_speakers
 
-    weights = released_or(arguments.model)
-    classifier = load_classifier(weights)
-    dataset = choose_clips(index, classifier.labels, arguments.data_seed)
-    refuse_known_speakers(classifier, dataset, arguments.part)
-    exported = export_keywords(classifier, dataset, arguments.out or default_path(weights, "litert"), arguments.part)
+    exported = export_keywords(classifier, dataset, arguments.out or default_path(path, "litert"), arguments.part)
     if arguments.record:
         from vuilab.runs.record import add_to_record
 
-        add_to_record(weights, "export", {numbers: file.as_dict() for numbers, file in exported.items()})
+        add_to_record(path, "export", {numbers: file.as_dict() for numbers, file in exported.items()})
     print(*exported.values(), sep="\n")
-    return 0
+
+
+keywords = (train, evaluate, export)

@@ -9,9 +9,9 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from vuilab.cli.flags import Formatter
+from vuilab.cli.flags import Formatter, add_action
 
-# command -> the file beside this one that has its `add_COMMAND`, and what it does
+# command -> the file beside this one that has its action, and what it does
 COMMANDS = {
     "data": ("data", "make, fetch or index a corpus"),
     "train": ("train", "train a model of the zoo, or a network of the study"),
@@ -40,7 +40,7 @@ def main(given: Sequence[str] | None = None, zoo: Callable[[], Mapping[str, Call
     arguments.zoo = zoo
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up log is not for users of this command
     try:
-        status = arguments.run(arguments)
+        status = arguments.run(arguments) or 0
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
@@ -64,7 +64,7 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
     for name, (module, text) in COMMANDS.items():
         chosen = commands.add_parser(name, help=text, description=text, formatter_class=Formatter)
         if name == command:
-            getattr(importlib.import_module(f"vuilab.cli.{module}"), f"add_{name}")(chosen)
+            add_action(chosen, getattr(importlib.import_module(f"vuilab.cli.{module}"), name))
     arguments = parser.parse_args(given)
     if command == "train":  # again, so that what is given on the command line comes before the recipe
         from vuilab.training.recipes import RECIPES

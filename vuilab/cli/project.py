@@ -4,29 +4,25 @@ import argparse
 import sys
 from pathlib import Path
 
-# ------------------------------------------------------------------------------------------------------ study
+from vuilab.cli.flags import argument
+
+PARALLEL = "in parallel (needs Ray)"
 
 
-def add_study(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `study`."""
-    parser.add_argument("questions", nargs="*", metavar="QUESTION", help="keys (default: list them)")
-    parser.add_argument("--scale", choices=("tiny", "evidence", "full"), default="tiny", help="which networks")
-    parser.add_argument("--corpus", type=Path, help="folder with manifests (default: the active corpus)")
-    parser.add_argument("--results", type=Path, default=Path("results/study"), help="folder for the files")
-    training = parser.add_argument_group("training")
-    training.add_argument("--epochs", type=int, default=1, help="passes over the training data")
-    training.add_argument("--seeds", type=int, nargs="+", default=(0,), help="one run for each")
-    training.add_argument("--batch-size", type=int, default=32, help="utterances per step")
-    training.add_argument("--patience", type=int, help="stop after so many epochs without a lower loss")
-    parallel = parser.add_argument_group("in parallel (needs Ray)")
-    parallel.add_argument("--parallel", action="store_true", help="as many runs at a time as fit")
-    parallel.add_argument("--address", help="of a Ray cluster that makes the runs")
-    parallel.add_argument("--cpus-per-trial", type=float, default=1, help="cores that a run needs")
-    parallel.add_argument("--gpus-per-trial", type=float, default=0, help="graphics processors that a run needs")
-    parser.set_defaults(run=_study)
-
-
-def _study(arguments: argparse.Namespace) -> int:
+@argument("questions", nargs="*", metavar="QUESTION", help="keys (default: list them)")
+@argument("--scale", choices=("tiny", "evidence", "full"), default="tiny", help="which networks")
+@argument("--corpus", type=Path, help="folder with manifests (default: the active corpus)")
+@argument("--results", type=Path, default=Path("results/study"), help="folder for the files")
+@argument("--epochs", type=int, default=1, group="training", help="passes over the training data")
+@argument("--seeds", type=int, nargs="+", default=(0,), group="training", help="one run for each")
+@argument("--batch-size", type=int, default=32, group="training", help="utterances per step")
+@argument("--patience", type=int, group="training", help="stop after so many epochs without a lower loss")
+@argument("--parallel", action="store_true", group=PARALLEL, help="as many runs at a time as fit")
+@argument("--address", group=PARALLEL, help="of a Ray cluster that makes the runs")
+@argument("--cpus-per-trial", type=float, default=1, group=PARALLEL, help="cores that a run needs")
+@argument("--gpus-per-trial", type=float, default=0, group=PARALLEL, help="graphics processors that a run needs")
+def study(arguments: argparse.Namespace) -> int:
+    """Train what a question of the model study compares, and say what comes out."""
     from vuilab.study.claims import conclusions
     from vuilab.study.questions import QUESTIONS, question
 
@@ -63,24 +59,18 @@ def _study(arguments: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-# ---------------------------------------------------------------------------------------------------- compare
-
-
-def add_compare(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `compare`."""
-    parser.add_argument("names", nargs="*", help="names or patterns (default: all)")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder with the runs")
-    parser.add_argument("--figure", type=Path, help="also write the comparison plot here")
-    pages = parser.add_argument_group("pages").add_mutually_exclusive_group()
-    pages.add_argument("--check", action="store_true", help="fail when a page differs from the committed records")
-    pages.add_argument("--update", action="store_true", help="write the pages' tables from the committed records")
-    parser.set_defaults(run=_compare)
-
-
-def _compare(arguments: argparse.Namespace) -> int:
+@argument("names", nargs="*", help="names or patterns (default: all)")
+@argument("--results", type=Path, default=Path("results"), help="folder with the runs")
+@argument("--figure", type=Path, help="also write the comparison plot here")
+@argument("--check", action="store_true", group="pages", help="fail when a page differs from the committed records")
+@argument("--update", action="store_true", group="pages", help="write the pages' tables from the committed records")
+def compare(arguments: argparse.Namespace) -> int:
+    """Print a table of the runs on disk, or keep the tables of the pages true."""
     from vuilab.reports.ledger import check_project, update_readme
     from vuilab.scoring.comparison import load_runs, plot_comparison, text_table
 
+    if arguments.update:
+        print("Pages updated." if update_readme() else "The pages are up to date.")
     if arguments.check:
         problems = check_project()
         for problem in problems:
@@ -88,7 +78,6 @@ def _compare(arguments: argparse.Namespace) -> int:
         print("Pages and records agree." if not problems else f"{len(problems)} disagreements.")
         return 1 if problems else 0
     if arguments.update:
-        print("Pages updated." if update_readme() else "The pages are up to date.")
         return 0
     print(text_table(load_runs(arguments.names or None, arguments.results)))
     if arguments.figure is not None:
@@ -98,42 +87,27 @@ def _compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-# ----------------------------------------------------------------------------------------------------- report
-
-
-def add_report(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `report`."""
-    parser.add_argument("notebook", nargs="?", type=Path, default=Path("vui_notebook.ipynb"), help="what to run")
-    parser.add_argument("--out", type=Path, help="HTML file (default: results/NOTEBOOK.html)")
-    parser.add_argument("--scale", choices=("full", "quick", "tiny"), default="full", help="of models and runs")
-    parser.set_defaults(run=_report)
-
-
-def _report(arguments: argparse.Namespace) -> int:
+@argument("notebook", nargs="?", type=Path, default=Path("vui_notebook.ipynb"), help="what to run")
+@argument("--out", type=Path, help="HTML file (default: results/NOTEBOOK.html)")
+@argument("--scale", choices=("full", "quick", "tiny"), default="full", help="of models and runs")
+def report(arguments: argparse.Namespace) -> None:
+    """Run a notebook from the top and export it as self-contained HTML."""
     from vuilab.reports.notebook import run_notebook
 
     html = arguments.out or Path("results") / f"{arguments.notebook.stem}.html"
     run_notebook(arguments.notebook, html, {"VUI_SCALE": arguments.scale})
-    return 0
 
 
-# ----------------------------------------------------------------------------------------------------- export
-
-
-def add_export(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `export`."""
-    parser.add_argument("weights", type=Path, metavar="WEIGHTS", help="weights file")
-    parser.add_argument("--format", choices=("savedmodel", "litert", "onnx"), required=True, help="of the result")
-    parser.add_argument("--out", type=Path, help="file or folder (default: beside the weights)")
-    parser.set_defaults(run=_export)
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    from vuilab.inference.export import default_path, describe, export
+@argument("weights", type=Path, metavar="WEIGHTS", help="weights file")
+@argument("--format", choices=("savedmodel", "litert", "onnx"), required=True, help="of the result")
+@argument("--out", type=Path, help="file or folder (default: beside the weights)")
+def export(arguments: argparse.Namespace) -> None:
+    """Write a trained model for use without this project: SavedModel, LiteRT or ONNX."""
+    from vuilab.inference import export as exporting
     from vuilab.inference.formats import require
     from vuilab.inference.transcribe import load_recogniser
 
     require(arguments.format)  # what is missing is said before anything is loaded
-    path = arguments.out or default_path(arguments.weights, arguments.format)
-    print(describe(path, export(load_recogniser(arguments.weights), path, arguments.format)))
-    return 0
+    path = arguments.out or exporting.default_path(arguments.weights, arguments.format)
+    recogniser = load_recogniser(arguments.weights)
+    print(exporting.describe(path, exporting.export(recogniser, path, arguments.format)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vuilab.augment import Augmentation
-from vuilab.cli.flags import add_fields, from_arguments
+from vuilab.cli.flags import argument, fields, from_arguments
 from vuilab.data.options import DataOptions
 from vuilab.features import FeatureSettings
 from vuilab.training.options import OptimizerOptions, TrainingOptions
@@ -20,40 +20,32 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 WARP = 0.12  # of the frequency axis, at most; cepstral coefficients have none
 
 
-def add_train(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `train`."""
-    parser.add_argument(
-        "model",
-        help="model_0 ... model_6, wavenet_model, final_model, ..., or a run name of the study; residual_birnn and final_model "
-        "have recipes of their own, whose values stand in for the defaults below",
-    )
-    parser.add_argument(
-        "--model-options",
-        nargs="+",
-        default=(),
-        metavar="KEY=VALUE",
-        help="of the model's builder, e.g. units=128 dropout=0.3",
-    )
-    files = parser.add_argument_group("files")
-    files.add_argument("--corpus", type=Path, metavar="DIR", help="folder with manifests (default: the active corpus)")
-    files.add_argument("--name", help="of the files (default: the model's name)")
-    files.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="folder for the files")
-    data = parser.add_argument_group("data")
-    add_fields(data, FeatureSettings, skip=("step", "window", "max_freq", "num_mels"))
-    add_fields(data, DataOptions, skip=("augmentation", "shuffle"))
-    data.add_argument("--augment", action="store_true", help="SpecAugment, and a random stretch of the frequency axis")
-    training = parser.add_argument_group("training")
-    add_fields(training, OptimizerOptions)
-    add_fields(training, TrainingOptions, skip=("verbose",))
-    machine = parser.add_argument_group("machine")
-    machine.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="of the layers; weights stay float32"
-    )
-    machine.add_argument("--devices", type=int, metavar="N", help="so many GPUs share each batch")
-    parser.set_defaults(run=_train)
-
-
-def _train(arguments: argparse.Namespace) -> int:
+@argument(
+    "model",
+    help="model_0 ... model_6, wavenet_model, final_model, ..., or a run name of the study; residual_birnn and final_model "
+    "have recipes of their own, whose values stand in for the defaults below",
+)
+@argument(
+    "--model-options", nargs="+", default=(), metavar="KEY=VALUE", help="of its builder, e.g. units=128 dropout=0.3"
+)
+@argument(
+    "--corpus", type=Path, metavar="DIR", group="files", help="folder with manifests (default: the active corpus)"
+)
+@argument("--name", group="files", help="of the files (default: the model's name)")
+@argument("--results", type=Path, default=Path("results"), metavar="DIR", group="files", help="folder for the files")
+@fields(FeatureSettings, "data", skip=("step", "window", "max_freq", "num_mels"))
+@fields(DataOptions, "data", skip=("augmentation", "shuffle"))
+@argument(
+    "--augment", action="store_true", group="data", help="SpecAugment, and a random stretch of the frequency axis"
+)
+@fields(OptimizerOptions, "training")
+@fields(TrainingOptions, "training", skip=("verbose",))
+@argument(
+    "--precision", choices=PRECISIONS, default="float32", group="machine", help="of the layers; weights stay float32"
+)
+@argument("--devices", type=int, metavar="N", group="machine", help="so many GPUs share each batch")
+def train(arguments: argparse.Namespace) -> None:
+    """Train a model of the zoo, or a network of the study."""
     name = arguments.model
     if " " in name:
         build, kind, identity = _study_network(name, arguments.model_options, arguments.name)
@@ -88,7 +80,6 @@ def _train(arguments: argparse.Namespace) -> int:
     fit(Recognition(model, generator, history, weights, optimizer=optimizer.build(), notes=identity), options)
     if not options.plan:
         print(f"Weights: {weights}   record: {record}")
-    return 0
 
 
 def _zoo_model(

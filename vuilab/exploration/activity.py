@@ -34,7 +34,6 @@ def silence_removal(
     hears both ways. The energy rule keeps the frames that are at most `energy_range` below the loudest.
 
     Args:
-        samples: the clip.
         energy_range: decibels, above 0.
         aggressiveness: 0 takes much for speech, 3 little.
         title: of the figure.
@@ -148,7 +147,6 @@ def marked_spectrogram(
     """Draw a spectrogram with lines where one sound ends and the next begins.
 
     Args:
-        samples: the clip.
         labels: of the parts, such as ["h", "a", "p", "y"].
         boundaries: seconds, rising, one more than labels. None: guessed, by cutting the stretch that holds speech (the whole clip
             where there is none) so that the log mel energies within a part are alike (`librosa.segment.agglomerative`).

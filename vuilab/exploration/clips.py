@@ -72,7 +72,6 @@ def mel_spectrogram(samples: np.ndarray, num_mels: int = 128) -> tuple[Figure, N
     the bands are librosa's (Slaney's mel scale, area 1).
 
     Args:
-        samples: the clip.
         num_mels: number of bands, 1..128.
 
     Returns:
@@ -120,7 +119,6 @@ def mfcc_deltas(samples: np.ndarray, mfcc_dim: int = 13) -> tuple[Figure, Number
     the first and last frame are repeated beyond the ends.
 
     Args:
-        samples: the clip.
         mfcc_dim: number of coefficients, 1..26; the first is the log energy of the frame.
 
     Returns:
@@ -211,7 +209,6 @@ def resampling(samples: np.ndarray, new_rate: int = 8000, title: str = "") -> tu
     frequencies would come back mirrored at half the new rate.
 
     Args:
-        samples: the clip.
         new_rate: Hz, below 16,000.
         title: of the figure.
 

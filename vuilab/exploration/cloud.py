@@ -99,11 +99,7 @@ def pca_outliers(
 
 
 def principal_components(rows: np.ndarray, number: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Project rows on the directions in which they vary most.
-
-    Args:
-        rows: (num_rows, num_columns), more rows than `number`.
-        number: of components.
+    """Project rows (num_rows, num_columns), more than `number`, on the directions in which they vary most.
 
     Returns:
         (points, explained, unexplained): (num_rows, number) coordinates, in each component the largest one positive; (number,)

@@ -20,12 +20,7 @@ from vuilab.figures import curve_style, plot_image
 def two_recordings(
     first: np.ndarray, second: np.ndarray, names: Sequence[str] = ("first", "second")
 ) -> tuple[Figure, Numbers]:
-    """Draw two recordings, such as two of one speaker, as spectrograms and by their mean spectra.
-
-    Args:
-        first: a clip.
-        second: the other one; its length may differ.
-        names: what to call them.
+    """Draw two recordings of any lengths, such as two of one speaker, as spectrograms and by their mean spectra.
 
     Returns:
         The figure, and `spectra` (2, 161): mean power density at 0 to 8,000 Hz, dB relative to 1/Hz; `levels` of both, dB
@@ -62,10 +57,7 @@ def _distances(spectra: np.ndarray) -> np.ndarray:
 
 
 def speaker_distances(recordings: Mapping[str, Sequence[np.ndarray]]) -> tuple[Figure, Numbers]:
-    """Compare the mean spectra of recordings of one speaker with those of different speakers.
-
-    Args:
-        recordings: speaker -> clips, best all of one word.
+    """Compare mean spectra of one speaker's recordings with those of different speakers: speaker -> clips, best of one word.
 
     Returns:
         The figure, and `same` (num_pairs,): dB between the mean spectra of two recordings of one speaker, the level set aside;

@@ -32,12 +32,7 @@ class Numbers(types.SimpleNamespace):
 
 
 def check_clip(samples: np.ndarray, sample_rate: int = SAMPLE_RATE, what: str = "The clip") -> np.ndarray:
-    """Return a waveform as float32 after making sure that it can be looked at.
-
-    Args:
-        samples: (num_samples,) floats in -1..1.
-        sample_rate: in Hz.
-        what: how an error calls the clip.
+    """Return a waveform (num_samples,) of floats in -1..1 as float32 after making sure that it can be looked at.
 
     Raises:
         ValueError: when the samples are integers, not one-dimensional, not finite, or shorter than 100 ms.
@@ -64,9 +59,6 @@ def check_clip(samples: np.ndarray, sample_rate: int = SAMPLE_RATE, what: str = 
 def check_clips(clips: Mapping[str, Sequence[np.ndarray]]) -> dict[str, list[np.ndarray]]:
     """Return the words that have clips, each with its waveforms after `check_clip`, in the given order.
 
-    Args:
-        clips: word -> waveforms (num_samples,) at 16 kHz; words without any are left out.
-
     Raises:
         ValueError: when no word has a clip, or a clip cannot be used; the message names word and position.
     """
@@ -87,13 +79,9 @@ def check_clips(clips: Mapping[str, Sequence[np.ndarray]]) -> dict[str, list[np.
 
 
 def amplitude_spectrum(samples: np.ndarray, sample_rate: int = SAMPLE_RATE) -> tuple[np.ndarray, np.ndarray]:
-    """Amplitudes of the sine waves that add up to a waveform, from one Fourier transform over all of it.
+    """Amplitudes of the sine waves that add up to a waveform (num_samples,), from one Fourier transform over all of it.
 
     A sine of amplitude a whose period divides the clip gives the value a at its frequency and 0 elsewhere. There is no window.
-
-    Args:
-        samples: (num_samples,).
-        sample_rate: in Hz.
 
     Returns:
         (frequencies, amplitudes), each (num_samples // 2 + 1,): 0 Hz to half the sample rate, in the unit of the samples.

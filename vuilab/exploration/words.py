@@ -22,10 +22,7 @@ PANELS = 4  # words in a row of a figure
 
 
 def class_counts(clips: Mapping[str, Sized]) -> tuple[Figure, Numbers]:
-    """Draw how many clips each word has.
-
-    Args:
-        clips: word -> its clips, or their names or paths: only their number is used. A word may have none.
+    """Draw how many clips each word has, if any; they may be their names or paths, since only their number is used.
 
     Returns:
         The figure, and `counts`: word -> number of clips, in the given order.

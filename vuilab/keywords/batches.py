@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
-from vuilab.keywords.clips import KeywordFeatures, LabelledAudio, background_noise, load_part
-from vuilab.keywords.corpus import SILENCE, Clip, Dataset
+from vuilab.keywords.clips import KeywordFeatures, background_noise, load_part
+from vuilab.keywords.corpus import SILENCE, Dataset
 from vuilab.keywords.options import ClipOptions
 
 PARTITIONS = {"train": "train", "validation": "development"}  # of the training loop -> part of the dataset
@@ -17,27 +17,22 @@ def fewer_clips(dataset: Dataset, clips_per_label: int, seed: int = 0) -> Datase
     """Return the dataset with a random choice of its training clips, for networks that are slow and learning curves.
 
     The clips that choose the epoch ('development') are thinned alike; validation and testing stay, so that accuracies compare.
-
-    Args:
-        dataset: any.
-        clips_per_label: training clips of each label at most, from 1. Fewer clips are in every larger choice.
-        seed: of the choice.
+    Fewer clips are in every larger choice.
 
     Raises:
-        ValueError: for fewer than 1 clips.
+        ValueError: for fewer than 1 clips of each label.
     """
     if clips_per_label < 1:
         raise ValueError(f"clips_per_label must be at least 1. Received: clips_per_label={clips_per_label}")
     most = dataset.counts()["train"]
-    kept = set()
+    kept = {clip for clip in dataset.clips if clip.part not in PARTITIONS.values()}
     for number, label in enumerate(dataset.labels):
         share = min(1.0, clips_per_label / max(1, most[label]))
         for part in PARTITIONS.values():
             clips = [clip for clip in dataset.part(part) if clip.label == label]
             order = np.random.default_rng([seed, number]).permutation(len(clips))
             kept |= {clips[position] for position in order[: math.ceil(share * len(clips))]}
-    clips = tuple(clip for clip in dataset.clips if clip.part not in PARTITIONS.values() or clip in kept)
-    return dataclasses.replace(dataset, clips=clips)
+    return dataclasses.replace(dataset, clips=tuple(clip for clip in dataset.clips if clip in kept))
 
 
 class ClipGenerator:
@@ -47,7 +42,6 @@ class ClipGenerator:
         dataset: labelled clips. Training takes the part 'train', validation the part 'development'.
         settings: the features.
         options: clips per step (every step has as many), their changes, and the seed of the order; None: the defaults.
-        progress: show progress bars.
 
     Raises:
         ValueError: when a part is empty, or a label has no training clips.
@@ -57,12 +51,8 @@ class ClipGenerator:
         self, dataset: Dataset, settings: KeywordFeatures, options: ClipOptions | None = None, progress: bool = True
     ):
         self.dataset, self.settings, self.options = dataset, settings, options or ClipOptions()
-        self.audio: dict[str, LabelledAudio] = {
-            partition: load_part(dataset, part, progress) for partition, part in PARTITIONS.items()
-        }
-        without = [
-            label for number, label in enumerate(dataset.labels) if not np.any(self.audio["train"].targets == number)
-        ]
+        self.audio = {partition: load_part(dataset, part, progress) for partition, part in PARTITIONS.items()}
+        without = [label for n, label in enumerate(dataset.labels) if n not in self.audio["train"].targets]
         if without:
             raise ValueError(
                 f"There are no training clips of: {' '.join(without)}. A label needs clips of several speakers, of whom about "
@@ -105,12 +95,9 @@ class ClipGenerator:
     def assemble(
         self, partition: str, indices: np.ndarray, rng: np.random.Generator | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Return a batch: {'the_input': features (batch, *shape)} and {'logits': targets (batch, num_classes), 1 of K}.
+        """Return a batch of the clips with these numbers, augmented where there is an `rng`.
 
-        Args:
-            partition: 'train' or 'validation'.
-            indices: clips.
-            rng: of the augmentation; None: none.
+        It is {'the_input': features (batch, *shape)} and {'logits': targets (batch, num_classes), 1 of K}.
         """
         audio = self.audio[partition]
         waveforms = audio.samples(indices)
@@ -131,13 +118,9 @@ class ClipGenerator:
 
     def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
         audio = self.audio["train"]
-        sound = [number for number, clip in enumerate(audio.clips) if not _is_quiet(clip)]
+        # digital zero would give a deviation of its own
+        sound = [number for number, clip in enumerate(audio.clips) if clip.label != SILENCE]
         chosen = np.random.default_rng(self.options.seed).permutation(sound)[:STATISTICS_CLIPS]
-        pieces = [
-            self.settings.extract(audio.samples(piece)) for piece in np.array_split(chosen, len(chosen) // 200 + 1)
-        ]
-        return self.settings.statistics(np.concatenate(pieces))
-
-
-def _is_quiet(clip: Clip) -> bool:
-    return clip.label == SILENCE  # digital zero would give a deviation of its own
+        pieces = np.array_split(chosen, len(chosen) // 200 + 1)
+        features = [self.settings.extract(audio.samples(piece)) for piece in pieces]
+        return self.settings.statistics(np.concatenate(features))

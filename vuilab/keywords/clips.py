@@ -66,26 +66,20 @@ class LabelledAudio:
 def load_part(dataset: Dataset, part: str, progress: bool = True) -> LabelledAudio:
     """Return the clips of one part of a dataset, from the cache where they were read before.
 
-    Args:
-        dataset: what `corpus.choose_clips` returned.
-        part: 'train', 'development', 'validation' or 'testing'.
-        progress: show a progress bar while reading.
-
     Raises:
         ValueError: when no clip of the part can be read.
         OSError: when the cache cannot be written; nothing half-written stays.
     """
     clips = dataset.part(part)
-    words = dict.fromkeys(clip.word for clip in clips if not clip.is_cut)
-    arrays, where, problems = {}, {}, {}
-    for word in words:
+    cut = [clip for clip in clips if clip.is_cut]
+    arrays, problems = {"": _to_int16(_cut(dataset.folder, cut))}, {}
+    where: dict[Clip | str, tuple[str, int]] = {clip: ("", row) for row, clip in enumerate(cut)}
+    for word in dict.fromkeys(clip.word for clip in clips if not clip.is_cut):
         arrays[word], names, wrong = _word_waveforms(dataset.folder, word, progress)
         where |= {name: (word, row) for row, name in enumerate(names)}
         problems |= wrong
-    cut = [clip for clip in clips if clip.is_cut]
-    arrays[""] = _to_int16(_cut(dataset.folder, cut))
-    where |= {clip: ("", row) for row, clip in enumerate(cut)}
-    kept = [clip for clip in clips if (clip if clip.is_cut else clip.key) in where]
+    rows = [where.get(clip if clip.is_cut else clip.key) for clip in clips]
+    kept = [clip for clip, row in zip(clips, rows, strict=True) if row]
     skipped = tuple(f"{clip.key}: {problems[clip.key]}" for clip in clips if clip.key in problems)
     if not kept:
         raise ValueError(
@@ -93,20 +87,13 @@ def load_part(dataset: Dataset, part: str, progress: bool = True) -> LabelledAud
             + (f":\n  {skipped[0]}" if skipped else ", since the names of its speakers put none there")
             + ". Every part needs clips of some speakers; about one speaker in ten is for validation."
         )
-    rows = tuple(where[clip if clip.is_cut else clip.key] for clip in kept)
+
     targets = np.array([dataset.labels.index(clip.label) for clip in kept], np.int64)
-    return LabelledAudio(tuple(kept), targets, skipped, arrays, rows)
+    return LabelledAudio(tuple(kept), targets, skipped, arrays, tuple(filter(None, rows)))
 
 
 def fit_length(samples: np.ndarray, num_samples: int = CLIP_SAMPLES) -> np.ndarray:
-    """Bring a waveform to a length: a shorter one gets zeros on both sides, of a longer one the loudest stretch stays.
-
-    Args:
-        samples: waveform.
-        num_samples: length wanted.
-
-    Returns:
-        A waveform (num_samples,): of all stretches of that length the first with the highest energy.
+    """Bring a waveform to a length: a shorter one gets zeros on both sides, of a longer one the stretch with most energy stays.
 
     Example:
         >>> fit_length(np.array([3, 4]), 5).tolist(), fit_length(np.array([0, 1, 5, 1, 0, 2]), 3).tolist()
@@ -198,9 +185,6 @@ def _to_int16(samples: np.ndarray) -> np.ndarray:
     return np.round(np.clip(samples, -1, 1) * FULL_SCALE).astype(np.int16)
 
 
-# ---------------------------------------------------------------------------------------------- features
-
-
 @dataclasses.dataclass(frozen=True)
 class KeywordFeatures:
     """A kind of features; equal settings give equal features.
@@ -226,13 +210,7 @@ class KeywordFeatures:
         return {"mfcc_image": 1, "spectrogram": 0, "mfcc": 0, "logmel": 1}.get(self.kind)
 
     def extract(self, waveforms: np.ndarray) -> np.ndarray:
-        """Compute the features of clips.
-
-        Args:
-            waveforms: (num_clips, CLIP_SAMPLES) in -1..1 at 16 kHz.
-
-        Returns:
-            float32 array (num_clips, *shape).
+        """Return the features, float32 (num_clips, *shape), of waveforms (num_clips, CLIP_SAMPLES) in -1..1 at 16 kHz.
 
         Raises:
             ValueError: for another shape.

@@ -138,25 +138,15 @@ class Dataset:
 
 
 def speaker_of(key: str | Path) -> str:
-    """Return the speaker of a clip: what its file name says before `_nohash_`.
-
-    Example:
-        >>> speaker_of("happy/0a7c2a8d_nohash_0.wav")
-        '0a7c2a8d'
-    """
+    """Return the speaker of a clip: what its file name says before `_nohash_`."""
     return re.sub(r"_nohash_.*$", "", Path(key).name)
 
 
 def which_set(key: str | Path, validation: float = VALIDATION_PERCENT, testing: float = TESTING_PERCENT) -> str:
-    """Return 'train', 'validation' or 'testing' by the rule in the corpus's README (Warden, arXiv:1804.03209, section 5).
+    """Return the part of a clip by the rule in the corpus's README (Warden, arXiv:1804.03209, section 5).
 
-    The SHA-1 of the speaker's name, modulo 2^27, as a percentage: below `validation`, below `validation + testing`, or
-    above. So a speaker's clips stay together, and in their part when the corpus grows.
-
-    Args:
-        key: name or path of a clip.
-        validation: percent of the speakers.
-        testing: percent of the speakers.
+    The SHA-1 of the speaker's name, modulo 2^27, as a percentage: below `validation`, below `validation + testing` or above,
+    which is 'train'. So a speaker's clips stay together, and in their part when the corpus grows.
 
     Example:
         >>> which_set("right/a69b9b3e_nohash_0.wav"), which_set("right/bb05582b_nohash_3.wav")
@@ -175,10 +165,7 @@ def is_development(speaker: str) -> bool:
 
 
 def index_folder(folder: str | Path) -> CorpusIndex:
-    """List the clips of a corpus by their names.
-
-    Args:
-        folder: with a folder for each word, perhaps `_background_noise_`, `validation_list.txt` and `testing_list.txt`.
+    """List the clips in a folder by their names: a folder for each word, perhaps `_background_noise_` and the corpus's two lists.
 
     Raises:
         FileNotFoundError: when there is no such folder.
@@ -223,10 +210,7 @@ def _read_lists(lists: dict[str, Path]) -> dict[str, str]:
 
 
 def choose_clips(
-    index: CorpusIndex,
-    words: Sequence[str] | str | None = None,
-    seed: int = 0,
-    unknown_factor: float = 1.0,
+    index: CorpusIndex, words: Sequence[str] | str | None = None, seed: int = 0, unknown_factor: float = 1.0
 ) -> Dataset:
     """Choose labels and the clips that go with them.
 
@@ -249,7 +233,10 @@ def choose_clips(
     """
     if unknown_factor <= 0:
         raise ValueError(f"unknown_factor must be positive. Received: unknown_factor={unknown_factor}")
-    labels, missing = _labels(index, words)
+    missing = index.missing_commands if words == "challenge" else ()
+    if words == "challenge":
+        words = [*(word for word in COMMANDS if word in index.files), SILENCE, UNKNOWN]
+    labels = tuple(index.words if words is None else words)
     wanted = [label for label in labels if label not in (SILENCE, UNKNOWN)]
     unheard = [label for label in wanted if label not in index.files]
     if unheard:
@@ -274,15 +261,7 @@ def choose_clips(
         clips += _unknown_clips(index, others, {part: round(more[part] * numbers[part]) for part in PARTS}, rng)
     if SILENCE in labels:
         clips += _silence_clips(index, numbers, rng)
-    return Dataset(index.folder, tuple(labels), tuple(clips), seed, missing, index.skipped, index.backgrounds)
-
-
-def _labels(index: CorpusIndex, words: Sequence[str] | str | None) -> tuple[list[str], tuple[str, ...]]:
-    if words == "challenge":
-        return [*(word for word in COMMANDS if word in index.files), SILENCE, UNKNOWN], index.missing_commands
-    if isinstance(words, str):
-        words = words.split()
-    return list(index.words if words is None else words), ()
+    return Dataset(index.folder, labels, tuple(clips), seed, missing, index.skipped, index.backgrounds)
 
 
 def _word_clip(index: CorpusIndex, key: str, word: str, label: str) -> Clip:
@@ -296,8 +275,7 @@ def _unknown_clips(
     chosen = []
     for part in PARTS:
         candidates = [clip for clip in pool if clip.part == part]
-        order = rng.permutation(len(candidates))[: numbers[part]]
-        chosen += [candidates[position] for position in sorted(order)]
+        chosen += [candidates[n] for n in sorted(rng.permutation(len(candidates))[: numbers[part]])]
     return chosen
 
 

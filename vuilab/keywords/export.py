@@ -7,7 +7,7 @@ numbers come from training clips; accuracy before and after is measured on clips
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
+import types
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from vuilab.inference import formats
 from vuilab.inference.export import TOLERANCE, metadata_path
 from vuilab.keywords.clips import LabelledAudio, load_part
 from vuilab.keywords.corpus import CLIP_SAMPLES, Dataset
-from vuilab.keywords.scores import BATCH, Classifier, KeywordScore, predict, require_labels, score_predictions
+from vuilab.keywords.scores import Classifier, KeywordScore, predict, require_labels, score_predictions
 from vuilab.runs.record import write_json
 
 VERSION = 1  # of the JSON file
@@ -27,19 +27,12 @@ SUFFIX = "_int8"  # of the name of the file with integers
 
 @dataclasses.dataclass(frozen=True)
 class ExportedKeywords:
-    """One of the files, with what it makes of the clips.
-
-    Args:
-        path: the file.
-        num_bytes: its size.
-        score: of the clips of the part that was asked for.
-        agreement: share of these clips to which it gives the same label as Keras.
-    """
+    """One of the files, with what it makes of the clips."""
 
     path: Path
     num_bytes: int
-    score: KeywordScore
-    agreement: float
+    score: KeywordScore  # of the clips of the part that was asked for
+    agreement: float  # share of these clips to which it gives the same label as Keras
 
     def as_dict(self) -> dict:
         """Return plain data for records."""
@@ -55,14 +48,13 @@ class ExportedKeywords:
 def export_keywords(
     classifier: Classifier, dataset: Dataset, path: str | Path, part: str = "validation", progress: bool = True
 ) -> dict[str, ExportedKeywords]:
-    """Write a classifier as two LiteRT files and measure both.
+    """Write a classifier as two LiteRT files and measure both on one part of a dataset.
 
     Args:
         classifier: what to write.
         dataset: clips with the classifier's labels; the part 'train' gives the ranges of the integers.
         path: of the float32 file, ending in `.tflite`; the other one gets `_int8` before the suffix.
         part: whose clips are counted.
-        progress: show progress bars.
 
     Returns:
         {'float32': ..., 'int8': ...}.
@@ -87,8 +79,8 @@ def export_keywords(
         partial = {numbers: Path(folder) / name for numbers, name in names.items()}
         formats.write(classifier.model, partial["float32"], "litert")
         activations = formats.quantise(classifier.model, examples, partial["int8"])["activations"]
-        found = {numbers: _measure(file, classifier, heard, expected) for numbers, file in partial.items()}
-        largest = float(np.abs(found["float32"][0] - expected).max())
+        found = {numbers: _probabilities(file, classifier, heard) for numbers, file in partial.items()}
+        largest = float(np.abs(found["float32"] - expected).max())
         if not largest <= TOLERANCE:
             raise ValueError(
                 f"The LiteRT file of {classifier.model.name!r} disagrees with Keras: a probability is off by {largest:.2g} (at "
@@ -96,53 +88,37 @@ def export_keywords(
             )
         exported = {}
         for numbers, file in partial.items():
-            target = path.with_name(file.name)
-            size = file.stat().st_size
-            exported[numbers] = dataclasses.replace(found[numbers][1], path=target, num_bytes=size)
-            about = _metadata(classifier, exported[numbers], numbers, activations, part)
-            write_json(metadata_path(file), about)
+            score = score_predictions(classifier.labels, heard.targets, found[numbers], heard.clips)
+            agreement = float(np.mean(found[numbers].argmax(axis=1) == expected.argmax(axis=1)))
+            exported[numbers] = ExportedKeywords(path.with_name(file.name), file.stat().st_size, score, agreement)
+            about = {"numbers": numbers, "activations": activations if numbers == "int8" else "float32"}
+            write_json(metadata_path(file), _metadata(classifier, exported[numbers], about, part))
         for file in partial.values():
             file.replace(path.with_name(file.name))
             metadata_path(file).replace(metadata_path(path.with_name(file.name)))
     return exported
 
 
-def _measure(
-    file: Path, classifier: Classifier, heard: LabelledAudio, expected: np.ndarray
-) -> tuple[np.ndarray, ExportedKeywords]:
-    """Return the probabilities that a file gives for clips, and what they are worth."""
-    found = _probabilities(formats.open_file(file).run, classifier, heard)
-    score = score_predictions(classifier.labels, heard.targets, found, heard.clips)
-    agreement = float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1)))
-    return found, ExportedKeywords(file, 0, score, agreement)
+def _probabilities(file: Path, classifier: Classifier, heard: LabelledAudio) -> np.ndarray:
+    """Return the probabilities that a file, in the place of the network, gives for clips."""
+    network = types.SimpleNamespace(predict_on_batch=formats.open_file(file).run)
+    return predict(dataclasses.replace(classifier, model=network), heard)
 
 
-def _probabilities(run: Callable[[np.ndarray], np.ndarray], classifier: Classifier, heard: LabelledAudio) -> np.ndarray:
-    steps = np.split(np.arange(len(heard)), range(BATCH, len(heard), BATCH))
-    return np.concatenate([run(classifier.features(heard.samples(indices))) for indices in steps])
-
-
-def _metadata(classifier: Classifier, exported: ExportedKeywords, numbers: str, activations: str, part: str) -> dict:
+def _metadata(classifier: Classifier, exported: ExportedKeywords, about: dict[str, str], part: str) -> dict:
+    kind, shape = classifier.settings.kind, classifier.settings.shape
+    mean, std = classifier.mean.tolist(), classifier.std.tolist()
     return {
         "version": VERSION,
         "file": exported.path.name,
         "format": "litert",
-        "numbers": numbers,
-        "activations": activations if numbers == "int8" else "float32",
+        **about,
         "model": classifier.model.name,
         "labels": list(classifier.labels),
         "sample_rate": SAMPLE_RATE,
         "num_samples": CLIP_SAMPLES,
-        "features": {
-            "kind": classifier.settings.kind,
-            "shape": list(classifier.settings.shape),
-            "definition": "vuilab/keywords/clips.py of this project",
-        },
-        "normalisation": {
-            "by": "the caller: (features - mean) / std",
-            "mean": classifier.mean.tolist(),
-            "std": classifier.std.tolist(),
-        },
+        "features": {"kind": kind, "shape": list(shape), "definition": "vuilab/keywords/clips.py of this project"},
+        "normalisation": {"by": "the caller: (features - mean) / std", "mean": mean, "std": std},
         "bytes": exported.num_bytes,
         "accuracy": {"part": part, **exported.score.accuracy.as_dict()},
         "agreement_with_keras": exported.agreement,

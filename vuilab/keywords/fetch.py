@@ -4,12 +4,9 @@ The archives come from the addresses in the corpus's paper (Warden, arXiv:1804.0
 torchaudio's loader checks. While one is fetched, `<root>/.downloads/` holds it; a later run continues there.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import shutil
-import tempfile
 from pathlib import Path
 
 import filelock
@@ -18,18 +15,10 @@ import soundfile
 
 from vuilab.audio import SAMPLE_RATE
 from vuilab.augment import NOISES
+from vuilab.corpus import download
 from vuilab.corpus.demo import MARKER, read_marker, record
-from vuilab.corpus.download import (
-    DownloadError,
-    download,
-    downloads_folder,
-    extracted,
-    is_installed,
-    mark_verified,
-    require_space,
-)
 from vuilab.corpus.voices import Voice, make_speakers, speak
-from vuilab.files import progress_bar
+from vuilab.files import atomic_folder, progress_bar
 from vuilab.keywords.corpus import (
     BACKGROUND,
     CLIP_SAMPLES,
@@ -61,9 +50,6 @@ VERSIONS = {
 UNPACKED = 1.6  # size of the extracted clips over that of the archive, small files rounded up
 
 
-# -------------------------------------------------------------------------------------------------- download
-
-
 def fetch_speech_commands(
     version: int = 2,
     root: str | Path = ROOT,
@@ -80,12 +66,8 @@ def fetch_speech_commands(
         version: 1 (30 words) or 2 (35 words).
         root: folder that gets `speech_commands_v0.01/` or `speech_commands_v0.02/`.
         base_url: address of the folder with the archives (a mirror).
-        progress: show progress bars.
         timeout: seconds without a byte after which a connection counts as dead.
         retries: attempts in a row without progress before giving up.
-
-    Returns:
-        The index of the folder.
 
     Raises:
         ValueError: for another version, a disk too small, or a folder that is in the way or not writable.
@@ -95,34 +77,31 @@ def fetch_speech_commands(
         raise ValueError(f"version must be one of {list(VERSIONS)}. Received: version={version}")
     release, root = VERSIONS[version], Path(root)
     folder = root / release.name
-    with downloads_folder(root) as downloads:
-        if is_installed(folder, f"python vui.py keywords train {folder}"):
+    with download.downloads_folder(root) as downloads:
+        if download.is_installed(folder, f"python vui.py keywords train {folder}"):
             return index_folder(folder)
-        require_space(downloads, [release.name], [release.archive_bytes], UNPACKED)
+        download.require_space(downloads, [release.name], [release.archive_bytes], UNPACKED)
         url = f"{(base_url or BASE_URL).rstrip('/')}/{release.name}.tar.gz"
-        archive = download(
-            url, downloads / f"{release.name}.tar.gz", release.md5, timeout=timeout, retries=retries, progress=progress
-        )
+        path, patience = downloads / f"{release.name}.tar.gz", {"timeout": timeout, "retries": retries}
+        archive = download.download(url, path, release.md5, progress=progress, **patience)
         _install(archive, folder, release, url, progress)
     return index_folder(folder)
 
 
 def _install(archive: Path, folder: Path, release: Version, url: str, progress: bool) -> None:
     """Extract a verified archive aside, look at what it holds, and move it into place."""
-    with extracted(archive, release.name, progress) as aside:
+    with download.extracted(archive, release.name, progress) as aside:
         try:
             words = index_folder(aside).words
         except ValueError:
             words = ()
         if len(words) != release.num_words:
-            raise DownloadError(
+            raise download.DownloadError(
                 f"{archive.name} holds {len(words)} words; {release.num_words} were expected, so it is not that corpus."
             )
-        mark_verified(aside, url, release.md5)
+        download.mark_verified(aside, url, release.md5)
         aside.replace(folder)  # one step: the corpus is there with its mark, or not at all
 
-
-# ------------------------------------------------------------------------------------------------------ demo
 
 DEMO_VERSION = 1  # raise it when the same settings would give other audio
 DEMO_WORDS = (*COMMANDS, "bed", "happy", "cat", "seven", "marvin", "tree")
@@ -150,7 +129,6 @@ def make_word_demo(
         words: what each speaker says.
         seed: the same seed and settings give the same clips.
         scale: 'full' (116 speakers) or 'tiny' (18 speakers, for tests).
-        progress: show a progress bar.
 
     Raises:
         FileExistsError: when `out` holds something that is not a demo corpus; it is left as it is.
@@ -169,11 +147,9 @@ def make_word_demo(
 
 
 def _make_demo(folder: Path, settings: dict, progress: bool) -> None:
-    making = Path(tempfile.mkdtemp(prefix=f".{folder.name}-making-", dir=folder.parent))
-    making.chmod(0o755)  # mkdtemp lets only its owner read
     seed, words = settings["seed"], settings["words"]
     *numbers, takes = settings["speakers"]
-    try:
+    with atomic_folder(folder) as making:
         speakers = make_speakers(seed, {split: 4 * n for split, n in zip(DEMO_PARTS, numbers, strict=True)})
         jobs = [(voice, word, take) for voice in speakers for word in words for take in range(takes)]
         names = _speaker_names(speakers)
@@ -185,12 +161,6 @@ def _make_demo(folder: Path, settings: dict, progress: bool) -> None:
             _write(making / BACKGROUND / f"{colour}_noise.wav", 0.1 * noise / np.abs(noise).max())
         summary = {"clips": len(jobs), "speakers": len(speakers)}
         (making / MARKER).write_text(json.dumps({"settings": settings, "summary": summary}) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        making.rename(folder)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(making)
 
 
 def _speaker_names(speakers: list[Voice]) -> dict[str, str]:

@@ -20,27 +20,17 @@ WAVCEPTION_DEPTHS = (1, 1, 2, 2, 3, 3, 4, 4, 4)  # of each stage; a stage has tw
 # MatchboxNet is as good without.
 MOMENTUM = 0.9
 MATCHBOX_BLOCKS = (13, 15, 17)  # kernel widths of the residual blocks
-# (channels, blocks, stride in frequency); dilations 1 2 4 8
-BC_STAGES = (
-    (8, 2, 1),
-    (12, 2, 2),
-    (16, 4, 2),
-    (20, 4, 1),
-)
+BC_STAGES = ((8, 2, 1), (12, 2, 2), (16, 4, 2), (20, 4, 1))  # channels, blocks, stride in frequency; dilations 1 2 4 8
 BC_SUB_BANDS = 5
+BC_DROPOUT = 0.1  # of whole channels in the one-dimensional part
 
 
 @keras.saving.register_keras_serializable(package="vui")
 class Pool(layers.Layer):
-    """(batch, num_samples, channels) -> maximum or mean of neighbouring samples, as Keras' pooling with padding 'same'.
+    """(batch, num_samples, channels) -> 'max' or 'mean' over `width` neighbours every `stride`, as Keras with padding 'same'.
 
     On JAX pooling is done with shifted copies, which its compiler joins into one loop, much faster on a processor than the
     windows of `keras.ops.max_pool`. On TensorFlow those are faster (benchmarks/NOTES.md).
-
-    Args:
-        kind: 'max' or 'mean'.
-        width: samples of a window.
-        stride: samples between two outputs.
     """
 
     def __init__(self, kind: str, width: int, stride: int = 1, **options):
@@ -72,14 +62,7 @@ class Pool(layers.Layer):
 
 
 def classifier(the_input, logits, name: str, print_summary: bool = True) -> keras.Model:
-    """Close a model: put the `softmax` layer on the logits, and print the summary.
-
-    Args:
-        the_input: tensor of `keras.Input(shape, name="the_input")`.
-        logits: tensor (batch, num_classes) before softmax.
-        name: of the model.
-        print_summary: print the table of layers once.
-    """
+    """Put the `softmax` layer on logits (batch, num_classes) of the input 'the_input', and print the summary of the model."""
     probabilities = layers.Activation("softmax", name="softmax", dtype="float32")(logits)
     model = keras.Model(inputs=the_input, outputs=probabilities, name=name)
     if print_summary:
@@ -100,33 +83,27 @@ def perceptron(input_shape: Sequence[int] = (20, 11, 1), num_classes: int = 3) -
 
 def one_conv(input_shape: Sequence[int] = (20, 11, 1), num_classes: int = 3) -> keras.Model:
     """Return one 3 x 3 convolution with 32 filters, a 2 x 2 pool and a dense layer of 128."""
-    return _convolutions(input_shape, num_classes, (32,), 0.0, "one_conv")
+    return _convolutions(input_shape, num_classes, 1, 0.0, "one_conv")
 
 
 def two_conv(input_shape: Sequence[int] = (20, 11, 1), num_classes: int = 3) -> keras.Model:
     """Return two 3 x 3 convolutions, each with a 2 x 2 pool, and a dense layer of 128."""
-    return _convolutions(input_shape, num_classes, (32, 32), 0.0, "two_conv")
+    return _convolutions(input_shape, num_classes, 2, 0.0, "two_conv")
 
 
 def two_conv_dropout(input_shape: Sequence[int] = (20, 11, 1), num_classes: int = 3) -> keras.Model:
     """Return `two_conv` with dropout of 1/4 after each pool and the dense layer."""
-    return _convolutions(input_shape, num_classes, (32, 32), 0.25, "two_conv_dropout")
+    return _convolutions(input_shape, num_classes, 2, 0.25, "two_conv_dropout")
 
 
-def lstm(input_shape: Sequence[int] = (20, 11, 1), num_classes: int = 3, units: int = 128) -> keras.Model:
-    """Return an LSTM over the frames of an image of features.
-
-    Args:
-        input_shape: (num_features, num_frames, 1), or (num_frames, num_features).
-        num_classes: number of labels.
-        units: width of the LSTM.
-    """
+def lstm(input_shape: Sequence[int] = (20, 11, 1), num_classes: int = 3) -> keras.Model:
+    """Return an LSTM of 128 over the frames of (num_features, num_frames, 1), or of (num_frames, num_features)."""
     the_input = _input(input_shape, num_classes)
     x = the_input
     if len(input_shape) == 3:
         x = layers.Reshape(tuple(input_shape[:2]), name="without_channel")(x)
         x = layers.Permute((2, 1), name="frames_first")(x)  # (batch, num_frames, num_features)
-    x = layers.LSTM(units, name="rnn")(x)
+    x = layers.LSTM(128, name="rnn")(x)
     return classifier(the_input, layers.Dense(num_classes, name="logits")(x), "lstm")
 
 
@@ -153,12 +130,9 @@ def light_cnn(input_shape: Sequence[int] = (99, 81, 1), num_classes: int = 12) -
 def wavception(
     input_shape: Sequence[int] = (16000, 1), num_classes: int = 12, depths: Sequence[int] = WAVCEPTION_DEPTHS
 ) -> keras.Model:
-    """Return WavCeption: one-dimensional inception modules on the waveform (see `_inception`).
+    """Return WavCeption: one-dimensional inception modules on the waveform (num_samples, 1); see `_inception`.
 
-    Args:
-        input_shape: (num_samples, 1).
-        num_classes: number of labels.
-        depths: width of the modules of each stage; a stage is two modules and a pool of 2.
+    A stage is two modules as wide as `depths` tell, and a pool of 2.
     """
     the_input = x = _input(input_shape, num_classes)
     for stage, depth in enumerate(depths, start=1):
@@ -174,30 +148,21 @@ def wavception(
     return classifier(the_input, layers.Dense(num_classes, name="logits")(x), "wavception")
 
 
-def matchboxnet(
-    input_shape: Sequence[int] = (98, 64), num_classes: int = 12, channels: int = 64, dropout: float = 0.0
-) -> keras.Model:
+def matchboxnet(input_shape: Sequence[int] = (98, 64), num_classes: int = 12) -> keras.Model:
     """Return MatchboxNet-3x1x64 (Majumdar and Ginsburg, Interspeech 2020, arXiv:2004.08531), about 75,000 parameters.
 
     A separable convolution of 128 filters (kernel 11); three residual blocks of one separable convolution each (kernels 13, 15,
     17), whose shortcut is a pointwise convolution; a separable one of 128 filters (kernel 29, dilation 2); a pointwise one of
-    128; the mean over time of the class scores.
-
-    Args:
-        input_shape: (num_frames, num_features), 64 MFCCs in the paper.
-        num_classes: number of labels.
-        channels: width of the residual blocks.
-        dropout: after each block.
+    128; the mean over time of the class scores. The input is (num_frames, num_features), 64 MFCCs in the paper.
     """
     the_input = _input(input_shape, num_classes)
     x = layers.Activation("relu", name="conv1_relu")(_separable(the_input, 128, 11, 1, "conv1"))
     for number, kernel in enumerate(MATCHBOX_BLOCKS, start=1):
         name = f"block{number}"
-        shortcut = layers.Conv1D(channels, 1, use_bias=False, name=f"{name}_shortcut")(x)
+        shortcut = layers.Conv1D(64, 1, use_bias=False, name=f"{name}_shortcut")(x)
         shortcut = layers.BatchNormalization(name=f"{name}_shortcut_bn")(shortcut)
-        x = layers.Add(name=f"{name}_add")([_separable(x, channels, kernel, 1, name), shortcut])
+        x = layers.Add(name=f"{name}_add")([_separable(x, 64, kernel, 1, name), shortcut])
         x = layers.Activation("relu", name=f"{name}_relu")(x)
-        x = layers.Dropout(dropout, name=f"{name}_dropout")(x) if dropout else x
     x = layers.Activation("relu", name="conv2_relu")(_separable(x, 128, 29, 2, "conv2"))
     x = layers.Conv1D(128, 1, use_bias=False, name="conv3")(x)
     x = layers.Activation("relu", name="conv3_relu")(layers.BatchNormalization(name="conv3_bn")(x))
@@ -205,16 +170,12 @@ def matchboxnet(
     return classifier(the_input, layers.Dense(num_classes, name="logits")(x), "matchboxnet")
 
 
-def bc_resnet(input_shape: Sequence[int] = (40, 98, 1), num_classes: int = 12, dropout: float = 0.1) -> keras.Model:
+def bc_resnet(input_shape: Sequence[int] = (40, 98, 1), num_classes: int = 12) -> keras.Model:
     """Return BC-ResNet-1 (Kim et al., Interspeech 2021, arXiv:2106.04140), about 9,200 parameters.
 
     Every block has a two-dimensional part that mixes along frequency, and a one-dimensional part on its mean over frequency,
-    which mixes along time and is added to all frequencies (broadcast).
-
-    Args:
-        input_shape: (num_features, num_frames, 1), 40 log mel energies in the paper; features in multiples of 40.
-        num_classes: number of labels.
-        dropout: of whole channels in the one-dimensional part.
+    which mixes along time and is added to all frequencies (broadcast). The input is (num_features, num_frames, 1), 40 log mel
+    energies in the paper.
 
     Raises:
         ValueError: for a number of features that is no multiple of 40.
@@ -226,21 +187,18 @@ def bc_resnet(input_shape: Sequence[int] = (40, 98, 1), num_classes: int = 12, d
         )
     the_input = _input(input_shape, num_classes)
     x = layers.Conv2D(16, 5, strides=(2, 1), padding="same", use_bias=False, name="head")(the_input)
-    x = layers.Activation("relu", name="head_relu")(layers.BatchNormalization(momentum=MOMENTUM, name="head_bn")(x))
+    x = _normalised(x, "head")
     for stage, (channels, blocks, stride) in enumerate(BC_STAGES):
         for number in range(blocks):
             name = f"stage{stage + 1}_{number + 1}"
-            x = _broadcast_block(x, channels, stride if number == 0 else 1, 2**stage, dropout, name)
+            x = _broadcast_block(x, channels, stride if number == 0 else 1, 2**stage, name)
     x = layers.ZeroPadding2D((0, 2), name="tail_padding")(x)
     # over all of the 5 frequencies that are left
     x = layers.DepthwiseConv2D(5, use_bias=False, name="tail_depthwise")(x)
     x = layers.Conv2D(32, 1, use_bias=False, name="tail_pointwise")(x)
-    x = layers.Activation("relu", name="tail_relu")(layers.BatchNormalization(momentum=MOMENTUM, name="tail_bn")(x))
+    x = _normalised(x, "tail")
     x = layers.GlobalAveragePooling2D(name="mean")(x)
     return classifier(the_input, layers.Dense(num_classes, name="logits")(x), "bc_resnet")
-
-
-# ---------------------------------------------------------------------------------------------- parts
 
 
 def _input(input_shape: Sequence[int], num_classes: int):
@@ -249,18 +207,21 @@ def _input(input_shape: Sequence[int], num_classes: int):
     return keras.Input(shape=tuple(input_shape), name="the_input")
 
 
-def _convolutions(
-    input_shape: Sequence[int], num_classes: int, filters: Sequence[int], dropout: float, name: str
-) -> keras.Model:
+def _convolutions(input_shape: Sequence[int], num_classes: int, count: int, dropout: float, name: str) -> keras.Model:
     the_input = x = _input(input_shape, num_classes)
-    for number, width in enumerate(filters, start=1):
-        x = layers.Conv2D(width, 3, activation="relu", name=f"conv{number}")(x)
+    for number in range(1, count + 1):
+        x = layers.Conv2D(32, 3, activation="relu", name=f"conv{number}")(x)
         x = layers.MaxPooling2D(2, name=f"pool{number}")(x)
         x = layers.Dropout(dropout, name=f"dropout{number}")(x) if dropout else x
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(128, activation="relu", name="dense")(x)
     x = layers.Dropout(dropout, name="dense_dropout")(x) if dropout else x
     return classifier(the_input, layers.Dense(num_classes, name="logits")(x), name)
+
+
+def _normalised(x, name: str):
+    x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_bn")(x)
+    return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
 def _inception(x, depth: int, name: str):
@@ -271,24 +232,21 @@ def _inception(x, depth: int, name: str):
     whole input is one matrix product, which is faster than five; the means may follow it, since both are linear.
     """
 
-    def normalized(x, part: str):
-        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_{part}_bn")(x)
-        return layers.Activation("relu", name=f"{name}_{part}_relu")(x)
-
     def conv(x, filters: int, kernel: int, part: str):
         one = layers.Dense(filters, name=f"{name}_{part}")  # a kernel of 1; as a matrix product it is faster
         wide = layers.Conv1D(filters, kernel, padding="same", name=f"{name}_{part}")
-        return normalized((one if kernel == 1 else wide)(x), part)
+        return _normalised((one if kernel == 1 else wide)(x), f"{name}_{part}")
 
     x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_bn")(x)
     pointwise = layers.Dense(16 * depth + 64, name=f"{name}_pointwise")(x)
     rest, mean3, mean5 = ops.split(pointwise, (16 * depth + 32, 16 * depth + 48), axis=-1)
-    k1, k3, k5 = ops.split(normalized(rest, "pointwise"), (16 * depth, 16 * depth + 16), axis=-1)
+    k1, k3, k5 = ops.split(_normalised(rest, f"{name}_pointwise"), (16 * depth, 16 * depth + 16), axis=-1)
     branches = [k1, conv(k3, 32 * depth, 3, "k3"), conv(k5, 32 * depth, 5, "k5")]
     for width, mean in ((3, mean3), (5, mean5)):
         most = Pool("max", width, name=f"{name}_max{width}")(x)
         branches.append(conv(most, 16, 1, f"max{width}_k1"))
-        branches.append(normalized(Pool("mean", width, name=f"{name}_mean{width}")(mean), f"mean{width}"))
+        mean = Pool("mean", width, name=f"{name}_mean{width}")(mean)
+        branches.append(_normalised(mean, f"{name}_mean{width}"))
     return layers.Concatenate(name=f"{name}_join")(branches)
 
 
@@ -301,14 +259,12 @@ def _separable(x, filters: int, kernel: int, dilation: int, name: str):
     return layers.BatchNormalization(name=f"{name}_bn")(x)
 
 
-def _broadcast_block(x, channels: int, stride: int, dilation: int, dropout: float, name: str):
+def _broadcast_block(x, channels: int, stride: int, dilation: int, name: str):
     """Return a block of BC-ResNet on (batch, num_features, num_frames, channels); where the width changes, without shortcut."""
     shortcut, changes = x, x.shape[-1] != channels
     if changes:
         x = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_widen")(x)
-        x = layers.Activation("relu", name=f"{name}_widen_relu")(
-            layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_widen_bn")(x)
-        )
+        x = _normalised(x, f"{name}_widen")
     x = layers.DepthwiseConv2D((3, 1), padding="same", use_bias=False, name=f"{name}_frequency")(x)
     # Keras has no stride along one axis in a depthwise convolution: pad as PyTorch does, and take every other
     if stride > 1:
@@ -318,11 +274,10 @@ def _broadcast_block(x, channels: int, stride: int, dilation: int, dropout: floa
     x = layers.DepthwiseConv2D(
         (1, 3), padding="same", dilation_rate=(1, dilation), use_bias=False, name=f"{name}_time"
     )(x)
-    x = layers.Activation("silu", name=f"{name}_silu")(
-        layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_time_bn")(x)
-    )
+    x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_time_bn")(x)
+    x = layers.Activation("silu", name=f"{name}_silu")(x)
     x = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_mix")(x)
-    x = layers.SpatialDropout2D(dropout, name=f"{name}_dropout")(x) if dropout else x
+    x = layers.SpatialDropout2D(BC_DROPOUT, name=f"{name}_dropout")(x)
     x = layers.Add(name=f"{name}_add")([two_d, x] if changes else [two_d, x, shortcut])
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
@@ -344,21 +299,11 @@ def _sub_spectral_norm(x, name: str):
 
 
 ZOO = {
-    "perceptron": perceptron,
-    "one_conv": one_conv,
-    "two_conv": two_conv,
-    "two_conv_dropout": two_conv_dropout,
-    "lstm": lstm,
-    "light_cnn": light_cnn,
-    "wavception": wavception,
-    "matchboxnet": matchboxnet,
-    "bc_resnet": bc_resnet,
+    build.__name__: build
+    for build in (perceptron, one_conv, two_conv, two_conv_dropout, lstm, light_cnn, wavception, matchboxnet, bc_resnet)
 }
 # what each is built for, a kind of `clips.KeywordFeatures`
 FEATURES = {
     **dict.fromkeys(("perceptron", "one_conv", "two_conv", "two_conv_dropout", "lstm"), "mfcc_image"),
-    "light_cnn": "spectrogram",
-    "wavception": "raw",
-    "matchboxnet": "mfcc",
-    "bc_resnet": "logmel",
+    **{"light_cnn": "spectrogram", "wavception": "raw", "matchboxnet": "mfcc", "bc_resnet": "logmel"},
 }

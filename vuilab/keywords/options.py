@@ -26,9 +26,7 @@ class ClipAugmentation:
     noise_probability: float = 0.8
     snr_low: float = 0.0  # dB, drawn uniformly between the two
     snr_high: float = 40.0
-    recorded_share: float = (
-        0.5  # of the noise, from background recordings (half of them reversed); the rest is coloured
-    )
+    recorded_share: float = 0.5  # of the noise, from background recordings, half of them reversed; the rest is coloured
     gain: float = 6.0  # dB, at most, louder or softer
     freq_masks: int = 2  # SpecAugment on the features, where they have frames
     freq_share: float = 0.15  # largest width of a band
@@ -47,13 +45,7 @@ class ClipAugmentation:
     def change(
         self, samples: np.ndarray, rng: np.random.Generator, backgrounds: Sequence[np.ndarray] = ()
     ) -> np.ndarray:
-        """Return a changed copy of a waveform (num_samples,), of the same length.
-
-        Args:
-            samples: the clip.
-            rng: source of the random numbers.
-            backgrounds: recorded noise, each longer than the clip.
-        """
+        """Return a changed copy of a waveform (num_samples,), of the same length; `backgrounds` are longer than that."""
         num_samples = len(samples)
         if rng.random() < self.speed_probability:
             samples = fit_length(speed_perturb(samples, 1 + rng.uniform(-self.speed, self.speed)), num_samples)

@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-import time
+import timeit
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +44,8 @@ class Proportion:
         return float(found.low), float(found.high)
 
     def __str__(self) -> str:
+        if not self.num_cases:
+            return "-"
         low, high = self.interval
         return f"{100 * self.rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
@@ -146,11 +148,7 @@ class Classifier:
         return (self.settings.extract(waveforms) - self.mean) / self.std
 
     def probabilities(self, waveforms: np.ndarray) -> np.ndarray:
-        """Return the probability of each label: (num_clips, num_classes), for any number of clips.
-
-        Args:
-            waveforms: (num_clips, CLIP_SAMPLES) in -1..1 at 16 kHz.
-        """
+        """Return (num_clips, num_classes), the probability of each label, for waveforms (num_clips, CLIP_SAMPLES) in -1..1."""
         found = np.empty((len(waveforms), len(self.labels)), np.float32)
         for start in range(0, len(waveforms), BATCH):
             piece = waveforms[start : start + BATCH]
@@ -170,26 +168,10 @@ def load_classifier(path: str | Path) -> Classifier:
     from vuilab.keywords import models as keyword_models  # noqa: F401  (registers its layers)
     from vuilab.runs.weights import load_model, read_metadata
 
-    if Path(path).is_file():
-        # a recogniser is refused before it is built
-        Classifier.of(None, {**read_metadata(path), "mean": 0, "std": 0})
-    else:
+    if not Path(path).is_file():
         raise FileNotFoundError(f"No weights at {path}. Train a classifier first: python vui.py keywords train DIR")
+    Classifier.of(None, {**read_metadata(path), "mean": 0, "std": 0})  # a recogniser is refused before it is built
     return Classifier.of(*load_model(path))
-
-
-def refuse_known_speakers(classifier: Classifier, dataset: Dataset, part: str) -> None:
-    """Refuse to evaluate on speakers that the classifier was trained on.
-
-    Raises:
-        ValueError: naming some of them.
-    """
-    learnt = sorted(set(classifier.metadata.get("train_speakers", ())) & set(dataset.speakers(part)))
-    if learnt:
-        raise ValueError(
-            f"The classifier was trained on {len(learnt)} of the speakers of the {part} part ({', '.join(learnt[:5])}...), so "
-            "its accuracy would flatter it. Choose another part or corpus, or pass --allow-training-speakers."
-        )
 
 
 def require_labels(classifier: Classifier, dataset: Dataset) -> None:
@@ -227,28 +209,16 @@ def predict(classifier: Classifier, audio: LabelledAudio) -> np.ndarray:
 def score_predictions(
     labels: Sequence[str], targets: np.ndarray, probabilities: np.ndarray, clips: Sequence[Clip] = ()
 ) -> KeywordScore:
-    """Compare probabilities with the truth.
-
-    Args:
-        labels: names of the classes.
-        targets: (num_clips,) true classes.
-        probabilities: (num_clips, num_classes).
-        clips: whose they are, for the list of errors.
-    """
+    """Compare probabilities (num_clips, num_classes) with true classes (num_clips,); `clips` are for the list of errors."""
     predicted = np.argmax(probabilities, axis=1)
     confusion = np.zeros((len(labels), len(labels)), np.int64)
     np.add.at(confusion, (targets, predicted), 1)
     wrong = np.flatnonzero(predicted != targets) if len(clips) else []
-    errors = [
-        ClipError(
-            clips[n].key or clips[n].word,
-            labels[targets[n]],
-            labels[predicted[n]],
-            float(probabilities[n, predicted[n]]),
-        )
-        for n in wrong
-    ]
-    return KeywordScore(tuple(labels), confusion, tuple(sorted(errors, key=lambda error: -error.probability)))
+    errors = []
+    for n in sorted(wrong, key=lambda n: -probabilities[n, predicted[n]]):  # most confident first
+        names = clips[n].key or clips[n].word, labels[targets[n]], labels[predicted[n]]
+        errors.append(ClipError(*names, float(probabilities[n, predicted[n]])))
+    return KeywordScore(tuple(labels), confusion, tuple(errors))
 
 
 def score_of(report: dict) -> KeywordScore:
@@ -274,16 +244,9 @@ def noise_curve(
     colours: Sequence[str] = tuple(NOISES),
     seed: int = 0,
 ) -> dict[str, list[Proportion]]:
-    """Return the accuracy on clips mixed with noise, for each colour and signal-to-noise ratio.
+    """Return the accuracy on clips mixed with noise, for each colour of `augment.NOISES` and signal-to-noise ratio in dB.
 
     Every clip meets the same noise at all ratios. Clips of digital silence, which have no ratio, stay as they are.
-
-    Args:
-        classifier: the network.
-        audio: labelled clips.
-        snrs: signal-to-noise ratios in dB.
-        colours: names in `augment.NOISES`.
-        seed: of the noise.
     """
     found: dict[str, list[Proportion]] = {}
     for number, colour in enumerate(colours):
@@ -301,22 +264,15 @@ def noise_curve(
 
 
 def latency(classifier: Classifier, repeats: int = 50) -> dict[str, float]:
-    """Measure how long one clip takes, in milliseconds: features and network together, and the network alone.
+    """Return the milliseconds that a clip takes: 'total_ms' of features and network, 'network_ms' of the network alone.
 
-    Returns:
-        {'total_ms': ..., 'network_ms': ...}, medians after a few calls that pay for compilation.
+    They are medians after a few calls that pay for compilation.
     """
     waveform = np.random.default_rng(0).normal(0, 0.1, (1, CLIP_SAMPLES)).astype(np.float32)
     features = classifier.features(waveform)
-    found = {}
-    for name, call in (
-        ("total_ms", lambda: classifier.probabilities(waveform)),
-        ("network_ms", lambda: np.asarray(classifier.model.predict_on_batch(features))),
-    ):
-        seconds = []
-        for _ in range(repeats + 3):
-            started = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - started)
-        found[name] = 1000 * float(np.median(seconds[3:]))
-    return found
+    calls = {
+        "total_ms": lambda: classifier.probabilities(waveform),
+        "network_ms": lambda: np.asarray(classifier.model.predict_on_batch(features)),
+    }
+    times = {name: timeit.repeat(call, number=1, repeat=repeats + 3)[3:] for name, call in calls.items()}
+    return {name: 1000 * float(np.median(seconds)) for name, seconds in times.items()}

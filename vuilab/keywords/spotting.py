@@ -7,7 +7,7 @@ chunks of any size, from a file of any length or from a microphone, and what is 
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,17 +68,12 @@ class Event:
     score: float  # 0..1: the highest smoothed probability
 
 
-def spotted_words(labels: Iterable[str]) -> tuple[str, ...]:
+def spotted_words(labels: Sequence[str]) -> tuple[str, ...]:
     """Return which labels of a classifier are words to be found: all but silence and unknown.
 
     Raises:
         ValueError: when none is.
-
-    Example:
-        >>> spotted_words(["silence", "go", "unknown", "stop"])
-        ('go', 'stop')
     """
-    labels = tuple(labels)
     words = tuple(label for label in labels if label not in (SILENCE, UNKNOWN))
     if not words:
         raise ValueError(
@@ -88,27 +83,16 @@ def spotted_words(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def label_warning(labels: Iterable[str]) -> str:
-    """Return what a classifier's labels mean for false alarms; '' when it knows silence and unknown words.
-
-    Example:
-        >>> label_warning(["go", "silence"]).split(". ")[0]
-        "The classifier has no label 'unknown', so other speech is taken for one of its words"
-        >>> label_warning(["go", "silence", "unknown"])
-        ''
-    """
-    reasons = {UNKNOWN: "other speech", SILENCE: "noise"}
-    missing = [label for label in reasons if label not in set(labels)]
+    """Return what a classifier's labels mean for false alarms; '' when it knows silence and unknown words."""
+    sounds = {UNKNOWN: "other speech", SILENCE: "noise"}
+    missing = [label for label in sounds if label not in set(labels)]
     if not missing:
         return ""
-    names, sounds = (" or ".join(f"'{name}'" for name in missing), " and ".join(reasons[name] for name in missing))
-    verb = "is" if len(missing) == 1 else "are"
+    names, taken = " or ".join(f"'{name}'" for name in missing), " and ".join(sounds[name] for name in missing)
     return (
-        f"The classifier has no label {names}, so {sounds} {verb} taken for one of its words. "
-        "Train one that has both: python vui.py keywords train DIR --words WORD ... silence unknown"
+        f"The classifier has no label {names}, so it takes {taken} for one of its words. Train one that has both: "
+        "python vui.py keywords train DIR --words WORD ... silence unknown"
     )
-
-
-# ------------------------------------------------------------------------------------------------- windows
 
 
 class WindowScores:
@@ -116,10 +100,6 @@ class WindowScores:
 
     Window n has its middle at n * hop and reaches half a second to both sides; beyond the recording there are zeros. There is one
     for every hop that begins within the recording. Digital silence has probability 0 of every word.
-
-    Args:
-        classifier: the network.
-        hop_samples: samples from one window to the next.
     """
 
     def __init__(self, classifier: "Classifier", hop_samples: int):
@@ -163,26 +143,19 @@ class WindowScores:
         return scores
 
 
-# -------------------------------------------------------------------------------------------------- events
-
-
 class EventDetector:
     """Turns the probabilities of windows into events, as they come.
 
     The score of a window is the mean over `smoothing` windows around it; windows beyond the recording count as 0. A stretch of
     windows whose score is at least the threshold is an event when it has ended, unless it begins within `refractory` seconds of
     the end of the last event of the same word.
-
-    Args:
-        words: what the columns are.
-        settings: how windows become events.
     """
 
     def __init__(self, words: tuple[str, ...], settings: SpotSettings):
         self.words, self.settings = words, settings
         self.recent = deque([np.zeros(len(words))] * settings.smoothing, settings.smoothing)
         self.num_windows = 0  # whose score is known
-        self.stretches: dict[int, _Stretch] = {}  # column -> the one at work
+        self.stretches: dict[int, list[tuple[int, float]]] = {}  # column -> (window, score) of the one at work
         self.ended = dict.fromkeys(range(len(words)), -np.inf)  # last window of the last event
         self.ahead = settings.smoothing // 2  # windows that the score of one waits for
 
@@ -197,41 +170,24 @@ class EventDetector:
 
     def finish(self) -> Iterator[Event]:
         """Yield the events that the end of the recording ends."""
-        late = self.settings.smoothing // 2
-        yield from self.add(np.zeros((late, len(self.words))))
+        yield from self.add(np.zeros((self.settings.smoothing // 2, len(self.words))))
         yield from self._advance(np.zeros(len(self.words)))
 
     def _advance(self, scores: np.ndarray) -> Iterator[Event]:
         for column, score in enumerate(scores):
             if score >= self.settings.threshold:
-                self.stretches.setdefault(column, _Stretch(self.num_windows)).add(self.num_windows, float(score))
+                self.stretches.setdefault(column, []).append((self.num_windows, float(score)))
             elif column in self.stretches:
                 yield from self._end(column, self.stretches.pop(column))
         self.num_windows += 1
 
-    def _end(self, column: int, stretch: "_Stretch") -> Iterator[Event]:
+    def _end(self, column: int, stretch: list[tuple[int, float]]) -> Iterator[Event]:
         hop = self.settings.hop_samples / SAMPLE_RATE
-        if (stretch.first - self.ended[column]) * hop < self.settings.refractory - 1e-9:
+        if (stretch[0][0] - self.ended[column]) * hop < self.settings.refractory - 1e-9:
             return
-        self.ended[column] = stretch.last
-        time = hop * stretch.moment / stretch.total
-        yield Event(self.words[column], time, max(0.0, time - 0.5), time + 0.5, stretch.highest)
-
-
-@dataclasses.dataclass
-class _Stretch:
-    """Windows in a row whose score is at least the threshold."""
-
-    first: int  # window
-    last: int = 0
-    highest: float = 0.0  # score
-    total: float = 0.0  # sum of scores
-    moment: float = 0.0  # sum of window * score
-
-    def add(self, window: int, score: float) -> None:
-        self.last, self.highest = window, max(self.highest, score)
-        self.total += score
-        self.moment += window * score
+        self.ended[column] = stretch[-1][0]
+        time = hop * sum(window * score for window, score in stretch) / sum(score for _, score in stretch)
+        yield Event(self.words[column], time, max(0.0, time - 0.5), time + 0.5, max(score for _, score in stretch))
 
 
 def find_events(probabilities: np.ndarray, words: tuple[str, ...], settings: SpotSettings) -> list[Event]:
@@ -247,15 +203,8 @@ def find_events(probabilities: np.ndarray, words: tuple[str, ...], settings: Spo
     return [*detector.add(probabilities), *detector.finish()]
 
 
-# ------------------------------------------------------------------------------------------------- spotter
-
-
 class Spotter:
     """Finds words in sound that comes in chunks. An event comes when its score has fallen, up to a second after the word.
-
-    Args:
-        classifier: what `scores.load_classifier` returned.
-        settings: how windows become events.
 
     Raises:
         ValueError: when the classifier has no words.
@@ -265,11 +214,6 @@ class Spotter:
         settings = settings or SpotSettings()
         self.windows = WindowScores(classifier, settings.hop_samples)
         self.detector = EventDetector(self.windows.words, settings)
-
-    @property
-    def duration(self) -> float:
-        """Seconds of sound so far."""
-        return self.windows.num_samples / SAMPLE_RATE
 
     def add(self, samples: np.ndarray) -> list[Event]:
         """Take samples (num_samples,) in -1..1 at 16 kHz, any number, and return the events that they end."""
@@ -281,16 +225,12 @@ class Spotter:
         return self._within([*self.detector.add(rest), *self.detector.finish()])
 
     def _within(self, events: Iterable[Event]) -> list[Event]:
-        return [dataclasses.replace(event, end=min(event.end, self.duration)) for event in events]
+        duration = self.windows.num_samples / SAMPLE_RATE  # so far
+        return [dataclasses.replace(event, end=min(event.end, duration)) for event in events]
 
 
 def spot_file(classifier: "Classifier", path: str | Path, settings: SpotSettings | None = None) -> list[Event]:
-    """Return the words in an audio file of any length; memory does not grow with it.
-
-    Args:
-        classifier: what `scores.load_classifier` returned.
-        path: an audio file that libsndfile reads, of any rate and number of channels.
-        settings: how windows become events.
+    """Return the words in an audio file of any length, rate and number of channels; memory does not grow with it.
 
     Raises:
         FileNotFoundError: when there is no such file.

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)
 CLIPS_TOGETHER = 40  # clips in one recording made for recall
-GAPS = (1.0, 3.0)  # seconds between two of them
+GAPS = (1.0, 3.0)  # shortest and longest time in seconds before, between and after them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +50,6 @@ def track(classifier: "Classifier", chunks: Iterable[np.ndarray], hop: float, na
     windows = WindowScores(classifier, SpotSettings(hop=hop).hop_samples)
     rows = [windows.add(samples) for samples in chunks]
     return Track(name, np.concatenate([*rows, windows.finish()]), windows.num_samples / SAMPLE_RATE, text)
-
-
-# -------------------------------------------------------------------------------------------- false alarms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,19 +95,11 @@ class FalseAlarms:
         return {"per_hour": self.per_hour, "low": low, "high": high, "num_alarms": len(self.alarms), "words": words}
 
 
-def rate_interval(counts: Sequence[int], hours: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Return the limits of a sum of Poisson rates, `sum(counts / hours)`.
+def rate_interval(counts: Sequence[int], hours: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % limits per hour of a sum of Poisson rates, `sum(counts / hours)`; infinite without any time.
 
     The gamma interval of Fay and Feuer (Statistics in Medicine 16, 1997, 791-801, section 2); where all hours are equal it is
-    the exact Poisson interval.
-
-    Args:
-        counts: events of each kind.
-        hours: in which they were counted. Kinds without any time are left out.
-        level: of confidence.
-
-    Returns:
-        Lower and upper limit per hour; an infinite upper limit without any time.
+    the exact Poisson interval. Kinds of events without any time are left out.
 
     Example:
         >>> low, high = rate_interval([0], [2.0])  # the "rule of three": 0 in 2 hours, one-sided 97.5 %: 3.69 / 2
@@ -122,19 +111,15 @@ def rate_interval(counts: Sequence[int], hours: Sequence[float], level: float = 
         return 0.0, math.inf
     numbers, weights = np.array(kinds).T
     rate, variance, largest = float(weights @ numbers), float(weights**2 @ numbers), float(weights.max())
-    tail = (1 - level) / 2
-    low = variance / (2 * rate) * scipy.stats.chi2.ppf(tail, 2 * rate**2 / variance) if rate else 0.0
+    low = variance / (2 * rate) * scipy.stats.chi2.ppf(0.025, 2 * rate**2 / variance) if rate else 0.0
     raised, spread = rate + largest, variance + largest**2
-    return float(low), float(spread / (2 * raised) * scipy.stats.chi2.isf(tail, 2 * raised**2 / spread))
+    return float(low), float(spread / (2 * raised) * scipy.stats.chi2.isf(0.025, 2 * raised**2 / spread))
 
 
 def speech_tracks(
     classifier: "Classifier", utterances: Sequence[Utterance], hop: float, progress: bool = True
 ) -> tuple[list[Track], list[str]]:
-    """Classify the windows of utterances.
-
-    Returns:
-        (tracks, what could not be read and why)
+    """Classify the windows of utterances, and return with the tracks what could not be read and why.
 
     Raises:
         ValueError: when no utterance can be read.
@@ -154,12 +139,9 @@ def speech_tracks(
 
 
 def false_alarms(tracks: Iterable[Track], words: tuple[str, ...], settings: SpotSettings) -> FalseAlarms:
-    """Count words found in speech. For each word, recordings whose text holds it count neither as time nor as alarms.
+    """Count words found in tracks of speech, made with the settings' hop; `words` are their columns.
 
-    Args:
-        tracks: of speech with its text, made with the settings' hop.
-        words: what the columns of the tracks are.
-        settings: how windows become events.
+    For each word, recordings whose text holds it count neither as time nor as alarms.
     """
     hours, alarms = dict.fromkeys(words, 0.0), []
     for one in tracks:
@@ -171,9 +153,6 @@ def false_alarms(tracks: Iterable[Track], words: tuple[str, ...], settings: Spot
     return FalseAlarms(hours, tuple(sorted(alarms, key=lambda alarm: -alarm.event.score)))
 
 
-# ------------------------------------------------------------------------------------------------- recall
-
-
 @dataclasses.dataclass(frozen=True)
 class Placed:
     """A clip of a word in a recording."""
@@ -182,34 +161,31 @@ class Placed:
     start: float  # seconds from the beginning
     end: float
 
+    def is_found(self, events: Iterable[Event]) -> bool:
+        """Whether one of the events is of its word and lies within it."""
+        return any(event.word == self.word and self.start <= event.time < self.end for event in events)
+
 
 def place_clips(
-    clips: Sequence[tuple[str, np.ndarray]],
-    background: np.ndarray,
-    rng: np.random.Generator,
-    snr_db: float = 20.0,
-    gaps: tuple[float, float] = GAPS,
+    clips: Sequence[tuple[str, np.ndarray]], background: np.ndarray, rng: np.random.Generator, snr_db: float = 20.0
 ) -> tuple[np.ndarray, list[Placed]]:
-    """Make a recording in which words stand at known times.
+    """Make a recording in which words stand at known times, 1 to 3 seconds apart.
 
     Args:
-        clips: (word, waveform) in the order in which they are to stand.
+        clips: (word, waveform) in their order.
         background: waveform at any level, repeated as long as it is needed, from a random place on; digital silence is allowed.
         rng: draws the gaps and the place.
         snr_db: mean power of the clips over that of the background, in dB.
-        gaps: shortest and longest time in seconds before, between and after the clips.
 
     Returns:
         (float32 waveform at 16 kHz, where the clips stand)
 
     Raises:
-        ValueError: without clips or background, and when gaps are no range.
+        ValueError: without clips or background.
     """
     if not len(clips) or not len(background):
         raise ValueError(f"Expected clips and a background. Received: {len(clips)} clips, {len(background)} samples.")
-    if not 0 <= gaps[0] <= gaps[1]:
-        raise ValueError(f"gaps must be the shortest and the longest, in seconds. Received: gaps={gaps}")
-    silences = np.round(rng.uniform(*gaps, len(clips) + 1) * SAMPLE_RATE).astype(int)
+    silences = np.round(rng.uniform(*GAPS, len(clips) + 1) * SAMPLE_RATE).astype(int)
     lengths = np.array([len(samples) for _, samples in clips])
     starts = np.cumsum(silences[:-1]) + np.concatenate([[0], np.cumsum(lengths[:-1])])
     total = int(starts[-1] + lengths[-1] + silences[-1])
@@ -233,16 +209,15 @@ def word_tracks(
     seed: int = 0,
     progress: bool = True,
 ) -> list[tuple[Track, list[Placed]]]:
-    """Classify the windows of recordings made of clips in random order, 40 in each; see `place_clips`.
+    """Classify the windows of recordings made of the clips of words in random order, 40 in each; see `place_clips`.
 
     Args:
         classifier: the network.
-        audio: labelled clips; those of silence and of unknown words are left out.
+        audio: labelled clips.
         backgrounds: waveforms, which take turns; none: digital silence.
         settings: whose hop is used.
         snr_db: mean power of the clips over that of the background, in dB.
         seed: of order, gaps and backgrounds.
-        progress: show a progress bar.
 
     Raises:
         ValueError: when there is no clip of a word.
@@ -261,21 +236,6 @@ def word_tracks(
     return found
 
 
-def count_hits(events: Iterable[Event], placed: Sequence[Placed]) -> int:
-    """Return how many words were found: an event of the word whose time lies within the clip; one event finds one clip.
-
-    Example:
-        >>> found = [Event("go", 1.4, 0.9, 1.9, 0.9), Event("go", 1.9, 1.4, 2.4, 0.9), Event("no", 3.5, 3, 4, 0.9)]
-        >>> count_hits(found, [Placed("go", 1.0, 2.0), Placed("go", 3.0, 4.0)])
-        1
-    """
-    events = list(events)
-    return sum(any(e.word == clip.word and clip.start <= e.time < clip.end for e in events) for clip in placed)
-
-
-# -------------------------------------------------------------------------------------------------- curve
-
-
 @dataclasses.dataclass(frozen=True)
 class OperatingPoint:
     """What a threshold gives."""
@@ -289,10 +249,10 @@ class OperatingPoint:
     def as_dict(self) -> dict:
         """Return plain data for records and `--json`."""
         found = {"threshold": self.threshold, "false_alarms": self.false_alarms.as_dict()}
-        if self.recall is None:
-            return found
-        words = {word: value.as_dict() for word, value in self.recall_of.items()}
-        return {**found, "recall": {**self.recall.as_dict(), "words": words}, "num_wrong": self.num_wrong}
+        if self.recall is not None:
+            words = {word: value.as_dict() for word, value in self.recall_of.items()}
+            found |= {"recall": {**self.recall.as_dict(), "words": words}, "num_wrong": self.num_wrong}
+        return found
 
 
 def operating_point(
@@ -301,38 +261,17 @@ def operating_point(
     words: tuple[str, ...],
     settings: SpotSettings,
 ) -> OperatingPoint:
-    """Measure one threshold.
-
-    Args:
-        speech: tracks of `speech_tracks`.
-        placed: tracks of `word_tracks`; may be empty.
-        words: what the columns of the tracks are.
-        settings: how windows become events.
-    """
+    """Measure one threshold on the tracks of `speech_tracks`, and on those of `word_tracks`, which may be none."""
     cases, hits, num_events = Counter(), Counter(), 0
     for one, clips in placed:
         events = find_events(one.probabilities, words, settings)
         num_events += len(events)
-        for word in words:
-            of_word = [clip for clip in clips if clip.word == word]
-            cases[word] += len(of_word)
-            hits[word] += count_hits(events, of_word)
+        cases.update(clip.word for clip in clips)
+        hits.update(clip.word for clip in clips if clip.is_found(events))
     recall_of = {word: Proportion(hits[word], cases[word]) for word in words if cases[word]}
     recall = Proportion(hits.total(), cases.total()) if recall_of else None
     alarms = false_alarms(speech, words, settings)
     return OperatingPoint(settings.threshold, alarms, recall, recall_of, num_events - hits.total())
-
-
-def curve(
-    speech: Sequence[Track],
-    placed: Sequence[tuple[Track, list[Placed]]],
-    words: tuple[str, ...],
-    settings: SpotSettings,
-    thresholds: Sequence[float] = THRESHOLDS,
-) -> Iterator[OperatingPoint]:
-    """Yield the operating point of each threshold; see `operating_point`."""
-    for threshold in thresholds:
-        yield operating_point(speech, placed, words, dataclasses.replace(settings, threshold=threshold))
 
 
 def choose_threshold(points: Iterable[OperatingPoint], per_hour: float) -> OperatingPoint | None:

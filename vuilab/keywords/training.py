@@ -27,8 +27,6 @@ from vuilab.training.task import Say, Task
 
 TASK = "keywords"  # in weights files and records
 
-__all__ = ["KeywordTask", "require_fit", "train_keywords"]
-
 
 def train_keywords(
     model: keras.Model,

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -14,15 +14,9 @@ from vuilab.runs.history import load_history
 from vuilab.runs.record import RESULTS, read_record, read_records
 from vuilab.text import escape_markdown, join, markdown_rows, percent_with_interval
 
-Ranked = TypeVar("Ranked")
 NOISE_COLUMNS = 6  # of a recorded table of noise, from the loudest; pages show at most seven columns
-SLOPES = {
-    "white": 0.0,
-    "pink": -3.0,
-    "blue": 3.0,
-    "brown": -6.0,
-    "violet": 6.0,
-}  # dB per octave of each colour of noise
+HEAD = ["model", "parameters", "accuracy % [95 %]", "apart from the best"]
+SLOPES = {"white": 0, "pink": -3, "blue": 3, "brown": -6, "violet": 6}  # dB per octave of each colour of noise
 
 
 def split_table(dataset: Dataset) -> str:
@@ -31,16 +25,9 @@ def split_table(dataset: Dataset) -> str:
     rows = []
     for part in PARTS:
         others = set().union(*(speakers[other] for other in PARTS if other != part))
-        numbers = [
-            len(speakers[part]),
-            len(speakers[part] & others),
-            *(counts[part][label] for label in dataset.labels),
-        ]
+        numbers = [len(speakers[part]), len(speakers[part] & others), *counts[part].values()]
         rows.append([part, *(f"{number:,}" for number in numbers)])
     return markdown_rows(["part", "speakers", "also in another part", *map(escape_markdown, dataset.labels)], rows)
-
-
-# --------------------------------------------------------------------------------------------------- the runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +59,7 @@ class KeywordRun:
 
 
 def load_keyword_runs(names: Sequence[str], folder: str | Path = RESULTS) -> list[KeywordRun]:
-    """Read the runs with these names that are there, in this order.
-
-    Args:
-        names: of runs; those that were never trained are left out.
-        folder: where records and histories are.
+    """Read the runs with these names that are in a folder, in this order; those that were never trained are left out.
 
     Raises:
         FileNotFoundError: when none of them is there.
@@ -112,12 +95,8 @@ def best_keyword_run(runs: Sequence[KeywordRun]) -> KeywordRun:
     return max(runs, key=rank)
 
 
-def apart_from_best(runs: Sequence[Ranked]) -> list[str]:
-    """Return for each run whether its interval lies below that of the best one: 'yes', 'no', or 'best'.
-
-    Args:
-        runs: anything with an `accuracy`.
-    """
+def apart_from_best(runs: Sequence[Any]) -> list[str]:
+    """Return of each, by its `accuracy`, whether its interval lies below that of the best one: 'yes', 'no', or 'best'."""
     best = max(runs, key=lambda run: run.accuracy.rate)
     low = best.accuracy.interval[0]
     return ["best" if run is best else "yes" if run.accuracy.interval[1] < low else "no" for run in runs]
@@ -126,12 +105,9 @@ def apart_from_best(runs: Sequence[Ranked]) -> list[str]:
 def runs_table(runs: Sequence[KeywordRun], latencies: Mapping[str, Mapping[str, float]] | None = None) -> str:
     """Return the runs of one task as a Markdown table, above what the most frequent label as only answer would reach.
 
-    Args:
-        runs: to show.
-        latencies: name of the run -> what `scores.latency` measured.
+    `latencies` has for the name of a run what `scores.latency` measured.
     """
-    head = ["model", "parameters", "accuracy % [95 %]", "apart from the best", "epoch", "loss at the end / lowest"]
-    head += ["training (s)", "one clip (ms)"]
+    head = [*HEAD, "epoch", "loss at the end / lowest", "training (s)", "one clip (ms)"]
     rows = [
         [
             escape_markdown(run.name),
@@ -146,17 +122,12 @@ def runs_table(runs: Sequence[KeywordRun], latencies: Mapping[str, Mapping[str, 
         for run, apart in zip(runs, apart_from_best(runs), strict=True)
     ]
     totals = runs[0].score.confusion.sum(axis=1)
-    return markdown_rows(
-        head, [*rows, ["(most frequent label)", "0", f"{100 * totals.max() / totals.sum():.1f}", *[""] * 5]]
-    )
+    rows.append(["(most frequent label)", "0", f"{100 * totals.max() / totals.sum():.1f}", *[""] * 5])
+    return markdown_rows(head, rows)
 
 
 def best_table(tasks: Mapping[str, Sequence[KeywordRun]]) -> str:
-    """Return a Markdown table of the run that the development part chose for each task.
-
-    Args:
-        tasks: name -> runs.
-    """
+    """Return a Markdown table of the run that the development part chose for each task: name -> runs."""
     rows = []
     for name, runs in tasks.items():
         best = best_keyword_run(runs)
@@ -164,9 +135,6 @@ def best_table(tasks: Mapping[str, Sequence[KeywordRun]]) -> str:
         cells = [f"{len(best.score.labels)}", escape_markdown(best.name), f"{best.parameters:,}"]
         rows.append([name, *cells, _percent(best.accuracy), errors])
     return markdown_rows(["task", "labels", "chosen model", "parameters", "accuracy % [95 %]", "errors"], rows)
-
-
-# ----------------------------------------------------------------------------------- words, errors, noise
 
 
 def words_table(score: KeywordScore) -> str:
@@ -190,22 +158,16 @@ def errors_table(score: KeywordScore, number: int = 10) -> str:
 
 
 def noise_table(snrs: Sequence[float], rates: Mapping[str, Sequence[float]]) -> str:
-    """Return accuracies in percent as a Markdown table: a row for each colour of noise, a column for each ratio.
-
-    Args:
-        snrs: signal-to-noise ratios in dB.
-        rates: colour -> accuracies, shares of 1.
-    """
+    """Return accuracies in percent as a Markdown table: ratios in dB, and for each colour of noise a row of shares of 1."""
     rows = [[colour, *(f"{100 * rate:.1f}" for rate in values)] for colour, values in rates.items()]
     return markdown_rows(["noise", *(f"{snr:g} dB" for snr in snrs)], rows)
 
 
 def recorded_noise_table(noise: dict) -> str:
     """Return the table of what `vui.py keywords evaluate --noise` wrote into a record, for the lowest ratios."""
-    rates = {
-        colour: [value["rate"] for value in values[:NOISE_COLUMNS]] for colour, values in noise["accuracy"].items()
-    }
-    return noise_table(noise["snr_db"][:NOISE_COLUMNS], rates)
+    accuracy, few = noise["accuracy"], slice(NOISE_COLUMNS)
+    rates = {colour: [value["rate"] for value in values[few]] for colour, values in accuracy.items()}
+    return noise_table(noise["snr_db"][few], rates)
 
 
 def slopes_table(slopes: Mapping[str, float]) -> str:
@@ -218,20 +180,12 @@ def _percent(value: Proportion) -> str:
     return percent_with_interval(value.rate, *value.interval) if value.num_cases else ""
 
 
-# ----------------------------------------------------------------------------------------- several seeds
-
-
 @dataclasses.dataclass(frozen=True)
 class SeededRuns:
-    """The finished runs of one model on one task that differ in their seed only.
+    """The finished runs of one model on one task that differ in their seed only."""
 
-    Args:
-        model: name of the builder.
-        records: one run record for each seed, by seed.
-    """
-
-    model: str
-    records: tuple[dict, ...]
+    model: str  # name of the builder
+    records: tuple[dict, ...]  # one for each seed, by seed
 
     @property
     def scores(self) -> list[KeywordScore]:
@@ -253,22 +207,21 @@ class SeededRuns:
 def keyword_tasks(folder: str | Path) -> dict[tuple[str, ...], list[SeededRuns]]:
     """Return the runs in a folder: labels of the task -> models, best first; tasks in the order of their number of labels."""
     found: dict[tuple[str, ...], dict[tuple, list[dict]]] = {}
-    for record in read_records(folder):
-        configuration = record.get("configuration", {})
-        if configuration.get("task") != "keywords" or "report" not in record:
-            continue
+    ours = [
+        one
+        for one in read_records(folder)
+        if one.get("configuration", {}).get("task") == "keywords" and "report" in one
+    ]
+    for record in sorted(ours, key=lambda one: one["configuration"]["seed"]):
+        configuration = record["configuration"]
         train = record["corpus"]["train"]["num_clips"]
         same = (record["model"], configuration["features"]["kind"], configuration["epochs"], train)
         found.setdefault(tuple(configuration["labels"]), {}).setdefault(same, []).append(record)
-    return {labels: _best_first(found[labels]) for labels in sorted(found, key=len)}
-
-
-def _best_first(found: Mapping[tuple, Sequence[dict]]) -> list[SeededRuns]:
-    runs = [
-        SeededRuns(model, tuple(sorted(records, key=lambda record: record["configuration"]["seed"])))
-        for (model, *_), records in found.items()
-    ]
-    return sorted(runs, key=lambda one: -one.rate)
+    tasks = {}
+    for labels in sorted(found, key=len):
+        runs = [SeededRuns(model, tuple(records)) for (model, *_), records in found[labels].items()]
+        tasks[labels] = sorted(runs, key=lambda one: -one.rate)
+    return tasks
 
 
 def keyword_block(folder: str | Path) -> str:
@@ -299,15 +252,13 @@ def _in_noise(models: Sequence[SeededRuns]) -> list[str]:
         for record in runs.records:
             noise = record.get("evaluation", {}).get("noise")
             if noise:
-                heading = (
-                    f"Accuracy of {escape_markdown(runs.model)} (seed {record['configuration']['seed']}) in noise, %:"
-                )
+                seed = record["configuration"]["seed"]
+                heading = f"Accuracy of {escape_markdown(runs.model)} (seed {seed}) in noise, %:"
                 return [heading, recorded_noise_table(noise)]
     return []
 
 
 def _table(models: Sequence[SeededRuns]) -> str:
-    head = ["model", "parameters", "accuracy % [95 %]", "apart from the best", "errors of each seed", "training"]
     rows = []
     for runs, apart in zip(models, apart_from_best(models), strict=True):
         first = runs.records[0]
@@ -324,7 +275,7 @@ def _table(models: Sequence[SeededRuns]) -> str:
                 _clip_milliseconds(runs.records),
             ]
         )
-    return markdown_rows([*head, "one clip (ms)"], rows)
+    return markdown_rows([*HEAD, "errors of each seed", "training", "one clip (ms)"], rows)
 
 
 def _clip_milliseconds(records: Sequence[dict]) -> str:
