@@ -5,7 +5,7 @@ import scipy.stats
 
 from vuilab.files import repository
 from vuilab.reports.cards import keyword_card_block, summary_block
-from vuilab.reports.ledger import check_project, update_readme
+from vuilab.reports.ledger import check_project, update_pages
 from vuilab.runs.record import read_record, write_json
 
 RELEASED = repository() / "results" / "released"
@@ -88,7 +88,7 @@ def test_the_card_is_kept_true(record, tmp_path):
     (tmp_path / "README.md").write_text("<!-- spotter: results/keywords.json -->\n<!-- end spotter -->\n")
     (tmp_path / "results").mkdir()
     write_json(tmp_path / "results" / "keywords.json", record)
-    assert update_readme(tmp_path) and check_project(tmp_path) == []
+    assert update_pages(tmp_path) and check_project(tmp_path) == []
     record["spotting"]["clean"] = False
     record["evaluation"]["num_clips"] = 201
     record["export"]["command"] = "python vui.py keywords export data --out /somewhere/spotter.tflite --record"

@@ -30,7 +30,7 @@ from vuilab.reports.keyword_tables import (
     split_table,
     words_table,
 )
-from vuilab.reports.ledger import check_project, update_readme
+from vuilab.reports.ledger import check_project, update_pages
 from vuilab.runs.history import save_history
 from vuilab.runs.record import read_record, write_json
 
@@ -135,7 +135,7 @@ def test_unfinished_runs_and_recognisers_do_not_count(folder, tmp_path):
 def test_the_readme_block_is_written_and_checked(folder, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("# x\n<!-- keywords: results/speech_commands -->\n<!-- end keywords -->\n")
-    assert update_readme(readme.parent) and keyword_block(folder).split() == readme.read_text().split()[6:-4]
+    assert update_pages(readme.parent) and keyword_block(folder).split() == readme.read_text().split()[6:-4]
     assert check_project(tmp_path) == []
     write_run(folder, "perceptron", 0, 59)
     assert any("differs from the records in results/speech_commands" in text for text in check_project(tmp_path))

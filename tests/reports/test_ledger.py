@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from vuilab.reports import ledger
-from vuilab.reports.ledger import check_project, result_block, update_readme
+from vuilab.reports.ledger import check_project, result_block, update_pages
 from vuilab.runs.history import save_history
 from vuilab.runs.record import read_record, write_json
 from vuilab.scoring.comparison import findings, load_runs
@@ -56,7 +56,7 @@ def root(tmp_path):
 
 
 def update(root):
-    return update_readme(root)
+    return update_pages(root)
 
 
 def test_a_block_states_conditions_table_and_findings(root):
@@ -151,7 +151,7 @@ def test_a_block_of_the_study_says_what_its_runs_show(gru, lstm, verdict, root, 
     monkeypatch.setattr(ledger, "best_losses", lambda settings, folder: found if set(settings) == set(found) else {})
     readme = root / "README.md"
     readme.write_text("a\n<!-- study: results/study -->\nold\n<!-- end study -->\nb\n")
-    assert ledger.update_readme(readme.parent)
+    assert ledger.update_pages(readme.parent)
     text = readme.read_text()
     assert text.startswith("a\n<!-- study: results/study -->\n**GRU or LSTM?** Best validation loss")
     assert (
@@ -159,14 +159,14 @@ def test_a_block_of_the_study_says_what_its_runs_show(gru, lstm, verdict, root, 
     )
     monkeypatch.setattr(ledger, "best_losses", lambda settings, folder: {})
     with pytest.raises(FileNotFoundError, match="no runs of the study"):
-        ledger.update_readme(readme.parent)
+        ledger.update_pages(readme.parent)
 
 
 def test_a_block_of_decoding_shows_rates_with_and_without_a_language_model(root):
     readme = root / "README.md"
     readme.write_text("<!-- decoding: results/real -->\n<!-- end decoding -->\n")
     with pytest.raises(FileNotFoundError, match="no run that was evaluated with a language model"):
-        ledger.update_readme(readme.parent)
+        ledger.update_pages(readme.parent)
 
     def rates(cer, wer):
         return {"cer": {"rate": cer, "low": cer, "high": cer}, "wer": {"rate": wer, "low": wer, "high": wer}}
@@ -177,7 +177,7 @@ def test_a_block_of_decoding_shows_rates_with_and_without_a_language_model(root)
     fused |= {"wer_difference": {"difference": -0.2, "low": -0.25, "high": -0.15}, "word_confidence": {"auc": 0.75}}
     record["evaluation"] = {"num_utterances": 7, "interval": "bootstrap", **rates(0.5, 0.8), "language_model": fused}
     write_json(path, record)
-    assert ledger.update_readme(readme.parent)
+    assert ledger.update_pages(readme.parent)
     text = readme.read_text()
     cells = (
         "| 7 | 50.0 [50.0, 50.0] | 40.0 [40.0, 40.0] | 80.0 [80.0, 80.0] | 60.0 [60.0, 60.0] | -20.0 [-25.0, -15.0] |"

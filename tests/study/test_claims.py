@@ -60,7 +60,7 @@ def test_the_spread_is_the_largest_deviation_over_seeds():
 
 
 def test_conclusions_rank_and_count_seeds_and_change_with_the_winner():
-    item = Question("depth", "How deep?", "", {"deep": Setting(RNNModel()), "shallow": Setting(RNNModel())}, (BETTER,))
+    item = Question("How deep?", "", {"deep": Setting(RNNModel()), "shallow": Setting(RNNModel())}, (BETTER,))
     text = " ".join(conclusions(item, {"shallow": [120.0, 122.0], "deep": [100.0, 101.0]}))
     assert "lowest first: deep 100.5 ± 0.7 (2 seeds); shallow 121.0 ± 1.4 (2 seeds)" in text
     assert "The reference found: deep is better. Here: holds (deep is 20.5 nats below shallow" in text
@@ -71,29 +71,28 @@ def test_conclusions_rank_and_count_seeds_and_change_with_the_winner():
 
 def test_a_claim_about_an_unknown_configuration_is_refused():
     with pytest.raises(ValueError, match="shallow"):
-        Question("x", "", "", {"deep": Setting(RNNModel())}, (BETTER,))
+        Question("", "", {"deep": Setting(RNNModel())}, (BETTER,))
     with pytest.raises(ValueError, match="wide"):
-        Question("x", "", "", {"deep": Setting(RNNModel())}, (), tiny=("wide",))
+        Question("", "", {"deep": Setting(RNNModel())}, (), tiny=("wide",))
     with pytest.raises(ValueError, match="Expected one of: dense"):
         question("colour")
 
 
 def test_every_question_can_be_built_and_no_two_labels_mean_the_same_network():
-    keys = [item.key for item in QUESTIONS]
-    assert len(set(keys)) == len(keys) >= 20
-    for item in QUESTIONS:
+    assert len({item.title for item in QUESTIONS.values()}) == len(QUESTIONS) >= 20
+    for item in QUESTIONS.values():
         for scale in ("full", "evidence", "tiny"):
             names = [setting.name for setting in item.at_scale(scale).values()]
             assert len(set(names)) == len(names)
         assert {setting.features for setting in item.settings.values()} <= {"spectrogram", "mfcc", "raw"}
     with pytest.raises(ValueError, match="scale"):
-        QUESTIONS[0].at_scale("huge")
+        question("dense").at_scale("huge")
 
 
 def test_the_trial_of_the_machinery_has_at_most_24_networks_and_five_questions_have_evidence():
-    tiny = {setting.name for item in QUESTIONS for setting in item.at_scale("tiny").values()}
+    tiny = {setting.name for item in QUESTIONS.values() for setting in item.at_scale("tiny").values()}
     assert 15 <= len(tiny) <= 24
-    evidence = {item.key for item in QUESTIONS if item.evidence}
+    evidence = {key for key, item in QUESTIONS.items() if item.evidence}
     assert evidence == {"merge", "cell", "cnn_depth", "dropout_cnn", "features"}
 
 

@@ -51,8 +51,8 @@ def test_a_run_is_named_after_its_network_found_again_and_compared(tmp_path, cap
     assert load_history(record_path.with_suffix(".pickle")) == before
     losses = study.best_losses({"small": Setting(SMALL, "mfcc"), "other": Setting(RNNModel())}, tmp_path)
     assert list(losses) == ["small"] and len(losses["small"]) == 2
-    assert study.figure_of({"small": Setting(SMALL, "mfcc")}, tmp_path) is not None
-    assert study.figure_of({"other": Setting(RNNModel())}, tmp_path) is None
+    figure = study.figure_of(study.runs_of({"small": Setting(SMALL, "mfcc"), "other": Setting(RNNModel())}, tmp_path))
+    assert [len(line.get_xdata()) for line in figure.axes[1].lines] == [2, 2]  # a dot for each seed, and their mean
 
     figure = study.plot_comparison(folder=tmp_path)
     assert len(figure.axes[0].lines) == 2

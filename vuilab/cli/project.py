@@ -27,8 +27,8 @@ def study(arguments: argparse.Namespace) -> int:
     from vuilab.study.questions import QUESTIONS, question
 
     if not arguments.questions:
-        for item in QUESTIONS:
-            print(f"{item.key:18} {item.title}")
+        for key, item in QUESTIONS.items():
+            print(f"{key:18} {item.title}")
         return 0
     chosen = [question(key) for key in arguments.questions]
     if arguments.corpus is not None:
@@ -66,11 +66,11 @@ def study(arguments: argparse.Namespace) -> int:
 @argument("--update", action="store_true", group="pages", help="write the pages' tables from the committed records")
 def compare(arguments: argparse.Namespace) -> int:
     """Print a table of the runs on disk, or keep the tables of the pages true."""
-    from vuilab.reports.ledger import check_project, update_readme
+    from vuilab.reports.ledger import check_project, update_pages
     from vuilab.scoring.comparison import load_runs, plot_comparison, text_table
 
     if arguments.update:
-        print("Pages updated." if update_readme() else "The pages are up to date.")
+        print("Pages updated." if update_pages() else "The pages are up to date.")
     if arguments.check:
         problems = check_project()
         for problem in problems:

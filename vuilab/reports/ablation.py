@@ -3,9 +3,11 @@
 A row of the table is named by what differs from the recipe of its network; its runs differ in their seed alone.
 """
 
+import argparse
 import ast
 import collections
 import dataclasses
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 
 from vuilab.runs.record import read_records
 from vuilab.scoring.error_rates import ErrorCounts
-from vuilab.study.claims import COUNTS
+from vuilab.study.claims import COUNTS, mean_text, spread
 from vuilab.text import join, markdown_rows
 from vuilab.training.recipes import RECIPES
 
@@ -52,6 +54,7 @@ WORDS = {
     "splice": "spliced {}",
     "batch_frames": "batches of {} frames",
     "corpus": "corpus of {}",
+    "start_from": "from {}",
 }
 EARLIER = "earlier weights"  # where nobody says which
 HEAD = ("what differs", "passes", "CER %", "change", "WER %", "WER % with LM", "with phonemes too")
@@ -60,29 +63,19 @@ SELDOM = ("change", "with phonemes too")  # columns that are shown where a row h
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """The finished runs that differ in their seed alone.
+    """The finished runs that differ in their seed alone."""
 
-    Args:
-        differences: from the recipe of the network, option -> value.
-        passes: over the training speech.
-        records: one run record for each seed, by seed.
-    """
-
-    differences: dict[str, Any]
-    passes: int
-    records: tuple[dict, ...]
+    differences: dict[str, Any]  # from the recipe of the network, option -> value
+    passes: int  # over the training speech
+    records: tuple[dict, ...]  # one run record for each seed, by seed
 
     @property
     def label(self) -> str:
         """The differences in words; the table has the number of another row in the place of its run's name."""
-        if not self.differences:
-            return "the recipe"
-        return ", ".join(_in_words(*difference) for difference in self.differences.items())
+        return ", ".join(_in_words(*difference) for difference in self.differences.items()) or "the recipe"
 
     def values(self, kind: str) -> list[float]:
-        """Return values of the seeds: 'val_loss', 'cer', 'wer', and with a key of `DECODINGS` behind of those so decoded."""
-        if kind == "val_loss":
-            return [record["scores"][kind] for record in self.records]
+        """Return rates of the seeds: 'cer', 'wer', and with a key of `DECODINGS` behind of those so decoded."""
         if kind in UNITS:
             return [record["scores"][kind]["rate"] for record in self.records]
         decoding = DECODINGS[kind[3:]]
@@ -117,58 +110,45 @@ def _in_words(name: str, value: Any) -> str:
         return f"no {name}"
     if name == "speeds" and value == (1.0,):
         return "one speed"
-    if name == "start_from":
-        return f"from {value}"
     if name == "monitor":
         value = value.removeprefix("val_").upper()
     values = value if isinstance(value, tuple) else (value,)
     text = join([f"{one:g}" if isinstance(one, float) else str(one) for one in values])
-    return WORDS[name].format(text) if name in WORDS else f"{name.replace('_', ' ')} {text}"
+    return WORDS.get(name, f"{name.replace('_', ' ')} {{}}").format(text)
 
 
-def _option(command: Sequence[str], name: str) -> list[str]:
-    """Return the values of an option in the words of a command."""
-    if name not in command:
-        return []
-    rest = list(command[command.index(name) + 1 :])
-    return rest[: next((number for number, word in enumerate(rest) if word.startswith("--")), len(rest))]
-
-
-def _told_by_the_command(record: Mapping[str, Any]) -> dict[str, Any]:
+def _told_by_the_command(record: Mapping[str, Any], network: str) -> dict[str, Any]:
     """Return what new records hold under 'builder' and 'start_from'; those of version 0.1 have it in their command alone."""
-    command = shlex.split(record["command"])
-    pairs = (text.split("=", 1) for text in _option(command, "--model-options"))
-    builder = {"name": _network(record), "options": {name: ast.literal_eval(value) for name, value in pairs}}
-    return {"builder": builder, "start_from": next(iter(_option(command, "--start-from")), EARLIER)}
-
-
-def _network(record: Mapping[str, Any]) -> str:
-    """Return the name of a record's network, as recipes have it."""
-    return record.get("model", "").removesuffix("_model")
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--model-options", nargs="+", default=())
+    parser.add_argument("--start-from", default=EARLIER)
+    told, _ = parser.parse_known_args(shlex.split(record["command"]))
+    pairs = (text.split("=", 1) for text in told.model_options)
+    options = {name: ast.literal_eval(value) for name, value in pairs}
+    return {"builder": {"name": network, "options": options}, "start_from": told.start_from}
 
 
 def differences(record: Mapping[str, Any], usual_corpus: int) -> dict[str, Any]:
     """Return what of a run differs from its network's recipe, option -> value, the network first.
 
-    Args:
-        record: of the run.
-        usual_corpus: number of training utterances that most runs share.
+    The corpus counts where it has another number of utterances than `usual_corpus`, which most runs share.
     """
-    configuration = record["configuration"]
+    configuration, network = record["configuration"], record.get("model", "").removesuffix("_model")
     optimizer = configuration.get("optimizer", {}).get("config", {})
+    told = record if "builder" in record else _told_by_the_command(record, network)
     used = {name: configuration.get(name, value) for name, value in USUAL.items()}
     used["ema"] = optimizer.get("ema_momentum") if optimizer.get("use_ema") else None
-    told = record if "builder" in record else _told_by_the_command(record)
     if used["start_from"]:
         used["start_from"] = Path(told.get("start_from", EARLIER)).stem
-    usual = USUAL | RECIPES.get(_network(record), {})
-    found = {name: tuple(value) if isinstance(value, list) else value for name, value in used.items()}
-    train = record["corpus"]["train"]
-    corpus = {} if train["num_utterances"] == usual_corpus else {"corpus": f"{train['hours']:.1f} h"}
-    builder = told["builder"]
-    network = {} if builder["name"] == _network(record) else {"network": builder["name"]}
-    network |= {name: tuple(v) if isinstance(v, list) else v for name, v in builder["options"].items()}
-    return corpus | network | {name: value for name, value in found.items() if value != usual[name]}
+    usual, train, builder = USUAL | RECIPES.get(network, {}), record["corpus"]["train"], told["builder"]
+    found = {} if train["num_utterances"] == usual_corpus else {"corpus": f"{train['hours']:.1f} h"}
+    found |= {} if builder["name"] == network else {"network": builder["name"]}
+    found |= builder["options"] | {name: value for name, value in used.items() if _plain(value) != usual[name]}
+    return {name: _plain(value) for name, value in found.items()}
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def final_rows(folder: str | Path) -> list[Row]:
@@ -176,17 +156,14 @@ def final_rows(folder: str | Path) -> list[Row]:
     runs = sorted((r for r in read_records(folder) if r.get("status") == "finished"), key=lambda record: record["date"])
     sizes = collections.Counter(record["corpus"]["train"]["num_utterances"] for record in runs)
     usual = sizes.most_common(1)[0][0] if sizes else 0
-    rows: list[Row] = []
+    rows: dict[tuple, Row] = {}
     for record in runs:
         passes = record["configuration"]["epochs"] * len(record["configuration"].get("speeds", (1.0,)))
-        row = Row(differences(record, usual), passes, (record,))
-        alike = [n for n, other in enumerate(rows) if (other.differences, other.passes) == (row.differences, passes)]
-        if alike:
-            seeds = sorted((*rows[alike[0]].records, record), key=lambda one: one["configuration"]["seed"])
-            rows[alike[0]] = dataclasses.replace(row, records=tuple(seeds))
-        else:
-            rows.append(row)
-    return sorted(rows, key=lambda row: row.passes)
+        found = differences(record, usual)
+        key = passes, frozenset(found.items())
+        alike = (*rows[key].records, record) if key in rows else (record,)
+        rows[key] = Row(found, passes, tuple(sorted(alike, key=lambda one: one["configuration"]["seed"])))
+    return sorted(rows.values(), key=lambda row: row.passes)
 
 
 def final_block(folder: str | Path) -> str:
@@ -228,45 +205,32 @@ def _table(rows: Sequence[Row]) -> str:
     for number, row in enumerate(rows, start=1):
         start = {name: numbers.get(value, value) for name, value in row.differences.items() if name == "start_from"}
         label = dataclasses.replace(row, differences=row.differences | start).label
-        cer, wer, *fused = (
-            _mean_text(100 * np.array(row.values(kind))) for kind in ("cer", "wer", "wer_lm", "wer_sounds")
-        )
-        lines.append([f"{number}: {label}", f"{row.passes}", cer, _change_text(rows, row), wer, *fused])
+        values = (100 * np.array(row.values(kind)) for kind in ("cer", "wer", "wer_lm", "wer_sounds"))
+        cer, *others = (mean_text(one) if len(one) else "" for one in values)
+        lines.append([f"{number}: {label}", f"{row.passes}", cer, _change_text(rows, row), *others])
     used = [column for column, name in enumerate(HEAD) if name not in SELDOM or any(line[column] for line in lines)]
     return markdown_rows([HEAD[k] for k in used], [[line[k] for k in used] for line in lines])
 
 
-def _mean_text(values: Sequence[float]) -> str:
-    """Return the mean, and with several values their standard deviation; nothing of nothing."""
-    if not len(values):
-        return ""
-    deviation = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.1f}{deviation}"
-
-
-def _spread(rows: Sequence[Row], passes: int) -> float | None:
-    """Return the standard deviation of CER over seeds, in points: the largest of the rows with so many passes."""
-    several = [row.values("cer") for row in rows if row.passes == passes and len(row.records) > 1]
-    return 100 * max(float(np.std(values, ddof=1)) for values in several) if several else None
+def _spread(rows: Sequence[Row], passes: int) -> float:
+    """Return the largest spread of CER over seeds, in points, of the rows with so many passes; NaN where each has one seed."""
+    return 100 * spread({number: row.values("cer") for number, row in enumerate(rows) if row.passes == passes})
 
 
 def _change_text(rows: Sequence[Row], row: Row) -> str:
     """Return by how many points a row's CER differs from the yardstick's after as many passes, in bold where that counts."""
-    first, spread = _yardstick(rows, row.passes), _spread(rows, row.passes)
+    first = _yardstick(rows, row.passes)
     if first is None or first is row:
         return ""
     change = 100 * float(np.mean(row.values("cer")) - np.mean(first.values("cer")))
-    return f"**{change:+.1f}**" if spread is not None and abs(change) > COUNTS * spread else f"{change:+.1f}"
+    return f"**{change:+.1f}**" if abs(change) > COUNTS * _spread(rows, row.passes) else f"{change:+.1f}"
 
 
 def _rule(rows: Sequence[Row]) -> str:
     """Return how large a change of CER must be to count; nothing where no row is compared, or none has several seeds."""
-    compared = sorted({row.passes for row in rows if _change_text(rows, row)})
-    spreads = {passes: _spread(rows, passes) for passes in compared}
+    spreads = {passes: _spread(rows, passes) for passes in sorted({r.passes for r in rows if _change_text(rows, r)})}
     known = [
-        f"{COUNTS * spread:.1f} points after {passes} passes"
-        for passes, spread in spreads.items()
-        if spread is not None
+        f"{COUNTS * one:.1f} points after {passes} passes" for passes, one in spreads.items() if not math.isnan(one)
     ]
     if not known:
         return ""
@@ -284,8 +248,8 @@ def _lead(rows: Sequence[Row]) -> str:
     """
     yardstick, lines = _yardstick(rows), []
     best = min(rows, key=lambda row: np.mean(row.values("cer")))
-    best_fused = min((row for row in rows if _fused_wer(row) is not None), key=_fused_wer, default=best)
-    for row in dict.fromkeys([rows.index(best), rows.index(best_fused)]):
+    fused = min(rows, key=_fused_wer)
+    for row in dict.fromkeys([rows.index(best), rows.index(best if _fused_wer(fused) == math.inf else fused)]):
         reading = [("cer", GREEDY), ("wer", FUSED), ("cer", SOUNDS), ("wer", SOUNDS)]
         changes = [_change(yardstick, rows[row], unit, decoding) for unit, decoding in reading]
         if rows[row] is not yardstick and any(changes):
@@ -311,10 +275,10 @@ def _of_characters(rows: Sequence[Row]) -> str:
     return f"{told}\n\n{markdown_rows(('row', 'CER %', 'change', 'WER %', 'change'), lines)}" if lines else ""
 
 
-def _fused_wer(row: Row) -> float | None:
-    """Return the lowest mean WER with a language model, phonemes or not; None without one."""
-    found = [float(np.mean(values)) for kind in ("wer_lm", "wer_sounds") if (values := row.values(kind))]
-    return min(found, default=None)
+def _fused_wer(row: Row) -> float:
+    """Return the lowest mean WER with a language model, phonemes or not; infinite without one."""
+    found = (row.values(kind) for kind in ("wer_lm", "wer_sounds"))
+    return min((float(np.mean(values)) for values in found if values), default=math.inf)
 
 
 def _change(first: Row, second: Row, unit: str, decoding: str) -> str:
@@ -326,9 +290,7 @@ def _change(first: Row, second: Row, unit: str, decoding: str) -> str:
     pair = [errors_of(row.records[0], decoding, longest) for row in (first, second)]
     if decoding == SOUNDS and pair[0] is None:
         pair[0] = errors_of(first.records[0], FUSED, longest)
-    if None in pair:
-        return ""
-    return _difference(*pair, UNITS[unit])
+    return "" if None in pair else _difference(*pair, UNITS[unit])
 
 
 def _difference(first: ErrorCounts, second: ErrorCounts, unit: str) -> str:

@@ -17,17 +17,11 @@ from vuilab.reports.ablation import final_block
 from vuilab.reports.cards import card_block, keyword_card_block, summary_block
 from vuilab.reports.keyword_tables import keyword_block
 from vuilab.runs.record import read_records
-from vuilab.scoring.comparison import COLUMNS, FUSED, RunResult, findings, load_runs, percent, table
+from vuilab.scoring.comparison import COLUMNS, FUSED, findings, load_runs, percent, table
 from vuilab.study.claims import conclusions
 from vuilab.study.questions import QUESTIONS
 from vuilab.study.runs import best_losses
 from vuilab.text import markdown_rows
-
-BLOCK = re.compile(
-    r"(<!-- (?P<kind>summary|results|study|decoding|keywords|final|recogniser|spotter): (?P<folder>\S+) -->\n)"
-    r"(?P<body>.*?)(<!-- end (?P=kind) -->)",
-    re.DOTALL,
-)
 
 # parts of records with a commit of their own
 MEASURED = {
@@ -48,20 +42,18 @@ def result_block(folder: str | Path) -> str:
     Raises:
         FileNotFoundError: when there are no histories, or no record beside them.
     """
-    runs = [_by_file_name(run) for run in load_runs(None, folder)]
+    runs = [dataclasses.replace(run, name=(run.record or {}).get("name", run.name)) for run in load_runs(None, folder)]
     record = next((run.record for run in runs if run.record), None)
     if record is None:
         raise FileNotFoundError(f"The histories in {folder} have no run records (NAME.json) beside them. Train again.")
-    train, valid = record["corpus"]["train"], record["corpus"]["validation"]
-    versions = record["versions"]
-    machine = record["machine"]
+    train, valid, used = record["corpus"]["train"], record["corpus"]["validation"], record["configuration"]
+    versions, backend, cores = record["versions"], record["backend"], record["machine"]["cores"]
     conditions = (
         f"Trained on {train['num_utterances']} utterances ({train['hours']:.2f} h, {train['num_speakers']} speakers), validated "
         f"on {valid['num_utterances']} ({valid['hours']:.2f} h, {valid['num_speakers']} other speakers), utterances up to "
-        f"{record['configuration']['max_duration']:g} s.\nSeed {record['configuration']['seed']}, greedy decoding, Keras "
-        f"{versions['keras']} on {record['backend']} {versions.get(record['backend'], '')}, {machine['cores']} "
-        f"core{'' if machine['cores'] == 1 else 's'}.\nCER and "
-        f"WER are at the epoch with the lowest validation loss, with 95 % intervals ({record['scores']['interval']})."
+        f"{used['max_duration']:g} s.\nSeed {used['seed']}, greedy decoding, Keras {versions['keras']} on {backend} "
+        f"{versions.get(backend, '')}, {cores} core{'' if cores == 1 else 's'}.\nCER and WER are at the epoch with the lowest "
+        f"validation loss, with 95 % intervals ({record['scores']['interval']})."
     )
     stopped = [
         f"{run.name} was stopped after {run.record['epochs']} of {run.record['configuration']['epochs']} epochs."
@@ -73,27 +65,20 @@ def result_block(folder: str | Path) -> str:
     return f"{conditions}\n\n{markdown_rows(head, rows)}\n\n{sentences}\n"
 
 
-def _by_file_name(run: RunResult) -> RunResult:
-    """Return a run under the name of its files, where its full name describes a whole network."""
-    return dataclasses.replace(run, name=run.record["name"]) if run.record else run
-
-
 def study_block(folder: str | Path) -> str:
     """Return the Markdown for the questions of the study that were run with several seeds: what holds here, and what does not."""
-    lines = []
-    for question in QUESTIONS:
-        settings = question.at_scale("evidence")
-        losses = best_losses(settings, folder) if settings else {}
-        if len(losses) < 2:
-            continue
-        order, *verdicts = conclusions(question, losses)
-        told = [verdict for verdict in verdicts if "Here: not run" not in verdict]
-        lines.append("\n\n".join([f"**{question.title}** {order}", "\n".join(f"- {verdict}" for verdict in told)]))
-    if not lines:
+    parts = []
+    for question in QUESTIONS.values():
+        losses = best_losses(question.evidence, folder)
+        if len(losses) > 1:
+            order, *verdicts = conclusions(question, losses)
+            told = "\n".join(f"- {verdict}" for verdict in verdicts if "Here: not run" not in verdict)
+            parts.append(f"**{question.title}** {order}\n\n{told}")
+    if not parts:
         raise FileNotFoundError(
             f"{folder} holds no runs of the study's evidence. Train them: python vui.py study --help"
         )
-    return "\n\n".join(lines) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def decoding_block(folder: str | Path) -> str:
@@ -104,25 +89,35 @@ def decoding_block(folder: str | Path) -> str:
             f"{folder} holds no run that was evaluated with a language model: python vui.py evaluate ... --lm FILE --record"
         )
     head = ("network", "utterances", "CER % greedy", "CER % with LM", "WER % greedy", "WER % with LM", "change in WER")
-    lines = []
+    lines, used = [], {}
     for record in sorted(found, key=lambda record: record["evaluation"]["language_model"]["wer"]["rate"]):
         greedy, fused = record["evaluation"], record["evaluation"]["language_model"]
         rates = [percent(part[kind]) for kind in ("cer", "wer") for part in (greedy, fused)]
         change = (f"{100 * fused['wer_difference'][name]:+.1f}" for name in ("difference", "low", "high"))
-        difference = "{} [{}, {}]".format(*change)
-        lines.append([record["name"], str(greedy["num_utterances"]), *rates, difference])
-    models = {
-        record["evaluation"]["language_model"]["file"]: record["evaluation"]["language_model"] for record in found
-    }
-    used = [
-        f"Beam search with {name} (order {model['order']}, beam {model['beam_width']}); weights chosen {model['chosen']}."
-        for name, model in models.items()
-    ]
-    told = "\n".join([*used, f"Intervals: {found[0]['evaluation']['interval']}."])
+        lines.append([record["name"], str(greedy["num_utterances"]), *rates, "{} [{}, {}]".format(*change)])
+    for model in (record["evaluation"]["language_model"] for record in found):
+        searched = f"Beam search with {model['file']} (order {model['order']}, beam {model['beam_width']})"
+        used[model["file"]] = f"{searched}; weights chosen {model['chosen']}."
+    told = "\n".join([*used.values(), f"Intervals: {found[0]['evaluation']['interval']}."])
     return f"{markdown_rows(head, lines)}\n\n{told}\n"
 
 
-def update_readme(root: Path | None = None) -> bool:
+BLOCKS = {
+    "summary": summary_block,
+    "results": result_block,
+    "study": study_block,
+    "decoding": decoding_block,
+    "keywords": keyword_block,
+    "final": final_block,
+    "recogniser": card_block,
+    "spotter": keyword_card_block,
+}
+BLOCK = re.compile(
+    rf"(<!-- (?P<kind>{'|'.join(BLOCKS)}): (?P<folder>\S+) -->\n)(?P<body>.*?)(<!-- end (?P=kind) -->)", re.DOTALL
+)
+
+
+def update_pages(root: Path | None = None) -> bool:
     """Write the blocks of README, docs and model card anew; return whether anything changed."""
     root, changed = root or repository(), False
     for document in _documents(root):
@@ -132,10 +127,6 @@ def update_readme(root: Path | None = None) -> bool:
             document.write_text(after, encoding="utf-8")
             changed = True
     return changed
-
-
-def _documents(root: Path) -> list[Path]:
-    return [path for pattern in DOCUMENTS for path in sorted(root.glob(pattern))]
 
 
 def check_project(root: Path | None = None) -> list[str]:
@@ -154,52 +145,36 @@ def check_project(root: Path | None = None) -> list[str]:
                 )
     for folder in sorted({path.parent for path in _tracked_records(root)}):
         for record in read_records(folder):
-            for part, again in [(record, "train"), *((record.get(name), again) for name, again in MEASURED.items())]:
-                if part and (not part.get("clean") or part.get("commit") in (None, "unknown")):
-                    problems.append(
-                        f"{folder.name}/{record['name']}.json comes from uncommitted code; {again} it again."
-                    )
-                if part and any(word.startswith("/") for word in part.get("command", "").split()):
-                    problems.append(
-                        f"{folder.name}/{record['name']}.json names a folder of one machine in its command; {again} "
-                        "it again with relative paths."
-                    )
+            name = f"{folder.name}/{record['name']}.json"
+            measured = [(record[part], again) for part, again in MEASURED.items() if record.get(part)]
+            for part, again in [(record, "train"), *measured]:
+                if not part.get("clean") or part.get("commit") in (None, "unknown"):
+                    problems.append(f"{name} comes from uncommitted code; {again} it again.")
+                if any(word.startswith("/") for word in part.get("command", "").split()):
+                    told = f"{name} names a folder of one machine in its command"
+                    problems.append(f"{told}; {again} it again with relative paths.")
     return problems
 
 
+def _documents(root: Path) -> list[Path]:
+    return [path for pattern in DOCUMENTS for path in sorted(root.glob(pattern))]
+
+
 def _body(match: re.Match, root: Path) -> str:
-    return _wrapped(BLOCKS[match["kind"]](root / match["folder"]))
-
-
-def _wrapped(text: str) -> str:
-    """Return Markdown whose lines are no longer than `WIDTH`, tables excepted."""
+    """Return the text of a block, whose lines are no longer than `WIDTH`, tables excepted."""
     lines = []
-    for line in text.splitlines():
+    for line in BLOCKS[match["kind"]](root / match["folder"]).splitlines():
         indent = "  " if line.startswith("- ") else ""
-        long = len(line) > WIDTH and not line.startswith("|")
         options = {"subsequent_indent": indent, "break_long_words": False, "break_on_hyphens": False}
-        lines += textwrap.wrap(line, WIDTH, **options) if long else [line]
+        lines += [line] if line.startswith("|") else textwrap.wrap(line, WIDTH, **options) or [""]
     return "\n".join(lines) + "\n"
-
-
-BLOCKS = {
-    "summary": summary_block,
-    "results": result_block,
-    "study": study_block,
-    "decoding": decoding_block,
-    "keywords": keyword_block,
-    "final": final_block,
-    "recogniser": card_block,
-    "spotter": keyword_card_block,
-}
 
 
 def _tracked_records(root: Path) -> list[Path]:
     """Return the JSON files under `results/` that git tracks; outside a checkout all of them."""
+    command = ["git", "ls-files", "results/*.json"]
     try:
-        result = subprocess.run(
-            ["git", "ls-files", "results/*.json"], cwd=root, capture_output=True, text=True, timeout=20, check=True
-        )
+        result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return list((root / "results").rglob("*.json"))
     return [root / line for line in result.stdout.splitlines()]

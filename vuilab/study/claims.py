@@ -37,14 +37,9 @@ class Setting:
 
     def scaled(self, width: int) -> "Setting":
         """Return the same network with `width` units and filters in the place of 200, others in proportion."""
-
-        def scale(units: int) -> int:
-            return max(1, round(units * width / FULL_WIDTH))
-
-        cnn = self.model.cnn_config
+        cnn, units = self.model.cnn_config, max(1, round(self.model.rnn_units * width / FULL_WIDTH))
         if cnn is not None:
-            cnn = dataclasses.replace(cnn, filters=scale(cnn.filters))
-        units = scale(self.model.rnn_units)
+            cnn = dataclasses.replace(cnn, filters=max(1, round(cnn.filters * width / FULL_WIDTH)))
         if not self.model.time_distributed_dense:
             units = max(units, 32)  # the classes of the softmax
         return dataclasses.replace(self, model=dataclasses.replace(self.model, cnn_config=cnn, rnn_units=units))
@@ -76,34 +71,22 @@ class Claim:
 class Question:
     """A section of the study.
 
-    Args:
-        key: short name, for the command line.
-        title: the question.
-        text: what is compared and why, for the notebook.
-        settings: label -> what is trained.
-        claims: what the reference found.
-        evidence: smaller networks under the same labels, for a comparison with several seeds on a small machine.
-        tiny: labels that stand for the question in a trial of the machinery.
+    Raises:
+        ValueError: at construction, for labels that are no configurations.
     """
 
-    key: str
     title: str
-    text: str
-    settings: Mapping[str, Setting]
-    claims: tuple[Claim, ...]
+    text: str  # what is compared and why, for the notebook
+    settings: Mapping[str, Setting]  # label -> what is trained
+    claims: tuple[Claim, ...] = ()  # what the reference found
+    # smaller networks under the same labels, for a comparison with several seeds on a small machine
     evidence: Mapping[str, Setting] = dataclasses.field(default_factory=dict)
-    tiny: tuple[str, ...] = ()
+    tiny: tuple[str, ...] = ()  # labels that stand for the question in a trial of the machinery
 
     def __post_init__(self) -> None:
-        for claim in self.claims:
-            unknown = set(claim.labels) - set(self.settings)
-            if unknown:
-                raise ValueError(
-                    f"Question {self.key!r}: a claim names {sorted(unknown)}, which are no configurations."
-                )
-        foreign = (set(self.evidence) | set(self.tiny)) - set(self.settings)
-        if foreign:
-            raise ValueError(f"Question {self.key!r}: {sorted(foreign)} are no configurations.")
+        named = {*self.evidence, *self.tiny, *(label for claim in self.claims for label in claim.labels)}
+        if unknown := named - set(self.settings):
+            raise ValueError(f"{self.title!r} names {sorted(unknown)}, which are none of {list(self.settings)}.")
 
     def at_scale(self, scale: str) -> dict[str, Setting]:
         """Return what is trained.
@@ -112,14 +95,12 @@ class Question:
             scale: 'full': everything; 'evidence': the small comparison; 'tiny': a trial of the machinery; 'smoke': that with one
                 recurrent layer, in seconds.
         """
-        if scale == "full":
-            return dict(self.settings)
-        if scale == "evidence":
-            return dict(self.evidence)
-        if scale in ("tiny", "smoke"):
-            narrow = {label: self.settings[label].scaled(TINY_WIDTH) for label in self.tiny}
-            return {label: setting.shallow() for label, setting in narrow.items()} if scale == "smoke" else narrow
-        raise ValueError(f"scale must be 'smoke', 'tiny', 'evidence' or 'full'. Received: scale={scale!r}")
+        if scale not in ("smoke", "tiny", "evidence", "full"):
+            raise ValueError(f"scale must be 'smoke', 'tiny', 'evidence' or 'full'. Received: scale={scale!r}")
+        if scale in ("evidence", "full"):
+            return dict(self.evidence if scale == "evidence" else self.settings)
+        narrow = {label: self.settings[label].scaled(TINY_WIDTH) for label in self.tiny}
+        return {label: setting.shallow() for label, setting in narrow.items()} if scale == "smoke" else narrow
 
 
 # ------------------------------------------------------------------------------------------------ conclusions
@@ -139,8 +120,7 @@ class Verdict:
 
 def spread(losses: Mapping[str, Sequence[float]]) -> float:
     """Return the largest standard deviation over seeds among the configurations; NaN where each has one run only."""
-    deviations = [float(np.std(values, ddof=1)) for values in losses.values() if len(values) > 1]
-    return max(deviations) if deviations else math.nan
+    return max((float(np.std(values, ddof=1)) for values in losses.values() if len(values) > 1), default=math.nan)
 
 
 def judge(claim: Claim, losses: Mapping[str, Sequence[float]]) -> Verdict:
@@ -150,58 +130,44 @@ def judge(claim: Claim, losses: Mapping[str, Sequence[float]]) -> Verdict:
         claim: of the reference.
         losses: label -> one best validation loss per seed, in nats per utterance; NaN or infinite for a run that diverged.
     """
-    missing = [label for label in claim.labels if not losses.get(label)]
+    used = {label: losses.get(label, ()) for label in claim.labels}
+    missing = ", ".join(label for label, values in used.items() if not len(values))
     if missing:
-        return Verdict(claim, "not run", f"no runs of {', '.join(missing)}")
-    used = {label: list(losses[label]) for label in claim.labels}
-    diverged = [label for label, values in used.items() if not np.isfinite(values).all()]
+        return Verdict(claim, "not run", f"no runs of {missing}")
+    diverged = ", ".join(label for label, values in used.items() if not np.isfinite(values).all())
     if diverged:
-        return Verdict(claim, "undecided", f"the loss of {', '.join(diverged)} became undefined in at least one run")
+        return Verdict(claim, "undecided", f"the loss of {diverged} became undefined in at least one run")
     threshold = COUNTS * spread(used)
     if math.isnan(threshold):
         return Verdict(claim, "undecided", "one seed each, so that chance cannot be told from a difference")
     means = {label: float(np.mean(values)) for label, values in used.items()}
+    rest = f"twice the spread over seeds is {threshold:.1f}"
     if claim.better is None:
         low, high = min(means, key=means.get), max(means, key=means.get)
         gap = means[high] - means[low]
         outcome = "does not hold" if gap > threshold else "holds, as far as these runs can tell"
-        return Verdict(
-            claim, outcome, f"{high} is {gap:.1f} nats above {low}, twice the spread over seeds is {threshold:.1f}"
-        )
-    gaps = {label: means[label] - means[claim.better] for label in claim.others}
-    closest = min(gaps, key=gaps.get)
-    if gaps[closest] > threshold:
-        outcome = "holds"
-    elif gaps[closest] < -threshold:
-        outcome = "does not hold"
-    else:
-        outcome = "undecided"
-    word = "below" if gaps[closest] >= 0 else "above"
-    return Verdict(
-        claim,
-        outcome,
-        f"{claim.better} is {abs(gaps[closest]):.1f} nats {word} {closest}, twice the spread over seeds is {threshold:.1f}",
-    )
+        return Verdict(claim, outcome, f"{high} is {gap:.1f} nats above {low}, {rest}")
+    closest = min(claim.others, key=means.get)
+    gap = means[closest] - means[claim.better]
+    outcome = "undecided" if abs(gap) <= threshold else "holds" if gap > 0 else "does not hold"
+    word = "below" if gap >= 0 else "above"
+    return Verdict(claim, outcome, f"{claim.better} is {abs(gap):.1f} nats {word} {closest}, {rest}")
 
 
 def conclusions(question: Question, losses: Mapping[str, Sequence[float]]) -> list[str]:
     """Return what the runs of a question show, in sentences: the configurations in order, then a verdict for each claim.
 
-    Args:
-        question: the question.
-        losses: label -> best validation losses, one per seed; labels that were not run are absent or empty.
+    The losses are those of `judge`; labels that were not run are absent or empty.
     """
     finite = {label: values for label, values in losses.items() if len(values) and np.isfinite(values).all()}
-    ranking = sorted(finite, key=lambda label: float(np.mean(finite[label])))
-    sentences = []
-    if ranking:
-        parts = [f"{label} {_mean_text(finite[label])}" for label in ranking]
-        sentences.append("Best validation loss in nats per utterance, lowest first: " + "; ".join(parts) + ".")
-    sentences += [str(judge(claim, losses)) for claim in question.claims]
-    return sentences
+    parts = []
+    for label in sorted(finite, key=lambda label: np.mean(finite[label])):
+        seeds = "one seed" if len(finite[label]) == 1 else f"{len(finite[label])} seeds"
+        parts.append(f"{label} {mean_text(finite[label])} ({seeds})")
+    order = f"Best validation loss in nats per utterance, lowest first: {'; '.join(parts)}."
+    return [*([order] if parts else []), *(str(judge(claim, losses)) for claim in question.claims)]
 
 
-def _mean_text(values: Sequence[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.1f} (one seed)"
-    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f} ({len(values)} seeds)"
+def mean_text(values: Sequence[float]) -> str:
+    """Return the mean, and with several values their standard deviation."""
+    return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")

@@ -6,6 +6,7 @@ learning rate) do not meet, and the same call finds its own run again: finished 
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,45 +29,27 @@ from vuilab.training.fit import fit
 from vuilab.training.options import OptimizerOptions, TrainingOptions
 from vuilab.training.recogniser import Recognition
 
-__all__ = [
-    "LossLimit",
-    "best_losses",
-    "figure_of",
-    "get_generator",
-    "load_model",
-    "plot_comparison",
-    "run_files",
-    "session_runs",
-    "train_model",
-    "train_setting",
-    "train_settings",
-]
-
 STUDY = RESULTS / "study"
 LOSS_LIMIT = 500.0  # nats per utterance
 LIMIT_EPOCHS = 3  # after so many epochs a loss must be under the limit
 LONGEST_SLUG = 100  # characters
+CROWDED = 4  # labels of an axis, beyond which they are turned
 
 _session: dict[Path, str] = {}  # file of a history -> full name, in the order of training
 
 
 class LossLimit(keras.callbacks.Callback):
-    """Stop a run whose training loss is still above a limit after the first epochs: it does not learn.
+    """Stop a run whose training loss is still above a limit (nats per utterance) after three epochs: it does not learn."""
 
-    Args:
-        limit: nats per utterance.
-        epochs: how many epochs it has.
-    """
-
-    def __init__(self, limit: float, epochs: int = LIMIT_EPOCHS):
+    def __init__(self, limit: float):
         super().__init__()
-        self.limit, self.epochs = limit, epochs
+        self.limit = limit
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Look at the loss of this epoch."""
         loss = (logs or {}).get("loss", float("nan"))
-        if epoch + 1 == self.epochs and loss > self.limit:
-            print(f"Stopped: the loss is {loss:.0f} after {self.epochs} epochs, above loss_limit={self.limit:g}.")
+        if epoch + 1 == LIMIT_EPOCHS and loss > self.limit:
+            print(f"Stopped: the loss is {loss:.0f} after {LIMIT_EPOCHS} epochs, above loss_limit={self.limit:g}.")
             self.model.stop_training = True
 
 
@@ -146,13 +129,11 @@ def _history_path(
             "name": name,
             "features": generator.settings.relevant(),
             "data": [generator.partitions[part].manifest_hash for part in ("train", "validation")],
-            "minibatch_size": generator.options.minibatch_size,
-            "max_duration": generator.options.max_duration,
+            **{field: getattr(generator.options, field) for field in ("minibatch_size", "max_duration", "seed")},
             "optimizer": keras.optimizers.serialize(optimizer),
             "epochs": options.epochs,
             "loss_limit": loss_limit,
             "patience": options.patience,
-            "seed": generator.options.seed,
             "backend": keras.backend.backend(),
             **{key: value for key, value in options.relevant().items() if plain.get(key) != value},
         }
@@ -161,11 +142,7 @@ def _history_path(
 
 
 def run_stem(name: str, key: str) -> str:
-    """Return the file name of a run: its name in plain characters, and a number for its settings.
-
-    Args:
-        name: the full name.
-        key: hexadecimal hash of all settings.
+    """Return the file name of a run: its full name in plain characters, and a number made of the hash of all settings.
 
     Example:
         >>> run_stem("Spec GRU(200 x1) BN relu TD(D)", "00000000000000ff")
@@ -176,11 +153,6 @@ def run_stem(name: str, key: str) -> str:
     return f"{slug[:LONGEST_SLUG].rstrip('-')}-{int(key, 16) % 1_000_000:06d}"
 
 
-def _is_finished(history: Path) -> bool:
-    record = history.with_suffix(".json")
-    return history.is_file() and record.is_file() and read_record(record)["status"] == "finished"
-
-
 def session_runs() -> list[str]:
     """Return the full names of the runs of this session, in the order of training."""
     return list(dict.fromkeys(_session.values()))
@@ -189,10 +161,7 @@ def session_runs() -> list[str]:
 def load_model(generator: BatchGenerator, builder: RNNModel, folder: str | Path = STUDY) -> tuple[keras.Model, Path]:
     """Build a network and load the best weights of its run; of several runs (seeds) those with the lowest validation loss.
 
-    Args:
-        generator: tells the features, and gets the statistics that the weights were trained with.
-        builder: the network.
-        folder: where the runs are.
+    The generator tells the features, and gets the statistics that the weights were trained with.
 
     Returns:
         (model, path of its weights), the pair that `predictions.print_predictions` takes.
@@ -223,13 +192,11 @@ def plot_comparison(
     *,
     folder: str | Path = STUDY,
 ) -> Figure:
-    """Plot runs of the study against each other; see `comparison.plot_comparison`.
+    """Plot runs of the study against each other; see `comparison.plot_comparison` for the limits of the axes.
 
     Args:
         model_names: full names, file names or patterns such as 'MFCC *'; None: the runs of this session.
-        min_loss: lower limit of the loss axes.
-        max_loss: upper limit of the loss axes.
-        max_epoch: right limit of the epoch axes.
+        min_loss, max_loss, max_epoch: limits of the axes.
         folder: where the runs are.
 
     Raises:
@@ -285,28 +252,21 @@ def train_setting(
     """Train one network of a question, unless its run is finished; the arguments are those of `train_settings`."""
     generator = get_generator(setting.features == "spectrogram", setting.features == "raw", minibatch_size, seed=seed)
     history = _history_path(setting.name, generator, setting.optimizer(), options, LOSS_LIMIT, folder)
-    if not options.force and _is_finished(history):
-        if options.verbose:
-            print(f"{setting.name}  (seed {seed}; files {history.stem}.*)\nFinished before.")
-        _session[history] = setting.name
+    record = history.with_suffix(".json")
+    finished = history.is_file() and record.is_file() and read_record(record)["status"] == "finished"
+    if options.force or not finished:
+        more = {"generator": generator, "optimizer": setting.optimizer(), "folder": folder, "options": options}
+        train_model(setting.model, epochs=options.epochs, **more)
         return
-    more = {"generator": generator, "optimizer": setting.optimizer(), "folder": folder, "options": options}
-    train_model(setting.model, epochs=options.epochs, **more)
+    if options.verbose:
+        print(f"{setting.name}  (seed {seed}; files {history.stem}.*)\nFinished before.")
+    _session[history] = setting.name
 
 
-def best_losses(settings: Mapping[str, Setting], folder: str | Path = STUDY) -> dict[str, list[float]]:
-    """Return the lowest validation loss of every run in a folder that belongs to one of these settings.
-
-    Returns:
-        label -> one loss per seed, in the order of the seeds; infinite for a run that never had a finite one. Labels without
-        runs are absent.
-    """
-    return {label: [run.best_loss for run in runs] for label, runs in _runs_of(settings, folder).items()}
-
-
-def _runs_of(settings: Mapping[str, Setting], folder: str | Path) -> dict[str, list[comparison.RunResult]]:
+def runs_of(settings: Mapping[str, Setting], folder: str | Path) -> dict[str, list[comparison.RunResult]]:
+    """Return the runs in a folder that belong to these settings: label -> one per seed, in order; none for a label without."""
     found: dict[str, list[comparison.RunResult]] = {}
-    everything = comparison.load_runs(None, folder) if any(Path(folder).glob("*.pickle")) else []
+    everything = comparison.load_runs(None, folder) if settings and any(Path(folder).glob("*.pickle")) else []
     for label, setting in settings.items():
         mine = {
             run.record["configuration"]["seed"]: run
@@ -318,40 +278,30 @@ def _runs_of(settings: Mapping[str, Setting], folder: str | Path) -> dict[str, l
     return found
 
 
-def run_files(settings: Mapping[str, Setting], folder: str | Path = STUDY) -> list[Path]:
-    """Return the history files of the runs that belong to these settings."""
-    runs = [run for row in _runs_of(settings, folder).values() for run in row]
-    return [Path(folder) / f"{run.record['name']}.pickle" for run in runs]
+def best_losses(settings: Mapping[str, Setting], folder: str | Path = STUDY) -> dict[str, list[float]]:
+    """Return the lowest validation loss of each of these runs, by label; NaN for a run that never had a finite one."""
+    return {label: [run.best_loss for run in runs] for label, runs in runs_of(settings, folder).items()}
 
 
-def figure_of(settings: Mapping[str, Setting], folder: str | Path = STUDY) -> Figure | None:
+def figure_of(found: Mapping[str, Sequence[comparison.RunResult]]) -> Figure:
     """Plot what a question compares: validation loss over the epochs (mean over seeds), and the lowest loss of each run.
 
-    Returns:
-        The figure, or None when there are no runs.
+    Args:
+        found: label -> runs, at least one; see `runs_of`.
     """
-    found = _runs_of(settings, folder)
-    if not found:
-        return None
     figure, (curves, dots) = plt.subplots(1, 2, figsize=(10.4, 3.6), layout="constrained")
     for number, (label, runs) in enumerate(found.items()):
-        longest = max(len(run.series("val_loss")) for run in runs)
-        rows = [
-            np.pad(run.series("val_loss"), (0, longest - len(run.series("val_loss"))), constant_values=np.nan)
-            for run in runs
-        ]
-        known = np.isfinite(rows).any(axis=0)
-        mean = np.nanmean(np.where(np.isfinite(rows), rows, np.nan)[:, known], axis=0)
-        style = {**curve_style(number), "markevery": max(1, longest // 8)}
-        curves.plot(np.flatnonzero(known) + 1, mean, label=label, **style)
-        losses = [run.best_loss for run in runs]
-        dots.plot([number] * len(losses), losses, color=style["color"], marker=style["marker"], linestyle="none")
-        dots.plot([number - 0.25, number + 0.25], [np.mean(losses)] * 2, color=style["color"])
+        by_epoch = list(itertools.zip_longest(*(run.series("val_loss") for run in runs), fillvalue=np.nan))
+        mean = np.ma.masked_invalid(by_epoch).mean(axis=1)  # over the seeds that have one
+        style = {**curve_style(number), "markevery": max(1, len(mean) // 8)}
+        curves.plot(np.arange(1, len(mean) + 1), mean, label=label, **style)
+        best = [run.best_loss for run in runs]
+        dots.plot([number] * len(best), best, color=style["color"], marker=style["marker"], linestyle="none")
+        dots.plot([number - 0.25, number + 0.25], [np.mean(best)] * 2, color=style["color"])
     curves.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     curves.set(xlabel="epoch", ylabel="validation loss (nats per utterance)")
     curves.legend(fontsize=8)
     dots.set(ylabel="lowest validation loss (nats)", xlim=(-0.6, len(found) - 0.4))
-    dots.set_xticks(
-        range(len(found)), list(found), rotation=20 if len(found) > 4 else 0, ha="right" if len(found) > 4 else "center"
-    )
+    turned = {"rotation": 20, "ha": "right"} if len(found) > CROWDED else {}
+    dots.set_xticks(range(len(found)), list(found), **turned)
     return figure

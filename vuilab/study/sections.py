@@ -12,10 +12,11 @@ from IPython.display import HTML, Markdown, display
 from vuilab.figures import show
 from vuilab.models.builder import RNNModel
 from vuilab.runs.record import RESULTS
-from vuilab.scoring import comparison
+from vuilab.scoring.comparison import html_table
+from vuilab.scoring.predictions import print_predictions
 from vuilab.study.claims import Question, Setting, conclusions, judge
 from vuilab.study.questions import QUESTIONS, question
-from vuilab.study.runs import STUDY, best_losses, figure_of, run_files, train_settings
+from vuilab.study.runs import STUDY, best_losses, figure_of, get_generator, load_model, runs_of, train_settings
 from vuilab.text import markdown_rows
 
 EVIDENCE = RESULTS / "librispeech" / "study"
@@ -34,10 +35,10 @@ def section(key: str, scale: str = "quick", epochs: int = 1, folder: str | Path 
     """
     item = question(key)
     settings = networks_at(item, scale)
-    display(Markdown(_configurations_text(item)))
-    if settings:
-        train_settings(settings, epochs, folder=folder)
-        _show_runs(settings, folder, f"{item.title} Runs of this session.")
+    rows = [(label, f"`{setting.name}`") for label, setting in item.settings.items()]
+    display(Markdown(f"{item.text}\n\n{markdown_rows(('configuration', 'network'), rows, left=2)}"))
+    train_settings(settings, epochs, folder=folder)
+    _show_runs(settings, folder, f"{item.title} Runs of this session.")
     display(Markdown("\n".join(f"- {sentence}" for sentence in conclusion(item, scale, folder))))
 
 
@@ -45,19 +46,15 @@ def networks_at(item: Question, scale: str) -> dict[str, Setting]:
     """Return the networks that this session trains for a question."""
     if scale not in SCALES:
         raise ValueError(f"scale must be one of {list(SCALES)}. Received: scale={scale!r}")
-    if scale == "tiny" and item.key not in SMOKE_TEST:
-        return {}
-    return item.at_scale(SCALES[scale])
+    left_out = scale == "tiny" and item not in map(question, SMOKE_TEST)
+    return {} if left_out else item.at_scale(SCALES[scale])
 
 
 def conclusion(item: Question, scale: str, folder: str | Path = STUDY, evidence: str | Path = EVIDENCE) -> list[str]:
     """Return the sentences that close a section: from the committed runs, the full runs of this session, or "not run"."""
-    losses = best_losses(item.evidence, evidence) if item.evidence else {}
-    if losses:
-        return [
-            f"On real speech, smaller networks, several seeds (`{Path(evidence).as_posix()}`):",
-            *conclusions(item, losses),
-        ]
+    if losses := best_losses(item.evidence, evidence):
+        where = f"On real speech, smaller networks, several seeds (`{Path(evidence).as_posix()}`):"
+        return [where, *conclusions(item, losses)]
     if scale == "full":
         return conclusions(item, best_losses(item.settings, folder)) or ["The reference left this question open."]
     if not item.claims:
@@ -65,55 +62,37 @@ def conclusion(item: Question, scale: str, folder: str | Path = STUDY, evidence:
     return [f"The reference found: {claim.text} Here: not run at full size." for claim in item.claims]
 
 
-def show_evidence(key: str, evidence: str | Path = EVIDENCE) -> None:
+def show_evidence(key: str) -> None:
     """Show the committed runs of a question: the figure and the table."""
     item = question(key)
-    if not best_losses(item.evidence, evidence):
+    if not _show_runs(item.evidence, EVIDENCE, f"{item.title} Committed runs on real speech, several seeds."):
         print("No runs with several seeds.")
-        return
-    _show_runs(item.evidence, evidence, f"{item.title} Committed runs on real speech, several seeds.")
 
 
 def verdict_table(scale: str, folder: str | Path = STUDY) -> str:
     """Return a Markdown table of all findings of the reference and what the runs here say about them."""
     rows = []
-    for item in QUESTIONS:
-        losses = best_losses(item.evidence, EVIDENCE) if item.evidence else {}
+    for item in QUESTIONS.values():
+        losses = best_losses(item.evidence, EVIDENCE)
         if not losses and scale == "full":
             losses = best_losses(item.settings, folder)
-        for claim in item.claims:
-            verdict = judge(claim, losses)
-            rows.append((item.title, claim.text, verdict.outcome, verdict.reason))
+        verdicts = (judge(claim, losses) for claim in item.claims)
+        rows += [(item.title, verdict.claim.text, verdict.outcome, verdict.reason) for verdict in verdicts]
     return markdown_rows(("question", "the reference found", "here", "why"), rows, left=4)
 
 
-def _configurations_text(item: Question) -> str:
-    rows = [(label, f"`{setting.name}`") for label, setting in item.settings.items()]
-    return f"{item.text}\n\n{markdown_rows(('configuration', 'network'), rows, left=2)}"
-
-
-def _show_runs(settings: Mapping[str, Setting], folder: str | Path, alt: str) -> None:
-    figure = figure_of(settings, folder)
-    if figure is None:
-        return
-    losses = best_losses(settings, folder)
-    parts = ", ".join(f"{label} {min(values):.0f}" for label, values in losses.items())
-    show(figure, alt=f"{alt} Lowest validation losses: {parts}")
-    runs = comparison.load_runs([path.stem for path in run_files(settings, folder)], folder)
-    display(HTML(comparison.html_table(runs)))
+def _show_runs(settings: Mapping[str, Setting], folder: str | Path, alt: str) -> bool:
+    """Show figure and table of these settings' runs; return whether there are any."""
+    found = runs_of(settings, folder)
+    if found:
+        lowest = (f"{label} {min(run.best_loss for run in runs):.0f}" for label, runs in found.items())
+        show(figure_of(found), alt=f"{alt} Lowest validation losses: {', '.join(lowest)}")
+        display(HTML(html_table([run for runs in found.values() for run in runs])))
+    return bool(found)
 
 
 def compare_features(models: Mapping[str, RNNModel], folder: str | Path = STUDY, number: int = 20) -> None:
-    """Print what networks on different features make of the same training and validation utterances, shortest first.
-
-    Args:
-        models: features ('spectrogram' or 'mfcc') -> network, trained before.
-        folder: where their runs are.
-        number: of utterances in each of the two sets.
-    """
-    from vuilab.scoring.predictions import print_predictions
-    from vuilab.study.runs import get_generator, load_model
-
+    """Print what trained networks (features -> network) make of as many training and validation utterances, shortest first."""
     pairs = [load_model(get_generator(features == "spectrogram"), model, folder) for features, model in models.items()]
     for partition in ("train", "validation"):
         print(f"---- {partition} utterances\n")

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vuilab.corpus.manifest import active_corpus
+from vuilab.corpus.manifest import active_corpus, set_active_corpus
 from vuilab.files import repository
 from vuilab.study.claims import Setting
-from vuilab.study.runs import STUDY
+from vuilab.study.runs import STUDY, train_setting
 from vuilab.training.options import TrainingOptions
 
 
@@ -44,33 +44,21 @@ def sweep(
 ) -> list[str]:
     """Train everything that a question compares, as many trials at a time as fit; finished runs are loaded.
 
-    Args:
-        settings: label -> what is trained.
-        epochs: passes over the training data.
-        seeds: one run each.
-        workers: where the trials run.
-        folder: for the files.
-        minibatch_size: utterances per batch.
-        options: how they are trained apart from `epochs`.
-
-    Returns:
-        The labels whose runs failed, with the reason.
+    The arguments, beside the workers, and what is returned are those of `runs.train_settings`.
 
     Raises:
         RuntimeError: when Ray is not installed.
         ConnectionError: when there is no cluster at the address.
     """
     ray = _require_ray()
+    shared = {
+        "minibatch_size": minibatch_size,
+        "folder": str(Path(folder).resolve()),
+        "corpus": str(active_corpus().resolve()),
+        "options": dataclasses.replace(options or TrainingOptions(), epochs=epochs),
+    }
     trials = [
-        {
-            "label": label,
-            "setting": setting,
-            "seed": seed,
-            "minibatch_size": minibatch_size,
-            "folder": str(Path(folder).resolve()),
-            "corpus": str(active_corpus().resolve()),
-            "options": dataclasses.replace(options or TrainingOptions(), epochs=epochs),
-        }
+        {"label": label, "setting": setting, "seed": seed, **shared}
         for seed in seeds
         for label, setting in settings.items()
     ]
@@ -119,14 +107,7 @@ def _run_all(ray, trials: list[dict[str, Any]], workers: Workers) -> list[str]:
 
 
 def run_trial(trial: dict[str, Any]) -> str:
-    """Train one network of a sweep, in a process that Ray started; goes on from its checkpoint when there is one.
-
-    Returns:
-        Why it cannot be trained; '' when it was.
-    """
-    from vuilab.corpus.manifest import set_active_corpus
-    from vuilab.study.runs import train_setting
-
+    """Train one network of a sweep, in a process that Ray started; return why it cannot be trained, '' when it was."""
     set_active_corpus(trial["corpus"])
     try:
         train_setting(trial["setting"], trial["seed"], trial["folder"], trial["minibatch_size"], trial["options"])
@@ -150,15 +131,9 @@ def _require_ray():
 def _trial_environment(cpus: float) -> dict[str, str]:
     """Return what a trial's process needs: the modules, the backend, and no more threads than it has cores."""
     threads = str(max(1, int(cpus)))
-    environment = {
-        "PYTHONPATH": os.pathsep.join([str(repository()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TF_NUM_INTRAOP_THREADS": threads,
-        "TF_NUM_INTEROP_THREADS": threads,
-        "OMP_NUM_THREADS": threads,
-    }
-    for name in ("KERAS_BACKEND", "VUI_CACHE", "GLIBC_TUNABLES"):
-        if os.environ.get(name):
-            environment[name] = os.environ[name]
-    return environment
+    path = os.pathsep.join([str(repository()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    environment = {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        environment[name] = threads
+    kept = {name: os.environ.get(name) for name in ("KERAS_BACKEND", "VUI_CACHE", "GLIBC_TUNABLES")}
+    return environment | {name: value for name, value in kept.items() if value}
