@@ -117,7 +117,9 @@ def test_overfitting_is_stated_where_the_validation_loss_rises_again_and_only_th
     calm = text(run("one", [200, 100, 104]), run("two", [200, 150, 152]))
     assert "none overfits clearly yet" in calm and "rises again" not in calm
     both = text(run("one", [100, 200]), run("two", [150, 300]))
-    assert "in one (minimum in epoch 1, 200.0 at the end) and two (minimum in epoch 1, 300.0 at the end)" in both
+    assert "in one (minimum in epoch 1, 200.0 at the end): further training" in both
+    assert "The same holds for two (minimum in epoch 1, 300.0 at the end)." in both
+    assert max(len(sentence.split()) for sentence in both.splitlines()) < 30
 
 
 @pytest.mark.parametrize(("last", "overfits"), [(104.9, False), (105.1, True)])

@@ -312,9 +312,8 @@ def _overfitting(runs: Sequence[RunResult]) -> list[str]:
     parts = [f"{run.name} (minimum in epoch {run.best_epoch}, {end:.1f} at the end)" for run, end in overfit]
     if not parts:
         return [f"No run's validation loss rises by more than {share} after its minimum, so none overfits clearly yet."]
-    return [
-        f"The validation loss rises again by more than {share} in {join(parts)}: further training fits the training set only."
-    ]
+    first = f"The validation loss rises again by more than {share} in {parts[0]}: further training fits the training set only."
+    return [first, *(f"The same holds for {join(parts[n : n + 2])}." for n in range(1, len(parts), 2))]
 
 
 def _speed(runs: Sequence[RunResult]) -> list[str]:
