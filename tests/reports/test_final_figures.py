@@ -104,7 +104,6 @@ def test_the_ablation_has_a_bar_for_each_row_and_a_dot_for_each_seed(tmp_path, m
     figure, alt = ablation_figure(tmp_path)
     assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [2, 1]
     assert alt == "Character error rates: 1: the recipe (9 passes) 45.0 %; 2: average 0.999 (24 passes) 30.0 %."
-    assert ablation_figure(tmp_path, ["a", "b"])[1] == "Character error rates: a 45.0 %; b 30.0 %."
 
 
 def test_the_figure_of_splicing_has_a_line_and_a_text_for_each_stretch(tiny_corpus):

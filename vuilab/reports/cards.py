@@ -1,6 +1,5 @@
 """What is released, and the cards of both weights, a recogniser and a spotter, from the records beside them."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ from vuilab.reports.ablation import FUSED, GREEDY, SOUNDS, errors_of
 from vuilab.reports.keyword_tables import recorded_noise_table
 from vuilab.runs.record import read_record
 from vuilab.scoring.comparison import percent
-from vuilab.scoring.error_rates import ErrorCounts
 from vuilab.text import join, markdown_rows, percent_with_interval
 
 SEXES = {"F": "women", "M": "men"}
@@ -23,11 +21,7 @@ MEASURED_BY = {  # part of a keyword record -> command that measures it
 
 
 def summary_block(folder: str | Path) -> str:
-    """Return a short Markdown table of what the released weights reach on speakers that training has not heard.
-
-    Args:
-        folder: of the released weights, with the records `recogniser.json` and `keywords_commands.json`.
-    """
+    """Return a short Markdown table of what the released weights, whose folder is given, reach on speakers new to them."""
     folder = Path(folder)
     recogniser, keywords = (read_record(folder / f"{name}.json") for name in ("recogniser", "keywords_commands"))
     num_speakers = len(recogniser["evaluation"]["sex"])
@@ -113,15 +107,13 @@ def _rates(record: dict) -> str:
     groups += [(f"speaker {name}", speakers == name) for name in np.unique(speakers)]
     head = ["utterances of", "number", "CER % greedy", "WER % greedy", "WER % with LM", "WER % with phonemes too"]
     head = [name for name, kind in zip(head, [True, True, True, *kinds], strict=True) if kind]
-    rows = [[name, f"{chosen.sum()}", *_cells(kinds, chosen)] for name, chosen in groups if chosen.any()]
+    rows = []
+    for name, chosen in groups:
+        if chosen.any():
+            greedy, *others = (kind.of(chosen) for kind in kinds if kind is not None)
+            rates = [greedy.rate("char"), *(kind.rate("word") for kind in (greedy, *others))]
+            rows.append([name, f"{chosen.sum()}", *(percent_with_interval(*rate) for rate in rates)])
     return markdown_rows(head, rows)
-
-
-def _cells(kinds: Sequence[ErrorCounts | None], chosen: np.ndarray) -> list[str]:
-    """Return CER and WER of greedy decoding, then the WER of each other kind."""
-    greedy, *others = (kind.of(chosen) for kind in kinds if kind is not None)
-    rates = [greedy.rate("char"), *(kind.rate("word") for kind in (greedy, *others))]
-    return [percent_with_interval(*rate) for rate in rates]
 
 
 # -------------------------------------------------------------------------------------------- the spotter

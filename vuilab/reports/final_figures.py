@@ -1,5 +1,7 @@
 """Figures of the final model: what it hears in training, how far it sees, what it guesses on the way, what company does to it,
-what each part brought."""
+what each part brought. Each `..._figure` returns the figure and its alternative text; a `path` is that of a recording, `truth`
+what is said in it.
+"""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -9,7 +11,6 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vuilab.audio import SAMPLE_RATE, read_audio
@@ -32,43 +33,27 @@ LEAST_SHOWN = 0.1  # classes that never get this probability are left out
 SMALLEST_SHOWN = 1e-9  # differences of probabilities below this are drawn here
 
 
-def augmentation_figure(path: str | Path, speed: float = 1.1, seed: int = 0) -> tuple[Figure, str]:
-    """Draw an utterance as it was recorded, played faster, and as training may hear it.
-
-    Args:
-        path: a recording.
-        speed: of the second panel.
-        seed: of masks and warping.
-
-    Returns:
-        (figure, alternative text).
-    """
+def augmentation_figure(path: str | Path, speed: float = 1.1) -> tuple[Figure, str]:
+    """Draw an utterance as it was recorded, played faster, and as training may hear it, with masks and warping."""
     settings, samples = FeatureSettings("logmel"), read_audio(path)
     plain, fast = (_normalised(settings.extract(wave)) for wave in (samples, speed_perturb(samples, speed)))
-    masked = Augmentation(warp=0.12).apply(fast, np.random.default_rng(seed))
-    titles = (
-        "as recorded",
-        f"{speed:g} times as fast, and so higher",
-        "stretched along the frequency axis, with masks",
-    )
+    masked = Augmentation(warp=0.12).apply(fast, np.random.default_rng(0))
+    titles = "as recorded", f"{speed:g} times as fast, and so higher", "stretched along the frequency axis, with masks"
+    panels = dict(zip(titles, (plain, fast, masked), strict=True))
     figure, axes = plt.subplots(3, 1, figsize=(10, 6), sharex=True, layout="constrained")
-    for ax, features, title in zip(axes, (plain, fast, masked), titles, strict=True):
+    for ax, (title, features) in zip(axes, panels.items(), strict=True):
         plot_image(features, len(features) / settings.frames_per_second, (0, features.shape[1]), ax, limits=LIMITS)
         ax.set(ylabel="mel band", title=title)
     axes[-1].set(xlabel="time (s)", xlim=(0, len(plain) / settings.frames_per_second))
-    told = [f"{title} ({len(features)} frames)" for title, features in zip(titles, (plain, fast, masked), strict=True)]
-    return figure, f"Log-mel spectrograms of one utterance: {'; '.join(told)}."
+    told = "; ".join(f"{title} ({len(features)} frames)" for title, features in panels.items())
+    return figure, f"Log-mel spectrograms of one utterance: {told}."
 
 
-def splicing_figure(utterances: Sequence[Utterance], seed: int = 0) -> tuple[Figure, str]:
+def splicing_figure(utterances: Sequence[Utterance]) -> tuple[Figure, str]:
     """Draw a novel sentence made of stretches that one speaker said; see `data/splicing.py`.
 
     Args:
         utterances: with the times of their words; one of at most 6 s and others of its speaker are taken.
-        seed: of the choice.
-
-    Returns:
-        (figure, alternative text).
     """
     base = min(utterances, key=lambda item: (item.duration > LONGEST_SHOWN, abs(LONGEST_SHOWN - item.duration)))
     spoken = [item for item in utterances if item.speaker == base.speaker]
@@ -79,7 +64,7 @@ def splicing_figure(utterances: Sequence[Utterance], seed: int = 0) -> tuple[Fig
         return settings.extract(read_audio(spoken[index].path))
 
     splicer = Splicer(spoken, rate)
-    stretches = splicer.choose(index, len(features_of(index)), len(base.text), np.random.default_rng(seed))
+    stretches = splicer.choose(index, len(features_of(index)), len(base.text), np.random.default_rng(0))
     pieces = [features_of(item.utterance)[item.first_frame : item.last_frame] for item in stretches]
     features, ends = _normalised(np.concatenate(pieces)), np.cumsum([len(piece) for piece in pieces]) / rate
     figure, ax = plt.subplots(figsize=(10, 2.9), layout="constrained")
@@ -119,13 +104,9 @@ def convolution_context(model: keras.Model, step: float = 10.0) -> dict[str, flo
     return found
 
 
-def context_figure(model: keras.Model, step: float = 10.0) -> tuple[Figure, str]:
-    """Draw how much sound each convolution sees; see `convolution_context`.
-
-    Returns:
-        (figure, alternative text).
-    """
-    context = convolution_context(model, step)
+def context_figure(model: keras.Model) -> tuple[Figure, str]:
+    """Draw how much sound each convolution sees; see `convolution_context`."""
+    context = convolution_context(model)
     figure, ax = plt.subplots(figsize=(8, 0.5 * len(context) + 0.9), layout="constrained")
     for row, seen in enumerate(context.values()):
         ax.barh(row, seen, left=-seen / 2, color=seaborn.color_palette("colorblind")[row % 10])
@@ -139,12 +120,7 @@ def context_figure(model: keras.Model, step: float = 10.0) -> tuple[Figure, str]
 
 
 def company_difference(recogniser: Recogniser, samples: np.ndarray, neighbour: np.ndarray) -> np.ndarray:
-    """Return how much the probabilities of an utterance change when it shares a batch with a longer one.
-
-    Args:
-        recogniser: features, statistics and model.
-        samples: the utterance, a 16 kHz waveform.
-        neighbour: a longer one.
+    """Return how much the probabilities of an utterance change when it shares a batch with a longer one, both at 16 kHz.
 
     Returns:
         (num_output_frames,): the largest change of a probability in each output frame.
@@ -155,27 +131,19 @@ def company_difference(recogniser: Recogniser, samples: np.ndarray, neighbour: n
     if len(neighbour) <= len(samples):
         raise ValueError(f"Expected a neighbour longer than {len(samples)} samples. Received: {len(neighbour)} samples")
     rows = [recogniser.normalise(recogniser.settings.extract(wave)) for wave in (samples, neighbour)]
-    batch = np.zeros((2, len(rows[1]), rows[0].shape[1]), np.float32)
+    batch = np.zeros((2, *rows[1].shape), np.float32)
     for place, row in zip(batch, rows, strict=True):
         place[: len(row)] = row
-    alone = np.asarray(recogniser.model.predict_on_batch(rows[0][None]))[0]
-    together = np.asarray(recogniser.model.predict_on_batch(batch))[0, : len(alone)]
-    return np.abs(together - alone).max(axis=1)
+    alone, together = (
+        np.asarray(recogniser.model.predict_on_batch(features))[0] for features in (rows[0][None], batch)
+    )
+    return np.abs(together[: len(alone)] - alone).max(axis=1)
 
 
 def company_figure(
     recognisers: Mapping[str, Recogniser], path: str | Path, neighbour: str | Path
 ) -> tuple[Figure, str]:
-    """Draw for several models how much the company of a longer utterance changes what they make of an utterance.
-
-    Args:
-        recognisers: by name.
-        path: the utterance.
-        neighbour: a longer one.
-
-    Returns:
-        (figure, alternative text).
-    """
+    """Draw for several models, by name, how much a longer neighbour in the batch changes what they make of an utterance."""
     samples, other = read_audio(path), read_audio(neighbour)
     figure, ax = plt.subplots(figsize=(10, 3.2), layout="constrained")
     told = []
@@ -194,49 +162,28 @@ def company_figure(
 def sounds_figure(recogniser: Recogniser, path: str | Path, truth: str) -> tuple[Figure, str]:
     """Draw the probabilities of phonemes and of letters of one utterance, with what is read from each and from both.
 
-    Args:
-        recogniser: that reads both; see `sounds.SoundDecoder`.
-        path: a recording.
-        truth: what is said in it.
-
-    Returns:
-        (figure, alternative text).
-
     Raises:
         ValueError: for a recogniser that reads letters alone.
     """
-    posteriors = recogniser.posteriors(read_audio(path))
-    if posteriors.phonemes is None:
+    letters, phonemes = recogniser.posteriors(read_audio(path))
+    if phonemes is None:
         raise ValueError(
             "This recogniser reads letters alone: its model learnt no phonemes, or its decoder reads none."
         )
-    decoder = recogniser.decoder
-    readings = {
-        "phonemes": decoder.by_phonemes(posteriors.phonemes)[0],
-        "letters": recogniser.decode(posteriors.letters),
-    }
-    both = recogniser.decode(*posteriors)
-    names = {"phonemes": [*PHONEMES, "blank"], "letters": class_labels(posteriors.letters.shape[1])}
-    figure, axes = plt.subplots(2, 1, figsize=(10, 8), sharex=True, layout="constrained")
-    for ax, kind in zip(axes, readings, strict=True):
-        title = f"{kind}, with the language model: {readings[kind]}"
-        _draw_classes(ax, getattr(posteriors, kind), names[kind], title)
-    axes[-1].set_xlabel("output frame")
-    figure.suptitle(f"both: {both}\ntrue: {truth}", x=0.01, ha="left", fontsize=10)
-    told = "; ".join(f"from {kind} alone: {text}" for kind, text in readings.items())
-    return figure, f"Probabilities of phonemes and letters. Read {told}; from both: {both}; said was: {truth}."
+    by_sound, by_letter = recogniser.decoder.by_phonemes(phonemes)[0], recogniser.decode(letters)
+    both = recogniser.decode(letters, phonemes)
+    panels = [
+        (phonemes, [*PHONEMES, "blank"], f"phonemes, with the language model: {by_sound}"),
+        (letters, class_labels(letters.shape[1]), f"letters, with the language model: {by_letter}"),
+    ]
+    told = f"Read from phonemes alone: {by_sound}; from letters alone: {by_letter}; from both: {both}"
+    return _panels(panels, 4.0, f"both: {both}\ntrue: {truth}"), (
+        f"Probabilities of phonemes and letters. {told}; said was: {truth}."
+    )
 
 
 def drafts_figure(recogniser: Recogniser, path: str | Path, truth: str) -> tuple[Figure, str]:
     """Draw the letters that a network guesses on the way, and those it ends with, with what is read from each greedily.
-
-    Args:
-        recogniser: whose model guesses letters on the way (`heads` of `residual_birnn_model`).
-        path: a recording.
-        truth: what is said in it.
-
-    Returns:
-        (figure, alternative text).
 
     Raises:
         ValueError: for a model that guesses no letters before its end.
@@ -247,57 +194,50 @@ def drafts_figure(recogniser: Recogniser, path: str | Path, truth: str) -> tuple
     guesses = [keras.layers.Activation("softmax", name=f"draft_{head.name}")(head.output) for head in heads]
     drafts = keras.Model(model.inputs, [*guesses, model.outputs[0]])
     features = recogniser.normalise(recogniser.settings.extract(read_audio(path)))
-    figure, axes = plt.subplots(
-        len(heads) + 1, 1, figsize=(10, 3.6 * (len(heads) + 1)), sharex=True, layout="constrained"
-    )
-    told = []
-    for ax, head, output in zip(axes, [*heads, None], drafts.predict_on_batch(features[None]), strict=True):
+    panels = []
+    for head, output in zip([*heads, None], drafts.predict_on_batch(features[None]), strict=True):
         letters = np.asarray(output)[0]
         text = greedy_decode(letters)
         where = f"behind recurrent layer {head.name.removeprefix(INTERMEDIATE)}" if head else "at the end"
-        told.append(f"{where}: {text} (CER {100 * sum(edit_counts(truth, text)) / len(truth):.0f} %)")
-        _draw_classes(ax, letters, class_labels(letters.shape[1]), told[-1])
+        title = f"{where}: {text} (CER {100 * sum(edit_counts(truth, text)) / len(truth):.0f} %)"
+        panels.append((letters, class_labels(letters.shape[1]), title))
+    told = "; ".join(title for _, _, title in panels)
+    figure = _panels(panels, 3.6, f"true: {truth}")
+    return figure, f"Probabilities of letters, and what is read from them, {told}; said was: {truth}."
+
+
+def _panels(panels: Sequence[tuple[np.ndarray, Sequence[str], str]], height: float, heading: str) -> Figure:
+    """Draw panels of (num_output_frames, num_classes), names of classes, title; without the blank and what is never probable."""
+    figure, axes = plt.subplots(len(panels), 1, figsize=(10, height * len(panels)), sharex=True, layout="constrained")
+    for ax, (probabilities, names, title) in zip(axes, panels, strict=True):
+        rows = probabilities[:, :-1]
+        shown = np.flatnonzero(rows.max(axis=0) >= min(LEAST_SHOWN, rows.max()))
+        ax.imshow(rows[:, shown].T, aspect="auto", cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
+        ax.set_yticks(range(len(shown)), ["␣" if names[row] == " " else names[row] for row in shown], fontsize=7)
+        ax.set_title(title, loc="left", fontsize=10)
+        ax.grid(visible=False)
     axes[-1].set_xlabel("output frame")
-    figure.suptitle(f"true: {truth}", x=0.01, ha="left", fontsize=10)
-    return figure, f"Probabilities of letters, and what is read from them, {'; '.join(told)}; said was: {truth}."
+    figure.suptitle(heading, x=0.01, ha="left", fontsize=10)
+    return figure
 
 
-def _draw_classes(ax: Axes, probabilities: np.ndarray, names: Sequence[str], title: str) -> None:
-    """Draw (num_output_frames, num_classes) as rows of the classes, those that are never probable and the blank left out."""
-    rows = probabilities[:, :-1]
-    shown = np.flatnonzero(rows.max(axis=0) >= min(LEAST_SHOWN, rows.max()))
-    ax.imshow(rows[:, shown].T, aspect="auto", cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
-    ax.set_yticks(range(len(shown)), ["␣" if names[row] == " " else names[row] for row in shown], fontsize=7)
-    ax.set_title(title, loc="left", fontsize=10)
-    ax.grid(visible=False)
-
-
-def ablation_figure(folder: str | Path, labels: Sequence[str] | None = None) -> tuple[Figure, str]:
-    """Draw the character error rate of every row of the ablation, with language model where there is one.
-
-    Args:
-        folder: of the run records; see `ablation.final_rows`.
-        labels: what to call the rows; None: number and what differs, as in the table.
-
-    Returns:
-        (figure, alternative text).
-    """
+def ablation_figure(folder: str | Path) -> tuple[Figure, str]:
+    """Draw the character error rate of every row of the ablation, greedy, with number and what differs as in the table."""
     rows = final_rows(folder)
-    numbered = (f"{k}: {row.label} ({row.passes} pass{'es' * (row.passes > 1)})" for k, row in enumerate(rows, start=1))
-    names = list(labels or numbered)
+    names = [f"{k}: {row.label} ({row.passes} pass{'es' * (row.passes > 1)})" for k, row in enumerate(rows, start=1)]
     lines = [textwrap.fill(name, LABEL_WIDTH, break_on_hyphens=False) for name in names]
     heights = np.array([0.25 + 0.18 * (1 + text.count("\n")) for text in lines])  # inches
     places = np.cumsum(heights) - heights / 2
     figure, ax = plt.subplots(figsize=(10, heights.sum() + 0.8), layout="constrained")
-    told = []
+    told, highest = [], 0.0
     for place, row, name in zip(places, rows, names, strict=True):
         values = 100 * np.array(row.values("cer"))
         ax.barh(place, values.mean(), height=0.3, color=seaborn.color_palette("colorblind")[0], alpha=0.6)
         ax.plot(values, np.full(len(values), place), "o", color="0.2", markersize=4)
         ax.annotate(f"{values.mean():.1f}", (values.max(), place), (8, 0), textcoords="offset points", va="center")
         told.append(f"{name} {values.mean():.1f} %")
+        highest = max(highest, values.max())
     ax.set_yticks(places, lines)
     ax.set_ylim(heights.sum(), 0)
-    highest = 100 * max(max(row.values("cer")) for row in rows)
     ax.set(xlabel="character error rate, greedy (%)", xlim=(0, 1.16 * highest))  # with room for the numbers
     return figure, f"Character error rates: {'; '.join(told)}."
