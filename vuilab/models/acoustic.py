@@ -21,6 +21,10 @@ logging.getLogger("tensorflow").setLevel(logging.ERROR)
 CELLS = {"gru": GRU, "lstm": layers.LSTM, "simple_rnn": SimpleRNN}
 # names of layers that put out logits on the way, of letters and of phonemes, begin so; see `ctc.add_ctc_loss`
 INTERMEDIATE, PHONEMES = "intermediate_", "phonemes_"
+# layers whose change of the number of frames is known
+CONVOLUTIONS = (layers.Conv1D, layers.SeparableConv1D, layers.DepthwiseConv1D)
+POOLS = (layers.MaxPooling1D, layers.AveragePooling1D)
+CHANGE_LENGTH = (*CONVOLUTIONS, *POOLS, layers.ZeroPadding1D, layers.Cropping1D, layers.UpSampling1D)
 PROBE_FRAMES = 997  # a length that no layer keeps by chance
 
 
@@ -76,9 +80,8 @@ def output_length(model: keras.Model, input_length):
             input_length = input_length - sum(layer.cropping)
         elif isinstance(layer, layers.UpSampling1D):
             input_length = input_length * layer.size
-        elif isinstance(layer, (layers.MaxPooling1D, layers.AveragePooling1D)):
-            size, stride = layer.pool_size[0], layer.strides[0]
-            input_length = cnn_output_length(input_length, size, layer.padding, stride)
+        elif isinstance(layer, POOLS):
+            input_length = cnn_output_length(input_length, layer.pool_size[0], layer.padding, layer.strides[0])
         else:
             kernel, stride, dilation = layer.kernel_size[0], layer.strides[0], layer.dilation_rate[0]
             input_length = cnn_output_length(input_length, kernel, layer.padding, stride, dilation)
@@ -87,20 +90,10 @@ def output_length(model: keras.Model, input_length):
 
 def layers_that_change_length(model: keras.Model) -> list[keras.Layer]:
     """Return the layers that change the number of frames, from the input to the output; see `output_length`."""
-    kinds = (
-        layers.Conv1D,
-        layers.SeparableConv1D,
-        layers.DepthwiseConv1D,
-        layers.MaxPooling1D,
-        layers.AveragePooling1D,
-        layers.ZeroPadding1D,
-        layers.Cropping1D,
-        layers.UpSampling1D,
-    )
     chain, tensor = [], model.outputs[0]
     while tensor is not model.inputs[0]:
         layer, node_index, _ = tensor._keras_history
-        if isinstance(layer, kinds):
+        if isinstance(layer, CHANGE_LENGTH):
             chain.append(layer)
         elif isinstance(layer, keras.Model):  # a model used as a layer
             chain.extend(layers_that_change_length(layer)[::-1])
@@ -143,16 +136,15 @@ class AcousticModel(keras.Model):
 
     def get_config(self) -> dict:
         """Return the architecture, with the features where the model brings some."""
-        brought = {} if self.features is None else {"features": dataclasses.asdict(self.features)}
-        return {**super().get_config(), **brought}
+        brought = {"features": dataclasses.asdict(self.features)} if self.features else {}
+        return super().get_config() | brought
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None) -> "AcousticModel":
         """Build the model from its architecture."""
-        config = dict(config)
-        features = config.pop("features", None)
-        model = super().from_config(config, custom_objects)
-        model.features = None if features is None else FeatureSettings(**features)
+        features = config.get("features")
+        model = super().from_config({key: config[key] for key in config if key != "features"}, custom_objects)
+        model.features = features and FeatureSettings(**features)
         return model
 
     def output_length(self, input_length):
@@ -179,13 +171,7 @@ def acoustic_model(the_input, logits, name: str, print_summary: bool = True) -> 
 
 
 def build_by_name(zoo: Mapping[str, Callable], name: str, input_dim: int, **options) -> AcousticModel:
-    """Build a model of a collection by name.
-
-    Args:
-        zoo: name -> builder.
-        name: in `zoo`.
-        input_dim: features per frame.
-        options: keyword arguments of the builder.
+    """Build a model of a collection (name -> builder); `options` are keyword arguments of its builder.
 
     Raises:
         ValueError: for an unknown name or option; the known ones are listed.
@@ -246,13 +232,6 @@ def recurrent(
         raise ValueError(f"cell must be one of {list(CELLS)}. Received: cell={cell!r}")
     if units < 1:
         raise ValueError(f"units must be at least 1. Received: units={units}")
-    options = {"reset_after": reset_after} if cell == "gru" else {}
-    return CELLS[cell](
-        units,
-        activation=activation,
-        return_sequences=True,
-        dropout=dropout,
-        recurrent_dropout=recurrent_dropout,
-        name=name,
-        **options,
-    )
+    options = {"dropout": dropout, "recurrent_dropout": recurrent_dropout, "return_sequences": True, "name": name}
+    options |= {"reset_after": reset_after} if cell == "gru" else {}
+    return CELLS[cell](units, activation=activation, **options)

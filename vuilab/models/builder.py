@@ -27,16 +27,11 @@ FEATURE_TOKENS = {"spectrogram": "Spec", "mfcc": "MFCC", "logmel": "LogMel", "ra
 
 
 class RNNType(enum.Enum):
-    """The recurrent cell; the value is its name in a run's name."""
+    """The recurrent cell; the value is its name in `acoustic.recurrent`, the member's name that in a run's name."""
 
-    GRU = "GRU"
-    LSTM = "LSTM"
-    SimpleRNN = "SimpleRNN"
-
-    @property
-    def cell(self) -> str:
-        """The cell's name in `acoustic.recurrent`."""
-        return {"GRU": "gru", "LSTM": "lstm", "SimpleRNN": "simple_rnn"}[self.value]
+    GRU = "gru"
+    LSTM = "lstm"
+    SimpleRNN = "simple_rnn"
 
 
 class BidirectionalMerge(enum.Enum):
@@ -69,9 +64,8 @@ class CNNConfig:
     dilation: int = 1  # a base: layers use 1, d, d squared, ...; a negative base reverses that order
 
     def __post_init__(self) -> None:
-        for field in ("filters", "kernel_size", "conv_stride", "cnn_layers"):
-            _require_integer(field, getattr(self, field), 1)
-        _require_rate("cnn_dropout_rate", self.cnn_dropout_rate)
+        _require_integers(self, filters=1, kernel_size=1, conv_stride=1, cnn_layers=1)
+        _require_rates(self, "cnn_dropout_rate")
         if self.conv_border_mode not in BORDER_MODES:
             raise ValueError(f"conv_border_mode must be one of {BORDER_MODES}. Received: {self.conv_border_mode!r}")
         if not isinstance(self.dilation, int) or self.dilation == 0:
@@ -138,16 +132,12 @@ class RNNModel:
                 object.__setattr__(self, field, kind[value])  # 'LSTM' for RNNType.LSTM
             elif not isinstance(value, kind) and not (field == "bd_merge" and value is None):
                 raise ValueError(f"{field} must be one of {list(kind.__members__)}. Received: {value!r}")
-        _require_integer("rnn_units", self.rnn_units, 1)
-        _require_integer("rnn_layers", self.rnn_layers, 0)
-        _require_rate("rnn_dropout_rate", self.rnn_dropout_rate)
-        _require_rate("dropout_rate", self.dropout_rate)
-        if not self.rnn_layers:
-            self._require_possible_without_recurrence()
+        _require_integers(self, rnn_units=1, rnn_layers=0)
+        _require_rates(self, "rnn_dropout_rate", "dropout_rate")
         if self.name_suffix is not None:
             _require_suffix(self.name_suffix)
-
-    def _require_possible_without_recurrence(self) -> None:
+        if self.rnn_layers:
+            return
         if self.cnn_config is None:
             raise ValueError("A model with rnn_layers=0 needs convolutions: pass cnn_config=CNNConfig(...).")
         if self.rnn_dense:
@@ -171,23 +161,19 @@ class RNNModel:
         return block_tokens(False, False, self.rnn_bn, self.rnn_dropout_rate)
 
     def name(self, features: str = "spectrogram") -> str:
-        """Return the run name in the notation of the study.
-
-        Args:
-            features: 'spectrogram', 'mfcc', 'logmel' or 'raw'.
-        """
+        """Return the run name in the notation of the study, for features 'spectrogram', 'mfcc', 'logmel' or 'raw'."""
         if features not in FEATURE_TOKENS:
             raise ValueError(f"features must be one of {list(FEATURE_TOKENS)}. Received: features={features!r}")
         from vuilab.models.run_names import cnn_name  # which reads names into this class
 
-        cnn, rnn = self.cnn_config, ""
+        rnn = ""
         if self.rnn_layers:
             between = f" {' '.join(self.rnn_block)}(:-1)" if self.rnn_layers > 1 else ""
             dense = "_DENSE" if self.rnn_dense else ""
-            rnn = f"{self.rnn_type.value}{dense}({self.rnn_units} x{self.rnn_layers}{between})"
+            rnn = f"{self.rnn_type.name}{dense}({self.rnn_units} x{self.rnn_layers}{between})"
         parts = [
             FEATURE_TOKENS[features],
-            cnn_name(cnn) if cnn else "",
+            cnn_name(self.cnn_config) if self.cnn_config else "",
             f"BD({self.bd_merge.value})" if self.bd_merge and self.rnn_layers else "",
             rnn,
             *self.block,
@@ -198,10 +184,7 @@ class RNNModel:
 
     @staticmethod
     def parse(name: str) -> tuple["RNNModel", str]:
-        """Read a run name: (model, features); `model.name(features)` gives the name back.
-
-        Values that a name does not show (the border mode where it follows the rule, settings of parts that are absent)
-        come back as defaults.
+        """Read a run name: (model, features); `model.name(features)` gives it back. What it does not show has its default.
 
         Raises:
             ValueError: when the name does not follow the notation; the message says where.
@@ -260,7 +243,7 @@ class RNNModel:
     def _recurrent_layers(self, x):
         earlier = [x]
         for number in range(1, self.rnn_layers + 1):
-            layer = recurrent(self.rnn_type.cell, self.rnn_units, f"rnn_{number}")
+            layer = recurrent(self.rnn_type.value, self.rnn_units, f"rnn_{number}")
             if number == 1 and self.bd_merge is not None:
                 layer = layers.Bidirectional(layer, merge_mode=self.bd_merge.value, name="bd_rnn_1")
             x = layer(_join(earlier, f"join_rnn_{number}") if self.rnn_dense else x)
@@ -271,13 +254,7 @@ class RNNModel:
 
 
 def block_tokens(activation_first: bool, dropout_first: bool, bn: bool, dropout_rate: float) -> list[str]:
-    """Return a block of ReLU, batch normalisation and dropout in the order in which they stand.
-
-    Args:
-        activation_first: ReLU comes first; otherwise it stands between the other two.
-        dropout_first: dropout comes before batch normalisation.
-        bn: there is batch normalisation.
-        dropout_rate: 0: there is no dropout.
+    """Return a block of ReLU (first, or between the others), dropout and batch normalisation (one of them first) in order.
 
     Example:
         >>> block_tokens(False, True, True, 0.2)
@@ -314,11 +291,15 @@ def _join(tensors: list, name: str):
     return tensors[0] if len(tensors) == 1 else layers.Concatenate(name=name)(tensors)
 
 
-def _require_integer(field: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{field} is a whole number of at least {least}. Received: {field}={value!r}")
+def _require_integers(config: CNNConfig | RNNModel, **least: int) -> None:
+    for field, lowest in least.items():
+        value = getattr(config, field)
+        if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+            raise ValueError(f"{field} is a whole number of at least {lowest}. Received: {field}={value!r}")
 
 
-def _require_rate(field: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise ValueError(f"{field} is a share in 0..1, less than 1. Received: {field}={value!r}")
+def _require_rates(config: CNNConfig | RNNModel, *fields: str) -> None:
+    for field in fields:
+        value = getattr(config, field)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+            raise ValueError(f"{field} is a share in 0..1, less than 1. Received: {field}={value!r}")

@@ -54,10 +54,9 @@ def parse_name(name: str) -> tuple[RNNModel, str]:
         options |= {"rnn_type": RNNType[cell], "rnn_dense": bool(dense)}
         options |= {"rnn_units": int(units), "rnn_layers": int(num_layers)}
         if block:
-            options["rnn_bn"], options["rnn_dropout_rate"] = _parse_block(block)[2:]
+            options |= {f"rnn_{name}": _parse_block(block)[name] for name in ("bn", "dropout_rate")}
     if "block" in found:
-        flags = _parse_block(found["block"][1])
-        options |= dict(zip(("activation_before_bn_do", "do_bn_order", "bn", "dropout_rate"), flags, strict=True))
+        options |= _parse_block(found["block"][1])
     model = RNNModel(_parse_cnn(found["cnn"]) if "cnn" in found else None, **options)
     features = next(kind for kind, token in FEATURE_TOKENS.items() if token == found["features"][1])
     if model.name(features) != name:  # parts in another order, a part that the others rule out, or trailing spaces
@@ -70,28 +69,19 @@ def parse_name(name: str) -> tuple[RNNModel, str]:
 def _parse_cnn(match: re.Match) -> CNNConfig:
     dense, filters, kernel, stride, border_mode, block, num_layers, dilation = match.groups()
     stride, dilation = int(stride), int(dilation or 1)
-    activation_first, dropout_first, bn, rate = _parse_block(block)
-    return CNNConfig(
-        filters=int(filters),
-        kernel_size=int(kernel),
-        conv_stride=stride,
-        conv_border_mode=border_mode or _usual_border_mode(stride, dilation),
-        cnn_layers=int(num_layers or 1),
-        cnn_dropout_rate=rate,
-        cnn_bn=bn,
-        cnn_activation_before_bn_do=activation_first,
-        cnn_do_bn_order=dropout_first,
-        cnn_dense=bool(dense),
-        dilation=dilation,
-    )
+    border_mode = border_mode or _usual_border_mode(stride, dilation)
+    order = {f"cnn_{name}": value for name, value in _parse_block(block).items()}
+    sizes = int(filters), int(kernel), stride, border_mode, int(num_layers or 1)
+    return CNNConfig(*sizes, cnn_dense=bool(dense), dilation=dilation, **order)
 
 
-def _parse_block(text: str) -> tuple[bool, bool, bool, float]:
-    """Return (activation first, dropout before normalisation, normalisation, dropout rate) of a block."""
+def _parse_block(text: str) -> dict:
+    """Return the fields of `RNNModel` that make a block; those of `CNNConfig` and between recurrent layers have a prefix."""
     tokens = text.split()
     kinds = [token[:2] for token in tokens]
     if kinds.count("re") != 1 or len(set(kinds)) != len(kinds):
         raise ValueError(f"A block holds 'relu' once, and 'BN' and 'DO(rate)' at most once each. Received: {text!r}")
     rate = next((float(token[3:-1]) for token in tokens if token.startswith("DO")), 0.0)
     dropout_first = "DO" in kinds and ("BN" not in kinds or kinds.index("DO") < kinds.index("BN"))
-    return kinds[0] == "re", dropout_first, "BN" in kinds, rate
+    fields = {"activation_before_bn_do": kinds[0] == "re", "do_bn_order": dropout_first}
+    return {**fields, "bn": "BN" in kinds, "dropout_rate": rate}

@@ -29,15 +29,9 @@ def checkpoint_path(history_path: str | Path) -> Path:
 def save_checkpoint(
     path: str | Path, trainer: keras.Model, state: dict[str, Any], callbacks: Sequence[keras.callbacks.Callback] = ()
 ) -> None:
-    """Write a checkpoint, all or nothing.
-
-    Args:
-        path: the file.
-        trainer: the training model, compiled and built.
-        state: plain data that the training loop wants back.
-        callbacks: Keras callbacks whose counters (and best weights) are kept.
-    """
-    arrays: dict[str, Any] = {f"variable_{number}": value for number, value in enumerate(_values(trainer))}
+    """Write a checkpoint, all or nothing: of a compiled model, plain data of the loop, and the counters of callbacks."""
+    values = (np.asarray(keras.ops.convert_to_numpy(variable)) for variable in _variables(trainer))
+    arrays: dict[str, Any] = {f"variable_{number}": value for number, value in enumerate(values)}
     kept = []
     for number, callback in enumerate(callbacks):
         kept.append({"class": type(callback).__name__, "counters": _counters(callback)})
@@ -53,10 +47,7 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Put a training model, its optimiser and callbacks back into the state of a checkpoint, and return the loop's state.
 
-    Args:
-        path: a file that `save_checkpoint` wrote.
-        trainer: the same training model, compiled.
-        callbacks: the same callbacks in the same order.
+    Model, optimiser and callbacks (in their order) are the same as when it was written.
 
     Raises:
         ValueError: when the file is damaged or belongs to another model; nothing has been changed then.
@@ -67,16 +58,16 @@ def load_checkpoint(
     values = [arrays[f"variable_{number}"] for number in range(sum(name.startswith("variable_") for name in arrays))]
     if len(values) == len(variables) + 1:  # version 0.1 kept the learning rate, behind the step, beside a schedule too
         del values[len(trainer.variables) + 1]
-    fits = [value.shape for value in values] == [tuple(variable.shape) for variable in variables]
-    if not fits:
+    if [value.shape for value in values] != [tuple(variable.shape) for variable in variables]:
         raise ValueError(
             f"The checkpoint {path} belongs to another model or optimiser than {trainer.name!r}. Build the model as it was "
             "when the run began, or train without resume=True to begin anew."
         )
-    if [item["class"] for item in content["callbacks"]] != [type(callback).__name__ for callback in callbacks]:
+    given, expected = [type(one).__name__ for one in callbacks], [item["class"] for item in content["callbacks"]]
+    if given != expected:
         raise ValueError(
-            f"The checkpoint {path} was written with the callbacks {[item['class'] for item in content['callbacks']]}. "
-            f"Received: {[type(callback).__name__ for callback in callbacks]}. Pass the same ones in the same order."
+            f"The checkpoint {path} was written with the callbacks {expected}. Received: {given}. Pass the same ones in the "
+            "same order."
         )
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
@@ -113,10 +104,6 @@ def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
 
 def _variables(trainer: keras.Model) -> list:
     return [*trainer.variables, *trainer.optimizer.variables]
-
-
-def _values(trainer: keras.Model) -> list[np.ndarray]:
-    return [np.asarray(keras.ops.convert_to_numpy(variable)) for variable in _variables(trainer)]
 
 
 def _counters(callback: keras.callbacks.Callback) -> dict:

@@ -23,13 +23,7 @@ def save_history(path: str | Path, history: dict[str, list[float]]) -> None:
 
 
 def load_history(path: str | Path) -> dict[str, list[float]]:
-    """Read a pickled history without executing anything.
-
-    Args:
-        path: the pickle.
-
-    Returns:
-        Dict of lists of numbers, such as 'loss' and 'val_loss'.
+    """Read a pickled history, a dict of lists of numbers such as 'loss' and 'val_loss', without executing anything.
 
     Raises:
         FileNotFoundError: when there is no such file.

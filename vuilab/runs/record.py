@@ -56,12 +56,7 @@ def fingerprint(data: Any) -> str:
 
 
 def has_fingerprint(found: dict, configuration: dict) -> bool:
-    """Say whether a record or checkpoint belongs to this configuration, by the hash of today or by that of version 0.1.
-
-    Args:
-        found: holds 'fingerprint'.
-        configuration: plain data, with the model's architecture.
-    """
+    """Say whether a record or checkpoint belongs to this configuration, by the hash of today or by that of version 0.1."""
     return found.get("fingerprint") in (fingerprint(configuration), _hash(_with_modules(configuration, OLD_MODULES)))
 
 
@@ -201,13 +196,11 @@ def _command() -> str:
 def _git(*arguments: str) -> str | None:
     if not is_clone():  # an installed package may lie in a folder that another project's git tracks
         return None
+    options: dict[str, Any] = {"cwd": repository(), "capture_output": True, "text": True, "timeout": 20, "check": True}
     try:
-        result = subprocess.run(
-            ["git", *arguments], cwd=repository(), capture_output=True, text=True, timeout=20, check=True
-        )
+        return subprocess.run(["git", *arguments], **options).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return result.stdout.strip()
 
 
 def _version(package: str) -> str | None:
@@ -224,8 +217,5 @@ def _cores() -> int | None:
 
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = re.findall(r"model name\s*:\s*(.+)", cpuinfo.read_text())
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()
+    names = re.findall(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.is_file() else []
+    return names[0] if names else platform.processor() or platform.machine()

@@ -19,6 +19,7 @@ from vuilab.models import (
 
 METADATA_KEY = "vui_metadata"
 WEIGHT_SUFFIXES = (".weights.h5", ".h5", ".keras")
+RUNS_CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "TFSMLayer")  # of Keras, but not to be trusted
 
 
 def save_weights(model: keras.Model, path: str | Path, metadata: dict | None = None) -> None:
@@ -42,14 +43,13 @@ def save_weights(model: keras.Model, path: str | Path, metadata: dict | None = N
             model.save(partial)
             with zipfile.ZipFile(partial, "a") as archive:
                 archive.writestr(f"{METADATA_KEY}.json", text)
-        elif path.name.endswith(".weights.h5"):
+            return
+        if path.name.endswith(".weights.h5"):
             model.save_weights(partial)
-            with h5py.File(partial, "a") as file:
-                file.create_dataset(METADATA_KEY, data=text)
         else:
             _write_layerwise(model, partial)
-            with h5py.File(partial, "a") as file:
-                file.create_dataset(METADATA_KEY, data=text)
+        with h5py.File(partial, "a") as file:
+            file.create_dataset(METADATA_KEY, data=text)
 
 
 def _write_layerwise(model: keras.Model, path: Path) -> None:
@@ -143,28 +143,18 @@ def architecture(model: keras.Model) -> dict:
 
 
 def _refuse_foreign_classes(config: Any, path: str | Path) -> None:
-    if isinstance(config, list):
-        for item in config:
-            _refuse_foreign_classes(item, path)
-    elif isinstance(config, dict):
-        if "class_name" in config:
-            module, name = str(config.get("module")), str(config["class_name"])
-            registered = str(config.get("registered_name"))
+    def check(part: dict) -> None:
+        if "class_name" in part:
+            module, name, registered = (str(part.get(key)) for key in ("module", "class_name", "registered_name"))
             ours = registered.startswith("vui>") and keras.saving.get_registered_object(registered) is not None
-            keras_own = (
-                module == "keras"
-                or module.startswith("keras.")
-                or name in ("__tuple__", "__tensor__", "__keras_tensor__")
-            )
-            if name in ("Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "TFSMLayer") or not (
-                ours or keras_own
-            ):
+            keras_own = module.split(".")[0] == "keras" or name in ("__tuple__", "__tensor__", "__keras_tensor__")
+            if name in RUNS_CODE or not (ours or keras_own):
                 raise ValueError(
                     f"The architecture in {path} names {module}.{name}, which is neither a layer of Keras nor of this "
                     "project. It was not loaded. If you trust the file, build the model yourself and use load_weights."
                 )
-        for value in config.values():
-            _refuse_foreign_classes(value, path)
+
+    json.loads(json.dumps(config), object_hook=check)  # calls it for each part
 
 
 def _first_line(error: Exception) -> str:
