@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from vuilab.audio import read_audio
+from vuilab.corpus.manifest import MANIFESTS
 from vuilab.data.generator import BatchGenerator
 from vuilab.data.options import DataOptions
 from vuilab.features import FeatureSettings
@@ -76,15 +77,12 @@ def vis_train_features(index: int = 0, mfcc_dim: int = 13) -> tuple[str, np.ndar
     Raises:
         IndexError: when there is no such example.
     """
-    spectrograms = AudioGenerator(spectrogram=True)
-    spectrograms.load_train_data()
-    mfccs = AudioGenerator(spectrogram=False, mfcc_dim=mfcc_dim)
-    mfccs.load_train_data()
+    spectrograms = AudioGenerator(desc_file=MANIFESTS["train"])
+    mfccs = AudioGenerator(desc_file=MANIFESTS["train"], spectrogram=False, mfcc_dim=mfcc_dim)
     paths = spectrograms.train_audio_paths
     if not -len(paths) <= index < len(paths):
         raise IndexError(f"There are {len(paths)} training examples. Received: index={index}")
     print(f"There are {len(paths)} total training examples.")
     path = paths[index]
-    mfcc = mfccs.normalize(mfccs.featurize(path))
-    spectrogram = spectrograms.normalize(spectrograms.featurize(path))
+    mfcc, spectrogram = (generator.normalize(generator.featurize(path)) for generator in (mfccs, spectrograms))
     return spectrograms.train_texts[index], read_audio(path), mfcc, spectrogram, path

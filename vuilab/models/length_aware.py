@@ -37,8 +37,13 @@ def is_length_aware(model: keras.Model) -> bool:
     return any(isinstance(layer, PaddingMask) for layer in model.layers)
 
 
+class _ShapeOfFirst:
+    def compute_output_shape(self, input_shape):  # of the sequence; a mask comes second
+        return input_shape[0]
+
+
 @keras.saving.register_keras_serializable(package="vui")
-class UtteranceNormalization(layers.Layer):
+class UtteranceNormalization(_ShapeOfFirst, layers.Layer):
     """[features, mask] -> features with mean 0 and deviation 1 over the frames of each utterance; zeros behind its end.
 
     Takes out the colour of a microphone and the loudness of a speaker (cepstral mean and variance normalisation).
@@ -56,10 +61,6 @@ class UtteranceNormalization(layers.Layer):
         centred = (features - mean) * mask
         deviation = ops.sqrt(ops.sum(ops.square(centred), axis=1, keepdims=True) / count)
         return centred / ops.maximum(deviation, SMALLEST_DEVIATION)
-
-    def compute_output_shape(self, input_shape):
-        """Return the shape of the features."""
-        return input_shape[0]
 
 
 @keras.saving.register_keras_serializable(package="vui")
@@ -89,7 +90,7 @@ class Thinned(layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="vui")
-class ReverseUtterance(layers.Layer):
+class ReverseUtterance(_ShapeOfFirst, layers.Layer):
     """[sequence, mask] -> the frames of each utterance in reverse order; what is behind its end stays there."""
 
     def call(self, inputs):
@@ -101,10 +102,6 @@ class ReverseUtterance(layers.Layer):
         source = ops.where(frame < length, length - 1 - frame, frame)  # (batch, num_frames)
         rows = ops.reshape(source + num_frames * ops.reshape(ops.arange(batch), (-1, 1)), (-1,))
         return ops.reshape(_swapped(ops.reshape(sequence, (-1, width)), rows), (batch, num_frames, width))
-
-    def compute_output_shape(self, input_shape):
-        """Return the shape of the sequence."""
-        return input_shape[0]
 
 
 def _swapped(rows, partner):
@@ -124,7 +121,7 @@ def _swapped(rows, partner):
 
 
 @keras.saving.register_keras_serializable(package="vui")
-class MaskedBatchNormalization(layers.BatchNormalization):
+class MaskedBatchNormalization(_ShapeOfFirst, layers.BatchNormalization):
     """[sequence, mask] -> batch normalisation whose statistics leave padding out, and zeros behind the ends."""
 
     def build(self, input_shape):
@@ -136,10 +133,6 @@ class MaskedBatchNormalization(layers.BatchNormalization):
         """Return a sequence of the same shape."""
         sequence, mask = inputs
         return super().call(sequence, training=training, mask=mask[..., 0]) * ops.cast(mask, sequence.dtype)
-
-    def compute_output_shape(self, input_shape):
-        """Return the shape of the sequence."""
-        return input_shape[0]
 
 
 def padded_conv(

@@ -22,8 +22,7 @@ class _GRUStep:
     """One frame of a GRU: update gate z, reset gate r, candidate c; h' = z h + (1 - z) c."""
 
     @staticmethod
-    def forward(h, x, inner):
-        """Return the next state (batch, units) and what `backward` needs, from x W + b and h U + b'."""
+    def forward(h, x, inner):  # state (batch, units), x W + b, h U + b' -> next state, what `backward` needs
         x_z, x_r, x_c = ops.split(x, 3, axis=-1)
         inner_z, inner_r, inner_c = ops.split(inner, 3, axis=-1)
         z = ops.sigmoid(x_z + inner_z)
@@ -32,8 +31,7 @@ class _GRUStep:
         return c + z * (h - c), (z, r, c, inner_c)
 
     @staticmethod
-    def backward(d_next, h, saved):
-        """Return the gradients of h (its direct part), of x and of inner."""
+    def backward(d_next, h, saved):  # -> gradients of h (its direct part), of x and of inner
         z, r, c, inner_c = saved
         d_c = d_next * (1 - z) * (1 - c * c)
         d_z = d_next * (h - c) * z * (1 - z)
@@ -46,13 +44,11 @@ class _SimpleStep:
 
     @staticmethod
     def forward(h, x, inner):
-        """Return the next state and what `backward` needs."""
         new = ops.tanh(x + inner)
         return new, (new,)
 
     @staticmethod
     def backward(d_next, h, saved):
-        """Return the gradients of h (its direct part), of x and of inner."""
         d = d_next * (1 - saved[0] * saved[0])
         return ops.zeros_like(d), d, d
 
@@ -164,15 +160,7 @@ def _recurrence(cell: type) -> Callable:
 @functools.cache
 def _on_processor() -> bool:
     """Whether training runs on the processor (a GPU has kernels of its own)."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return jax.default_backend() == "cpu"
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return not tf.config.list_physical_devices("GPU")
-    return False
+    return keras.distribution.list_devices()[0].startswith("cpu")
 
 
 def _run(layer: layers.RNN, cell: type, sequences, state, bias, recurrent_bias):
@@ -207,11 +195,8 @@ class GRU(layers.GRU):
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """Run over the frames; called by Keras."""
         cell = self.cell
-        if not (
-            _is_fast(self, sequences, mask)
-            and cell.reset_after
-            and cell.recurrent_activation is keras.activations.sigmoid
-        ):
+        usual = cell.reset_after and cell.recurrent_activation is keras.activations.sigmoid
+        if not (usual and _is_fast(self, sequences, mask)):
             return super().inner_loop(sequences, initial_state, mask, training)
         return _run(self, _GRUStep, sequences, initial_state[0], cell.bias[0], cell.bias[1])
 

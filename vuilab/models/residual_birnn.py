@@ -80,16 +80,14 @@ def residual_birnn_model(
     the_input = keras.Input(shape=(None, input_dim), name="the_input")
     mask = PaddingMask(name="mask")(the_input)
     x = UtteranceNormalization(name="utterance_normalization")([the_input, mask])
-    x, mask = padded_conv(
-        x, mask, options.filters, options.kernel_size, options.conv_stride, name="conv", activation="relu"
-    )
+    usual = {"filters": options.filters, "activation": "relu"}
+    x, mask = padded_conv(x, mask, kernel_size=options.kernel_size, stride=options.conv_stride, name="conv", **usual)
     x = MaskedBatchNormalization(name="conv_bn")([x, mask])
     x = layers.Dropout(options.dropout, name="conv_dropout")(x)
     for number, dilation in enumerate(options.dilations, start=1):
         name = f"residual_{number}"
-        y, _ = padded_conv(
-            x, mask, options.filters, options.residual_kernel_size, dilation=dilation, name=name, activation="relu"
-        )
+        taps = options.residual_kernel_size
+        y, _ = padded_conv(x, mask, kernel_size=taps, dilation=dilation, name=name, **usual)
         y = MaskedBatchNormalization(name=f"{name}_bn")([y, mask])
         y = layers.Dropout(options.dropout, name=f"{name}_dropout")(y)
         x = layers.Add(name=f"{name}_add")([x, y])
