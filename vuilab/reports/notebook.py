@@ -27,15 +27,22 @@ DEFAULT_CELL_SECONDS = 3.0  # of a cell whose time is not known
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 # Other users of a machine can listen to its loopback; ipykernel warns of that where nothing is encrypted.
 ENCRYPTED = Config({"KernelManager": {"transport_encryption": "auto" if zmq.has("curve") else "disabled"}})
+FORMULA = re.compile(r"(?P<code>```.*?```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+?)\$", re.DOTALL)
+ELSEWHERE = re.compile(  # scripts and styles of other hosts, and the loader of diagrams that would fetch some
+    r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->"
+    r'|<script[^>]*\ssrc="((https?:)?//[^"]*)?"[^>]*>\s*</script>|<link[^>]*\shref="(https?:)?//[^"]*"[^>]*>'
+    r'|<script type="module">(?:(?!</script>).)*mermaid(?:(?!</script>).)*</script>',
+    re.DOTALL,
+)
 
 
 class TalkingClient(NotebookClient):
     """A notebook client that says on the terminal what happens."""
 
-    def begin(self) -> None:
-        """Start the clock and collect the times recorded in the notebook."""
+    def __init__(self, notebook: nbformat.NotebookNode, **options):
+        super().__init__(notebook, **options)
         self.started = time.perf_counter()
-        self.expected = [recorded_seconds(cell) for cell in self.nb.cells if cell.cell_type == "code"]
+        self.expected = [recorded_seconds(cell) for cell in notebook.cells if cell.cell_type == "code"]
         self.number = 0
         self.heading = ""
 
@@ -54,11 +61,8 @@ class TalkingClient(NotebookClient):
         done, left = sum(self.expected[: self.number]), sum(self.expected[self.number :])
         pace = elapsed / done if done > 5 else 1.0
         self.number += 1
-        print(
-            f"[cell {self.number} of {len(self.expected)}] {self.heading}  "
-            f"({_clock(elapsed)} gone, about {_clock(pace * left)} left)",
-            flush=True,
-        )
+        where = f"[cell {self.number} of {len(self.expected)}] {self.heading}"
+        print(f"{where}  ({_clock(elapsed)} gone, about {_clock(pace * left)} left)", flush=True)
 
     def process_message(self, msg, cell, cell_index):
         """Copy what a cell prints to the terminal."""
@@ -71,14 +75,12 @@ class TalkingClient(NotebookClient):
 def recorded_seconds(cell: nbformat.NotebookNode) -> float:
     """Return how long a cell took when the notebook was last run, from its metadata."""
     times = cell.metadata.get("execution", {})
+    names = ("iopub.execute_input", "shell.execute_reply")
     try:
-        begin, end = (datetime.fromisoformat(times[key].replace("Z", "+00:00")) for key in _TIMES)
+        begin, end = (datetime.fromisoformat(times[name].replace("Z", "+00:00")) for name in names)
     except (KeyError, ValueError):
         return DEFAULT_CELL_SECONDS
     return max((end - begin).total_seconds(), 0.05)
-
-
-_TIMES = ("iopub.execute_input", "shell.execute_reply")
 
 
 def run_notebook(path: str | Path, html: str | Path, environment: dict[str, str] | None = None) -> Path:
@@ -102,43 +104,33 @@ def run_notebook(path: str | Path, html: str | Path, environment: dict[str, str]
     notebook = nbformat.read(path, as_version=4)
     client = TalkingClient(notebook, timeout=None, kernel_name="python3", record_timing=True, config=ENCRYPTED)
     client.resources = {"metadata": {"path": str(path.resolve().parent)}}
-    client.begin()
-    started = time.perf_counter()
     try:
         client.execute(env={**HUGE_PAGES, **os.environ, **(environment or {})})
     except CellExecutionError as error:
-        nbformat.write(notebook, _ready(html.with_suffix(".failed.ipynb")))
-        raise RuntimeError(
-            f"A cell of {path} failed; the notebook up to there is {html.with_suffix('.failed.ipynb')}.\n{error}"
-        ) from error
+        failed = html.with_suffix(".failed.ipynb")
+        with atomic_path(failed) as partial:
+            nbformat.write(notebook, partial)
+        raise RuntimeError(f"A cell of {path} failed; the notebook up to there is {failed}.\n{error}") from error
     clean_outputs(notebook)
     with atomic_path(html.with_suffix(".ipynb")) as partial:
         nbformat.write(notebook, partial)
     export_html(notebook, html, path.resolve().parent)
-    print(f"Report: {html} ({html.stat().st_size / 1e6:.1f} MB, {_clock(time.perf_counter() - started)})", flush=True)
+    seconds = time.perf_counter() - client.started
+    print(f"Report: {html} ({html.stat().st_size / 1e6:.1f} MB, {_clock(seconds)})", flush=True)
     return html
 
 
 def clean_outputs(notebook: nbformat.NotebookNode) -> None:
     """Drop what no reader needs: the error stream with its log lines and progress bars, and widgets but for their text."""
     notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [
-                output for output in cell.outputs if not (output.output_type == "stream" and output.name == "stderr")
-            ]
-            for output in cell.outputs:
-                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        for output in cell.outputs:
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
 
 
 def export_html(notebook: nbformat.NotebookNode, html: str | Path, folder: str | Path = ".") -> None:
-    """Write a notebook as one HTML file that loads nothing from elsewhere.
-
-    Args:
-        notebook: executed.
-        html: the file to write.
-        folder: where the pictures are that its text names by relative paths.
-    """
+    """Write an executed notebook as one HTML file that loads nothing from elsewhere; its text names pictures in `folder`."""
     converted = nbformat.from_dict(notebook)
     formulas: list[str] = []
     for cell in converted.cells:
@@ -148,25 +140,20 @@ def export_html(notebook: nbformat.NotebookNode, html: str | Path, folder: str |
     exporter.mathjax_url = exporter.require_js_url = exporter.mermaid_js_url = ""
     title = next((cell.source.splitlines()[0].lstrip("# ") for cell in converted.cells if cell.source), "Report")
     body, _ = exporter.from_notebook_node(converted, resources={"metadata": {"name": title, "path": str(folder)}})
+    body = with_descriptions(without_remote_scripts(body), notebook)
+    for number, formula in enumerate(formulas):
+        body = body.replace(_placeholder(number), formula)
     with atomic_path(html) as partial:
-        body = with_descriptions(without_remote_scripts(body), notebook)
-        for number, formula in enumerate(formulas):
-            body = body.replace(_placeholder(number), formula)
         partial.write_text(body, encoding="utf-8")
 
 
 def with_descriptions(body: str, notebook: nbformat.NotebookNode) -> str:
     """Put the alternative texts of the notebook's pictures into the HTML, where nbconvert leaves a stopgap."""
-    texts = iter(
-        [
-            output.metadata.get("image/png", {}).get("alt", "")
-            for cell in notebook.cells
-            for output in cell.get("outputs", [])
-            if "image/png" in output.get("data", {})
-        ]
-    )
-    stopgap = re.compile(r'alt="No description has been provided for this image"')
-    return stopgap.sub(lambda _: f'alt="{escape(next(texts, ""), quote=True)}"', body)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    pictures = (output for output in outputs if "image/png" in output.get("data", {}))
+    texts = (picture.metadata.get("image/png", {}).get("alt", "") for picture in pictures)
+    stopgap = 'alt="No description has been provided for this image"'
+    return re.sub(stopgap, lambda _: f'alt="{escape(next(texts, ""), quote=True)}"', body)
 
 
 def set_formulas_aside(markdown: str, formulas: list[str]) -> str:
@@ -178,13 +165,11 @@ def set_formulas_aside(markdown: str, formulas: list[str]) -> str:
     def convert(match: re.Match) -> str:
         if match["code"] is not None:
             return match["code"]
-        block = match["block"] is not None
-        formula = match["block"] if block else match["inline"]
-        formulas.append(latex2mathml.converter.convert(formula, display="block" if block else "inline"))
+        display = "inline" if match["block"] is None else "block"
+        formulas.append(latex2mathml.converter.convert(match[display], display=display))
         return _placeholder(len(formulas) - 1)
 
-    pattern = r"(?P<code>```.*?```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+?)\$"
-    return re.sub(pattern, convert, markdown, flags=re.DOTALL)
+    return FORMULA.sub(convert, markdown)
 
 
 def _placeholder(number: int) -> str:
@@ -193,18 +178,7 @@ def _placeholder(number: int) -> str:
 
 def without_remote_scripts(body: str) -> str:
     """Remove script and link tags that point to another host, and the diagram loader that would."""
-    body = re.sub(r"<script[^>]*\ssrc=\"(https?:)?//[^\"]*\"[^>]*>\s*</script>", "", body)
-    body = re.sub(r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->", "", body, flags=re.DOTALL)
-    body = re.sub(r"<script[^>]*\ssrc=\"\"[^>]*>\s*</script>", "", body)
-    body = re.sub(r"<link[^>]*\shref=\"(https?:)?//[^\"]*\"[^>]*>", "", body)
-    return re.sub(
-        r"<script type=\"module\">(?:(?!</script>).)*mermaid(?:(?!</script>).)*</script>", "", body, flags=re.DOTALL
-    )
-
-
-def _ready(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return ELSEWHERE.sub("", body)
 
 
 def _clock(seconds: float) -> str:
