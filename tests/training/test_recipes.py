@@ -48,6 +48,18 @@ def test_recipes_belong_to_models_and_hold_options_that_there_are():
         assert {key: options[key] for key in recipe} == recipe
 
 
+def test_the_help_of_a_model_shows_its_recipe(capsys):
+    shown = {}
+    for name in ("residual_birnn", "final_model", "model_1"):
+        with pytest.raises(SystemExit):
+            parse(["train", name, "--help"])
+        shown[name] = " ".join(capsys.readouterr().out.split())
+    assert "passes over the training data (default: 8)" in shown["residual_birnn"]
+    assert "passes over the training data (default: 26)" in shown["final_model"]
+    assert "(default: 0.9 1.0 1.1)" in shown["final_model"]
+    assert "passes over the training data (default: 20)" in shown["model_1"]
+
+
 def test_the_released_weights_are_those_of_the_final_recipe(capsys):
     released = ROOT / "results" / "released"
     used = json.loads((released / "recogniser.json").read_text(encoding="utf-8"))["configuration"]

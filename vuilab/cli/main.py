@@ -65,13 +65,13 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
         chosen = commands.add_parser(name, help=text, description=text, formatter_class=Formatter)
         if name == command:
             add_action(chosen, getattr(importlib.import_module(f"vuilab.cli.{module}"), name))
-    arguments = parser.parse_args(given)
-    if command == "train":  # again, so that what is given on the command line comes before the recipe
+    if command == "train":  # parsed twice, so that what is given on the command line comes before the recipe
         from vuilab.training.recipes import RECIPES
 
-        commands.choices[command].set_defaults(**RECIPES.get(arguments.model, {}))
-        arguments = parser.parse_args(given)
-    return arguments
+        helped = {"-h", "--help"} & set(given)  # the first time would end with the help
+        model = next((word for word in given if word in RECIPES), "") if helped else parser.parse_args(given).model
+        commands.choices[command].set_defaults(**RECIPES.get(model, {}))
+    return parser.parse_args(given)
 
 
 def _message(error: Exception) -> str:

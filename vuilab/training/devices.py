@@ -54,10 +54,8 @@ def _configure_tensorflow(memory_fraction: float | None, allow_growth: bool) -> 
             if memory_fraction is None:
                 tf.config.experimental.set_memory_growth(gpu, allow_growth)
             else:
-                limit = memory_fraction * _gpu_megabytes(gpu)
-                tf.config.set_logical_device_configuration(
-                    gpu, [tf.config.LogicalDeviceConfiguration(memory_limit=limit)]
-                )
+                limit = tf.config.LogicalDeviceConfiguration(memory_limit=memory_fraction * _gpu_megabytes(gpu))
+                tf.config.set_logical_device_configuration(gpu, [limit])
     except RuntimeError:
         return "The GPU is in use already; restart the kernel and call configure_gpu first to change its memory limit."
     how = f"at most {memory_fraction:.0%} of its memory" if memory_fraction else f"memory growth {allow_growth}"

@@ -10,16 +10,15 @@ from typing import Any
 
 import keras
 
+from vuilab.files import require_writable
 from vuilab.runs.record import environment, file_hash, fingerprint
 from vuilab.runs.weights import architecture, load_weights
 from vuilab.training.loop import announce, train
 from vuilab.training.optimizer import run_optimizer, with_schedule
 from vuilab.training.options import TrainingOptions
-from vuilab.training.run import Progress, Run, can_resume, finish, finished_run, require_folders, speaker
+from vuilab.training.run import Progress, Run, can_resume, finish, finished_run, speaker
 from vuilab.training.sharing import prepare_optimizer
 from vuilab.training.task import Say, Task
-
-__all__ = ["configuration_of", "fit"]
 
 
 def fit(task: Task, options: TrainingOptions | None = None) -> dict[str, list[float]]:
@@ -51,7 +50,8 @@ def fit(task: Task, options: TrainingOptions | None = None) -> dict[str, list[fl
         if history is not None:
             return history
     resume = options.resume and not options.plan and can_resume(task, configuration, say)
-    require_folders(task)
+    for folder in {task.history_path.parent, task.weights_path.parent}:
+        require_writable(folder)
     task.prepare(say, progress=options.verbose > 0)
     run = _start(task, options, optimizer, Progress(fingerprint(configuration)), say)
     if options.verbose or options.plan:

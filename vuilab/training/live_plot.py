@@ -35,13 +35,9 @@ class LivePlot(keras.callbacks.Callback):
     def figure(self) -> Figure:
         """Return the picture: losses on the left, CER and WER on the right, against the epoch."""
         figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
-        curves = [
-            (left, "loss", "training", 1),
-            (left, "val_loss", "validation", 1),
-            (right, "val_cer", "CER", 100),
-            (right, "val_wer", "WER", 100),
-        ]
-        for number, (ax, key, label, factor) in enumerate(curves):
+        curves = {"loss": "training", "val_loss": "validation", "val_cer": "CER", "val_wer": "WER"}
+        for number, (key, label) in enumerate(curves.items()):
+            ax, factor = (left, 1) if key.endswith("loss") else (right, 100)
             values = [factor * logs.get(key, np.nan) for logs in self.logs]
             ax.plot(self.numbers, values, label=label, **curve_style(number % 2))
         left.set(xlabel="epoch", ylabel="loss (nats per utterance)")

@@ -82,12 +82,9 @@ def _memory_text() -> str:
 
 
 def train(run: Run, callbacks: list[keras.callbacks.Callback], resume: bool) -> None:
-    """Run the epochs from wherever the run is; afterwards `run.progress` says how it ended.
+    """Run the epochs from the start or, to `resume`, from the checkpoint, which has the counters of the callbacks too.
 
-    Args:
-        run: the run.
-        callbacks: Keras callbacks; their counters are part of the checkpoints.
-        resume: begin with the checkpoint.
+    Afterwards `run.progress` says how it ended.
     """
     progress, every = run.progress, keras.callbacks.CallbackList(callbacks, model=run.trainer)
     run.trainer.stop_training = False
@@ -105,14 +102,16 @@ def train(run: Run, callbacks: list[keras.callbacks.Callback], resume: bool) -> 
                 break
             logs = _close_epoch(run)
             left = (time.perf_counter() - started) / (progress.epoch - first) * (run.options.epochs - progress.epoch)
-            run.say(_epoch_line(run, progress.epoch - 1, logs, left))
+            mark = " *" if progress.epoch == progress.best_epoch + 1 else "  "
+            line = f"epoch {progress.epoch:3d}/{run.options.epochs}  {run.task.describe(logs)}{mark} {logs['seconds']:5.1f} s"
+            run.say(f"{line}  ({duration(left)} left)" if left else line)
             every.on_epoch_end(progress.epoch - 1, logs)
             _save(run, callbacks)
             if run.trainer.stop_training or run.stop_requested:
                 break
     if progress.status == "running":
-        stopped = run.stop_requested and progress.epoch < run.options.epochs
-        progress.status = "interrupted" if stopped else "finished"
+        unfinished = run.stop_requested and progress.epoch < run.options.epochs
+        progress.status = "interrupted" if unfinished else "finished"
     if progress.status == "interrupted":
         run.say(
             f"Stopped by hand in epoch {progress.epoch + 1} after {progress.step} steps. What there is was kept; the same "
@@ -132,19 +131,20 @@ def _train_epoch(run: Run, callbacks: list[keras.callbacks.Callback], every: ker
     plan = run.task.generator.plan("train", progress.epoch)
     epoch_started = last_line = time.perf_counter()
     before = progress.seconds
-    for indices, batch in _batches_ahead(run.task.generator, progress.epoch, plan, progress.step):
-        loss = _train_step(run, batch, every)
+    for indices, (inputs, outputs) in _batches_ahead(run.task.generator, progress.epoch, plan, progress.step):
+        every.on_train_batch_begin(progress.step)
+        loss = train_step(run.trainer, inputs, outputs)
+        every.on_train_batch_end(progress.step, {"loss": loss})
         progress.total += loss * len(indices)
         progress.count += len(indices)
         progress.step += 1
         progress.seconds = before + time.perf_counter() - epoch_started
         if not np.isfinite(loss):
-            progress.status = "diverged"
-            progress.total = float("nan")
-            names = [Path(run.task.generator.train_audio_paths[index]).stem for index in indices[:5]]
+            progress.status, progress.total = "diverged", float("nan")
+            names = ", ".join(Path(run.task.generator.train_audio_paths[index]).stem for index in indices[:5])
             run.say(
                 f"The loss is {loss} at epoch {progress.epoch + 1}, step {progress.step} of {len(plan)} ({run.task.unit} "
-                f"{', '.join(names)}, ...). Training stops here. A smaller learning rate or gradient clipping (global_clipnorm) "
+                f"{names}, ...). Training stops here. A smaller learning rate or gradient clipping (global_clipnorm) "
                 "usually helps."
             )
             return
@@ -155,8 +155,7 @@ def _train_epoch(run: Run, callbacks: list[keras.callbacks.Callback], every: ker
         if progress.step % run.options.checkpoint_steps == 0 and progress.step < len(plan):
             _save(run, callbacks)
         if time.perf_counter() - last_line > STEP_LINE_SECONDS:
-            last_line = time.perf_counter()
-            mean = progress.total / progress.count
+            last_line, mean = time.perf_counter(), progress.total / progress.count
             run.say(f"  epoch {progress.epoch + 1}: step {progress.step} of {len(plan)}, loss {mean:.4g}")
 
 
@@ -175,15 +174,6 @@ def _batches_ahead(
             if step + 1 < len(plan):
                 coming = pool.submit(assemble, step + 1)
             yield plan[step], batch
-
-
-def _train_step(run: Run, batch: tuple[dict, dict], every: keras.callbacks.CallbackList) -> float:
-    """Train on one batch and return its mean loss in nats per utterance."""
-    step, (inputs, outputs) = run.progress.step, batch
-    every.on_train_batch_begin(step)
-    loss = train_step(run.trainer, inputs, outputs)
-    every.on_train_batch_end(step, {"loss": loss})
-    return loss
 
 
 def _close_epoch(run: Run) -> dict[str, float]:
@@ -244,17 +234,9 @@ def _validate(run: Run) -> dict[str, float]:
 
 
 def _keep(run: Run, epoch: int, logs: dict[str, float]) -> None:
-    if not is_chief():
-        return
     best = {"epoch": epoch + 1, **{key: value for key, value in logs.items() if np.isfinite(value)}}
-    save_weights(run.task.model, run.task.weights_path, {**run.metadata, "best": best})
-
-
-def _epoch_line(run: Run, epoch: int, logs: dict[str, float], left: float) -> str:
-    mark = " *" if epoch == run.progress.best_epoch else "  "
-    return f"epoch {epoch + 1:3d}/{run.options.epochs}  {run.task.describe(logs)}{mark} {logs['seconds']:5.1f} s" + (
-        f"  ({duration(left)} left)" if epoch + 1 < run.options.epochs else ""
-    )
+    if is_chief():
+        save_weights(run.task.model, run.task.weights_path, {**run.metadata, "best": best})
 
 
 @contextlib.contextmanager

@@ -30,12 +30,7 @@ def with_schedule(
 
     The learning rate rises linearly from 0 to the optimiser's own during `warmup_epochs`; then it stays, or falls to 0 along
     half a cosine (Loshchilov and Hutter, arXiv:1608.03983). An optimiser whose learning rate stays is returned as it is, so that
-    callbacks may change it.
-
-    Args:
-        optimizer: with a number as its learning rate.
-        options: schedule, warm-up and epochs.
-        steps_per_epoch: batches in each epoch.
+    callbacks may change it. An epoch has `steps_per_epoch` batches.
     """
     if options.schedule == "constant" and not options.warmup_epochs:
         return optimizer

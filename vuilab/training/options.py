@@ -62,9 +62,8 @@ class TrainingOptions:
         ValueError: at construction, for values out of range.
     """
 
-    HIGHEST: ClassVar[tuple[str, ...]] = (
-        "val_accuracy",
-    )  # monitors of which the highest value is best, not the lowest
+    # monitors of which the highest value is best, not the lowest
+    HIGHEST: ClassVar[tuple[str, ...]] = ("val_accuracy",)
     # what does not decide the result, or stands in a run's configuration in another form (`ema` in the optimiser)
     APART: ClassVar[tuple[str, ...]] = ("ema", "start_from", "checkpoint_steps", "force", "resume", "plan", "verbose")
 
@@ -95,18 +94,16 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         require_choices(self)
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1. Received: epochs={self.epochs}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience must be at least 1, or None. Received: patience={self.patience}")
+        for name, more in (("epochs", ""), ("checkpoint_steps", ""), ("patience", ", or None")):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1{more}. Received: {name}={value}")
         if not 0 <= self.warmup_epochs <= self.epochs:
             raise ValueError(
                 f"warmup_epochs must be in 0..epochs ({self.epochs}). Received: warmup_epochs={self.warmup_epochs}"
             )
         if self.ema is not None and not 0 < self.ema < 1:
             raise ValueError(f"ema is a momentum between 0 and 1, such as 0.999, or None. Received: ema={self.ema}")
-        if self.checkpoint_steps < 1:
-            raise ValueError(f"checkpoint_steps must be at least 1. Received: checkpoint_steps={self.checkpoint_steps}")
         if any(hours <= 0 for hours in self.plan):
             raise ValueError(f"plan holds hours of speech, which are positive. Received: plan={tuple(self.plan)}")
 

@@ -13,7 +13,6 @@ from vuilab.corpus.manifest import MANIFESTS, summarize
 from vuilab.data.feature_cache import cache_bytes, is_cached
 from vuilab.data.generator import BatchGenerator
 from vuilab.decoding.greedy import greedy_decode
-from vuilab.features import FeatureSettings
 from vuilab.models.acoustic import output_length
 from vuilab.models.ctc import add_ctc_loss, mean_loss, needs_phonemes
 from vuilab.runs.record import file_hash
@@ -24,8 +23,6 @@ from vuilab.training.task import Say, Task
 
 LARGE_CACHE = 1e8  # bytes; what takes less needs no word
 NAMED = 5  # so many utterances that take no part are named
-
-__all__ = ["Recognition"]
 
 
 class Recognition(Task):
@@ -44,7 +41,12 @@ class Recognition(Task):
 
     def check(self) -> None:
         """Take a copy of the generator, since this task leaves out utterances of its own, and load what is missing."""
-        _require_width(self.model, self.generator.settings)
+        width, settings = self.model.input_shape[-1], self.generator.settings
+        if width != settings.num_features:
+            raise ValueError(
+                f"The model takes {width} features per frame and {settings.kind} features have {settings.num_features}. Build "
+                f"the model with input_dim={settings.num_features}, or choose other features."
+            )
         self.generator = self.generator.copy()
         for partition in ("train", "validation"):
             if partition not in self.generator.partitions:
@@ -59,8 +61,7 @@ class Recognition(Task):
         """Return features, data, and how batches are made."""
         return {
             "features": self.generator.settings.relevant(),
-            "train": file_hash(self.generator.partitions["train"].manifest),
-            "validation": file_hash(self.generator.partitions["validation"].manifest),
+            **{name: file_hash(self.generator.partitions[name].manifest) for name in ("train", "validation")},
             **self.generator.options.relevant(),
         }
 
@@ -135,8 +136,8 @@ class Recognition(Task):
 
     def size_of(self, hours: float) -> tuple[float, float]:
         """Return frames, at every speed, and bytes of their cache."""
-        speeds, settings = len(self.generator.options.speeds), self.generator.settings
-        seconds = 3600 * hours
+        settings, seconds = self.generator.settings, 3600 * hours
+        speeds = len(self.generator.options.speeds)
         return speeds * seconds * settings.frames_per_second, speeds * cache_bytes(seconds, settings)
 
     def _output_length(self, input_length: Any) -> Any:
@@ -160,14 +161,6 @@ class Recognition(Task):
                 f"Features of {seconds / 3600:.1f} h of speech are computed once and take {needed / 1e9:.1f} GB of disk "
                 f"({free / 1e9:.0f} GB are free)."
             )
-
-
-def _require_width(model: keras.Model, settings: FeatureSettings) -> None:
-    if model.input_shape[-1] != settings.num_features:
-        raise ValueError(
-            f"The model takes {model.input_shape[-1]} features per frame and {settings.kind} features have "
-            f"{settings.num_features}. Build the model with input_dim={settings.num_features}, or choose other features."
-        )
 
 
 def _short(path: Path) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from vuilab.files import require_writable
 from vuilab.runs.checkpoint import checkpoint_path, peek
 from vuilab.runs.history import load_history
 from vuilab.runs.record import append_to_ledger, has_fingerprint, read_record, write_json
@@ -69,7 +68,7 @@ def speaker(verbose: int) -> Say:
 def finished_run(task: Task, configuration: dict[str, Any], say: Say) -> dict[str, list[float]] | None:
     """Return the history of a finished run with this configuration and load its weights, or None."""
     record_path = task.history_path.with_suffix(".json")
-    if not (record_path.is_file() and task.history_path.is_file() and task.weights_path.is_file()):
+    if not all(path.is_file() for path in (record_path, task.history_path, task.weights_path)):
         return None
     try:
         record = read_record(record_path)
@@ -105,24 +104,10 @@ def can_resume(task: Task, configuration: dict[str, Any], say: Say) -> bool:
     return True
 
 
-def require_folders(task: Task) -> None:
-    """Make the folders of a run's files, and make sure that they can be written.
-
-    Raises:
-        OSError: when one cannot.
-    """
-    for folder in {task.history_path.parent, task.weights_path.parent}:
-        require_writable(folder)
-
-
 def finish(run: Run, configuration: dict[str, Any], made_with: dict[str, Any], wall_seconds: float) -> None:
     """Write the run record beside the history and add it to the ledger; a run that ended needs no checkpoint.
 
-    Args:
-        run: the run.
-        configuration: what decides the result.
-        made_with: what was so when it began (`record.environment`).
-        wall_seconds: of the whole run.
+    What decides the result is its `configuration`; `made_with` is `record.environment` when it began.
     """
     progress, task = run.progress, run.task
     report = task.report(progress.status, run.say) if progress.history else {}
