@@ -61,14 +61,10 @@ def cnn_output_length(input_length, filter_size: int, border_mode: str, stride: 
 
 
 def output_length(model: keras.Model, input_length):
-    """Return the output frames of a model for a number of input frames, derived from its layers.
+    """Return the output frames of a functional model for feature frames (integer or array), derived from its layers.
 
     Walks from the output back to the input and lets each convolution, pooling, padding or cropping change the length. Of
     other layers it makes sure that they keep it.
-
-    Args:
-        model: a functional model with one time axis.
-        input_length: feature frames, an integer or an integer array.
 
     Raises:
         ValueError: when a layer changes the time axis in a way that is not known.

@@ -86,10 +86,7 @@ class Row:
 def errors_of(record: dict, decoding: str = GREEDY, longest: float | None = None) -> ErrorCounts | None:
     """Return the errors of each utterance that `vui.py evaluate --record` left in a record; None where there are none.
 
-    Args:
-        record: of a run.
-        decoding: 'greedy', `FUSED`, `SOUNDS` or `CHARACTERS`.
-        longest: seconds; longer utterances are left out.
+    Those of a decoding, `GREEDY`, `FUSED`, `SOUNDS` or `CHARACTERS`, up to the `longest` utterance in seconds.
     """
     part, name = ("character_evaluation", FUSED) if decoding == CHARACTERS else ("evaluation", decoding)
     utterances = record.get(part, {}).get("utterances", {})

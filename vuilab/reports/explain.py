@@ -85,12 +85,7 @@ def best_run(runs: Sequence[RunResult]) -> RunResult:
 
 
 def error_table(scores: Mapping[str, Score], what: str = "sentences") -> str:
-    """Return error rates with their intervals.
-
-    Args:
-        scores: what was scored -> its score.
-        what: heading of the first column.
-    """
+    """Return error rates with their intervals; `what` was scored, the keys, is the heading of the first column."""
     rows = []
     for name, result in scores.items():
         kinds = f"{result.cer.substitutions}, {result.cer.deletions}, {result.cer.insertions}"

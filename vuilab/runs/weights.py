@@ -25,12 +25,8 @@ RUNS_CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "TFSMLaye
 def save_weights(model: keras.Model, path: str | Path, metadata: dict | None = None) -> None:
     """Write a model's weights, with its architecture and metadata, so that the file needs nothing else.
 
-    `model.load_weights(path)` reads it under the same name, whichever suffix was asked for.
-
-    Args:
-        model: the acoustic model, features to softmax.
-        path: ending in `.h5`, `.weights.h5` or `.keras`.
-        metadata: JSON-serialisable; `read_metadata` gives it back. The architecture is added under 'architecture'.
+    `model.load_weights(path)` reads it under the same name, whichever suffix was asked for. `read_metadata` gives back
+    the metadata, which JSON can hold, and under 'architecture' that of the model.
 
     Raises:
         ValueError: for another suffix.
