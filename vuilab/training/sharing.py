@@ -5,6 +5,7 @@ same command, each with the environment variables of `keras.distribution.initial
 """
 
 import os
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -64,6 +65,8 @@ def prepare_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers
 def train_step(trainer: keras.Model, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> float:
     """Train on one batch and return the mean loss. Copies of the last row, without weight, fill it up for the devices."""
     if num_devices() == 1:
+        if not ON_JAX and trainer.train_function is None:
+            trainer.train_function = _one_program(trainer, (inputs, outputs))
         return float(trainer.train_on_batch(inputs, outputs))
     size = len(next(iter(outputs.values())))
     filled = size + -size % num_devices()
@@ -86,6 +89,14 @@ def train_step(trainer: keras.Model, inputs: dict[str, np.ndarray], outputs: dic
     for layer in norms:
         layer.synchronized = False  # JAX cannot load layers that keep it
     return loss
+
+
+def _one_program(trainer: keras.Model, example: tuple[dict, dict]) -> Callable:
+    """Return Keras' step for batches of every shape. Keras alone makes a program for the first shape and one for the others."""
+    shapes = {name: x.shape for name, x in {**trainer.input, **trainer.output}.items()}
+    signature = [{name: tf.TensorSpec(shapes[name], x.dtype) for name, x in arrays.items()} for arrays in example]
+    step = tf.function(lambda *data: trainer.train_step(data), input_signature=signature, autograph=False)
+    return lambda batches: step(*next(batches)[:2])
 
 
 def predict_step(model: keras.Model, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
