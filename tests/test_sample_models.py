@@ -147,9 +147,11 @@ def _real_length(layer: keras.Layer, num_frames: int) -> int:
     return layer(np.zeros((1, num_frames, 2), np.float32)).shape[1]
 
 
-@pytest.mark.contract
 @pytest.mark.parametrize("padding", ["valid", "same", "causal"])
-@pytest.mark.parametrize("kernel, stride, dilation", [(1, 1, 1), (3, 1, 1), (4, 2, 1), (3, 3, 1), (3, 1, 2), (4, 1, 3)])
+@pytest.mark.parametrize(
+    "kernel, stride, dilation",
+    [(1, 1, 1), (3, 1, 1), pytest.param(4, 2, 1, marks=pytest.mark.contract), (3, 3, 1), (3, 1, 2), (4, 1, 3)],
+)
 def test_convolution_length_is_that_of_the_real_output(kernel, stride, dilation, padding):
     layer = keras.layers.Conv1D(1, kernel, strides=stride, padding=padding, dilation_rate=dilation)
     reach = (kernel - 1) * dilation + 1

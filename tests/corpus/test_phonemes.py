@@ -89,7 +89,6 @@ def small_model(**options):
     )
 
 
-@pytest.mark.contract
 def test_phoneme_layers_have_their_own_targets_and_share_the_loss():
     keras.utils.set_random_seed(1)
     model = small_model(heads=(1,), phoneme_heads=(2,))

@@ -69,7 +69,6 @@ def test_what_is_no_finite_matrix_is_refused(probabilities):
         greedy_decode(probabilities)
 
 
-@pytest.mark.contract
 def test_greedy_decoding_agrees_with_keras():
     rng = np.random.default_rng(1)
     scores = rng.normal(size=(8, 30, 29)).astype(np.float32)

@@ -176,8 +176,6 @@ def test_every_kind_of_features_is_explained():
 
 # -------------------------------------------------------------------------------------------------- verification
 
-pretending = pytest.mark.contract  # these run no exported file, so they hold on every backend
-
 
 @pytest.mark.parametrize(
     ("fault", "message"),
@@ -190,7 +188,6 @@ pretending = pytest.mark.contract  # these run no exported file, so they hold on
     ],
     ids=["shifted", "nan", "cut to a length", "wrong at one length", "first utterance only"],
 )
-@pretending
 def test_a_silent_fault_is_found_and_said_where(fault, message):
     ours = recogniser()
     with pytest.raises(ValueError, match=message):
@@ -198,7 +195,6 @@ def test_a_silent_fault_is_found_and_said_where(fault, message):
     assert len(verify(lambda features: expected_of(ours, features), ours, batch=3)) == 5
 
 
-@pretending
 def test_a_file_that_does_not_run_is_refused():
     def run(features):
         raise RuntimeError("no such operation: Foo\nmore")

@@ -53,7 +53,6 @@ def all_layers(model: keras.Model) -> list:
 # -------------------------------------------------------------------------------------------------------- models
 
 
-@pytest.mark.contract
 def test_portable_models_are_made_of_stock_layers_and_compute_the_same():
     model = recurrent_model()
     made = portable(model)

@@ -50,7 +50,6 @@ def _hear(listener: Listener, samples: np.ndarray, size: int) -> list[Heard]:
     return found + list(listener.finish())
 
 
-@pytest.mark.contract
 @pytest.mark.parametrize(
     ("build", "looks_back"),
     [(lambda: rnn_model(161, 12), True), (lambda: bidirectional_rnn_model(161, 8), False)],

@@ -63,7 +63,7 @@ def test_every_builder_fits_its_features_and_ends_in_softmax(name):
     "name",
     [
         pytest.param("two_conv_dropout", marks=pytest.mark.contract),
-        pytest.param("matchboxnet", marks=pytest.mark.contract),
+        "matchboxnet",
         "bc_resnet",  # JAX compiles each of its 150 layers
     ],
 )
@@ -124,7 +124,6 @@ def test_pooling_is_that_of_keras(kind, theirs, width, stride, num_samples):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.contract
 def test_a_wavception_comes_back_from_its_file(tmp_path):
     from vuilab.runs.weights import load_model, save_weights
 

@@ -41,8 +41,14 @@ def reference_model(row):
     return RNNModel(cnn, **row["rnn_model"])
 
 
-@pytest.mark.contract
-@pytest.mark.parametrize("row", ROWS, ids=range(len(ROWS)))
+CONTRACT = (0, 1)  # two cells; a backend builds what it is told, and JAX compiles each shape of weights
+ROWS_MARKED = [
+    pytest.param(row, id=str(number), marks=[pytest.mark.contract] * (number in CONTRACT))
+    for number, row in enumerate(ROWS)
+]
+
+
+@pytest.mark.parametrize("row", ROWS_MARKED)
 def test_parameters_are_those_that_the_reference_printed(row):
     model = reference_model(row)
     network = quiet(model, row["input_dim"])

@@ -107,14 +107,14 @@ def largest_difference(model, batch, num_frames):
 def test_padding_and_neighbours_change_no_probability():
     model, batch = small_model(), utterances(lengths=(23, 8, 16))
     assert alone(model, batch[0]).max() > 0.5  # so that the tolerance means something
-    for num_frames in (24, 57):
-        assert largest_difference(model, batch, num_frames) < 1e-5
+    assert largest_difference(model, batch, 57) < 1e-5
     assert largest_difference(model, batch[:1], 57) < 1e-5  # the only one in its batch
     assert largest_difference(model, [100 * batch[0], batch[1], batch[2]], 57) < 1e-5
 
 
 def test_every_length_is_transcribed_as_by_itself():
-    assert largest_difference(small_model(), utterances(), 40) < 1e-5
+    for num_frames in (24, 40):
+        assert largest_difference(small_model(), utterances(), num_frames) < 1e-5
 
 
 def test_guesses_on_the_way_keep_the_promise():
@@ -245,7 +245,6 @@ def test_statistics_of_batch_normalisation_leave_padding_out():
     assert not found[1, 8:].any()
 
 
-@pytest.mark.contract
 def test_a_bidirectional_layer_equals_that_of_keras_on_each_utterance():
     keras.utils.set_random_seed(0)
     the_input = keras.Input((None, 5), name="the_input")
@@ -297,7 +296,6 @@ def test_gradients_of_what_is_behind_the_end_are_zero():
         np.testing.assert_allclose(weights, apart[0][number] + apart[1][number], atol=1e-5)
 
 
-@pytest.mark.contract
 def test_the_released_recogniser_does_not_mind_its_company():
     from vuilab.inference.transcribe import load_recogniser
 
