@@ -94,12 +94,13 @@ def test_ctrl_c_ends_with_the_status_of_a_signal(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_reader_that_has_enough_ends_the_program_in_silence(unbuffered):
+def test_a_reader_that_has_enough_ends_the_program_in_silence(unbuffered, tmp_path):
+    (tmp_path / "book.txt").write_text("She left the mill. He came back.")
     reader, writer = os.pipe()
     os.close(reader)
     found = subprocess.run(
-        [sys.executable, "vui.py", "study"],
-        cwd=ROOT,
+        [sys.executable, str(ROOT / "vui.py"), "lm", "train", "book.txt", "--out", "lm.npz"],
+        cwd=tmp_path,
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         stdout=writer,
         stderr=subprocess.PIPE,

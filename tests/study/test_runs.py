@@ -15,13 +15,12 @@ from vuilab.study import runs as study
 from vuilab.study.claims import Setting
 from vuilab.training.options import TrainingOptions
 
-pytestmark = pytest.mark.contract
 SMALL = RNNModel(CNNConfig(filters=6, kernel_size=5), rnn_units=8)
 NAME = "MFCC CNN(6 (5,2) relu DO(0.2) BN) BD(concat) GRU(8 x1) BN relu DO(0.2) TD(D)"
 
 
 @pytest.fixture(autouse=True)
-def _session(project, monkeypatch):
+def _session(corpus, monkeypatch):
     monkeypatch.setattr(study, "_session", {})
     monkeypatch.setattr(study, "_session", {})
     monkeypatch.setattr(AudioGeneratorCached, "_shared", {})
@@ -87,6 +86,7 @@ def test_patience_stops_when_the_validation_loss_no_longer_falls(tmp_path):
     assert len(load_history(history)["loss"]) < 9
 
 
+@pytest.mark.contract
 def test_one_setting_that_cannot_be_trained_does_not_stop_the_others(tmp_path, capsys):
     too_short = CNNConfig(filters=4, kernel_size=3, conv_stride=30, cnn_layers=2)  # no utterance has frames left
     settings = {"bad": Setting(RNNModel(too_short, rnn_units=4), "mfcc"), "good": Setting(SMALL, "mfcc")}

@@ -23,6 +23,7 @@ from vuilab.runs.checkpoint import checkpoint_path, peek
 from vuilab.runs.record import read_record
 
 ROOT = repository()
+MINIBATCH = 2
 CURVES = ("loss", "val_loss", "val_cer", "val_wer", "learning_rate")
 
 
@@ -33,7 +34,7 @@ def train(name: str, epochs: int = 3, learning_rate: float = 1e-3, **options):
         model,
         f"{name}.pickle",
         f"{name}.h5",
-        minibatch_size=8,
+        minibatch_size=MINIBATCH,
         epochs=epochs,
         optimizer=keras.optimizers.AdamW(learning_rate),
         augmentation=Augmentation(warp=0.1),
@@ -74,7 +75,7 @@ class Interrupt(keras.callbacks.Callback):
 
 
 @pytest.mark.contract
-def test_ctrl_c_stops_after_the_batch_and_resume_gives_the_uninterrupted_run(project):
+def test_ctrl_c_stops_after_the_batch_and_resume_gives_the_uninterrupted_run(corpus):
     model, whole = train("whole")
     stopping = keras.callbacks.EarlyStopping(monitor="val_loss", patience=9)
     _, part = train("cut", callbacks=[Interrupt(1, 2), stopping])
@@ -89,7 +90,7 @@ def test_ctrl_c_stops_after_the_batch_and_resume_gives_the_uninterrupted_run(pro
     assert not checkpoint_path("results/cut.pickle").exists()
 
 
-def test_loop_of_a_finished_run_says_so_and_trains_nothing(project, capsys):
+def test_loop_of_a_finished_run_says_so_and_trains_nothing(corpus, capsys):
     _, whole = train("run", epochs=1)
     keras.utils.set_random_seed(0)
     model = cnn_birnn_model(161, filters=8, units=4, recur_layers=0, dropout=0.2)
@@ -98,7 +99,7 @@ def test_loop_of_a_finished_run_says_so_and_trains_nothing(project, capsys):
         model,
         "run.pickle",
         "run.h5",
-        minibatch_size=8,
+        minibatch_size=MINIBATCH,
         epochs=1,
         optimizer=keras.optimizers.AdamW(1e-3),
         augmentation=Augmentation(warp=0.1),
@@ -110,7 +111,7 @@ def test_loop_of_a_finished_run_says_so_and_trains_nothing(project, capsys):
     assert "was trained before with the same settings and data" in capsys.readouterr().out
 
 
-def test_loop_from_another_runs_checkpoint_is_refused(project):
+def test_loop_from_another_runs_checkpoint_is_refused(corpus):
     train("run", callbacks=[Interrupt(0, 1)])
     with pytest.raises(ValueError, match=r"run\.checkpoint\.npz belongs to a run with other settings, model or data"):
         train("run", learning_rate=2e-3, callbacks=[Interrupt(-1, -1)], resume=True)

@@ -41,15 +41,15 @@ def test_force_trains_again_and_the_ledger_keeps_both(corpus):
 
 
 def test_changed_settings_data_or_model_train_again(corpus):
-    train_tiny()
+    train_tiny(epochs=1)
 
     def trained(**options) -> bool:
         callback = Counter()
-        train_tiny(callbacks=[callback], **options)
+        train_tiny(callbacks=[callback], **{"epochs": 1, **options})
         return callback.epochs > 0
 
     assert not trained()
-    assert trained(epochs=3)
+    assert trained(epochs=2)
     assert trained(seed=1)
     assert trained(optimizer=keras.optimizers.SGD(0.01))
     assert trained(model=tiny_model(units=5))
