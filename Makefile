@@ -8,7 +8,7 @@ endif
 RUN := $(BIN)/python
 SCALE := $(if $(QUICK),quick,full)
 STUDY_SCALE ?= quick
-PARALLEL := -n 2 --dist loadfile
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # glibc then asks Linux for huge pages: fresh 30 MB arrays cost far fewer page faults (NOTES.md in benchmarks/ has the figures)
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
@@ -82,10 +82,12 @@ $(VENV)/.user: $(VENV)/.created requirements.txt constraints.txt
 	$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.user pyproject.toml
-	@echo "Installing the packages for tests"
+# what a user needs is part of it, so that pip looks for all of it once
+$(VENV)/.dev: $(VENV)/.created requirements.txt constraints.txt pyproject.toml
+	@echo "Installing the packages for use and for tests into $(VENV) (about 2 GB; a few minutes the first time)"
+	$(PIP) -c constraints.txt setuptools
 	$(PIP) -c constraints.txt --no-build-isolation -e '.[dev]'
-	@touch $@
+	@touch $(VENV)/.user $@
 
 $(VENV)/.bench: $(VENV)/.dev
 	@echo "Installing PyTorch for the benchmarks"

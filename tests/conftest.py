@@ -29,6 +29,14 @@ ALLOWED_SKIPS: dict[str, str] = {  # test id -> why it may be skipped; any other
 }
 
 
+LONG = ("tests/test_notebooks", "tests/training", "tests/study", "tests/models", "tests/keywords", "tests/inference")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest, so that no worker is left with it alone at the end."""
+    items.sort(key=lambda item: next((n for n, name in enumerate(LONG) if item.nodeid.startswith(name)), len(LONG)))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Turn a skip that nobody has allowed into a failure, so that no test goes quiet unnoticed."""
