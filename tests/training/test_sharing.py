@@ -7,8 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+from tiny_training import tiny_model
 
 from vuilab.files import repository
+from vuilab.models.ctc import add_ctc_loss, mean_loss
+from vuilab.training import sharing
 
 ROOT = repository()
 RUN = """
@@ -109,3 +112,19 @@ def test_a_batch_that_cannot_be_split_evenly_keeps_its_size_and_mean():
     assert two[1].shape == (5,)
     assert two[0][0] == pytest.approx(one[0][0], rel=0.05)  # batch normalisation sees the filled-up row too
     assert two[0][-1] == pytest.approx(one[0][-1], rel=0.1)
+
+
+def test_tensorflow_traces_a_step_once_for_batches_of_every_shape(monkeypatch):
+    trainer = add_ctc_loss(tiny_model())
+    trainer.compile("sgd", loss=mean_loss, jit_compile=False)
+    traces, step = [], trainer.train_step
+    monkeypatch.setattr(trainer, "train_step", lambda *data: traces.append(1) or step(*data))
+    for size, num_frames in ((2, 20), (3, 30), (2, 25)):
+        inputs = {
+            "the_input": np.ones((size, num_frames, 13), np.float32),
+            "the_labels": np.ones((size, 3), np.int32),
+            "input_length": np.full(size, num_frames, np.int32),
+            "label_length": np.full(size, 3, np.int32),
+        }
+        assert np.isfinite(sharing.train_step(trainer, inputs, {"ctc": np.zeros(size, np.float32)}))
+    assert len(traces) == (3 if sharing.ON_JAX else 1)
