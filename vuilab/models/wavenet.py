@@ -20,6 +20,7 @@ def wavenet_model(
     filters: int = 128,
     output_dim: int = NUM_CLASSES,
     dropout: float = 0.0,
+    print_summary: bool = True,
 ) -> AcousticModel:
     """Groups of gated, dilated, causal convolutions with residual and skip connections.
 
@@ -32,6 +33,7 @@ def wavenet_model(
         filters: channels of every convolution.
         output_dim: classes.
         dropout: share of the channels dropped before the 1x1 convolution of each block.
+        print_summary: print the table of layers once.
 
     Raises:
         ValueError: for less than one group.
@@ -53,7 +55,7 @@ def wavenet_model(
     x = layers.Conv1D(filters, 1, activation="tanh", name="conv_1")(x)
     x = layers.BatchNormalization(name="bn_1")(x)
     logits = layers.Conv1D(output_dim, 1, name="conv_2")(x)
-    return acoustic_model(the_input, logits, "wavenet_model")
+    return acoustic_model(the_input, logits, "wavenet_model", print_summary)
 
 
 def _gated_block(x, filters: int, dilation: int, dropout: float, name: str):
