@@ -7,7 +7,7 @@ import numpy as np
 
 from vuilab.audio import read_audio
 from vuilab.corpus.manifest import MANIFESTS
-from vuilab.data.generator import BatchGenerator
+from vuilab.data.generator import AudioGeneratorCached, BatchGenerator
 from vuilab.data.options import DataOptions
 from vuilab.features import FeatureSettings
 from vuilab.figures import plot_mfcc_feature, plot_raw_audio, plot_spectrogram_feature
@@ -15,6 +15,7 @@ from vuilab.text import int_sequence_to_text
 
 __all__ = [
     "AudioGenerator",
+    "AudioGeneratorCached",
     "int_sequence_to_text",
     "plot_mfcc_feature",
     "plot_raw_audio",
@@ -63,12 +64,14 @@ class AudioGenerator(BatchGenerator):
             self.load_train_data(desc_file)
 
 
-def vis_train_features(index: int = 0, mfcc_dim: int = 13) -> tuple[str, np.ndarray, np.ndarray, np.ndarray, str]:
+def vis_train_features(
+    index: int = 0, mfcc_dim: int = 13, *, mfcc_classes: int | None = None
+) -> tuple[str, np.ndarray, np.ndarray, np.ndarray, str]:
     """Return one training example of the active corpus in every form, and print how many there are.
 
     Args:
         index: number of the training example.
-        mfcc_dim: number of MFCCs.
+        mfcc_dim: number of MFCCs; the reference study calls it `mfcc_classes`.
 
     Returns:
         (text, raw audio (num_samples,), normalised MFCCs (num_frames, mfcc_dim), normalised spectrogram
@@ -78,7 +81,7 @@ def vis_train_features(index: int = 0, mfcc_dim: int = 13) -> tuple[str, np.ndar
         IndexError: when there is no such example.
     """
     spectrograms = AudioGenerator(desc_file=MANIFESTS["train"])
-    mfccs = AudioGenerator(desc_file=MANIFESTS["train"], spectrogram=False, mfcc_dim=mfcc_dim)
+    mfccs = AudioGenerator(desc_file=MANIFESTS["train"], spectrogram=False, mfcc_dim=mfcc_classes or mfcc_dim)
     paths = spectrograms.train_audio_paths
     if not -len(paths) <= index < len(paths):
         raise IndexError(f"There are {len(paths)} training examples. Received: index={index}")

@@ -40,7 +40,8 @@ def report(request, tmp_path_factory) -> Path:
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert "warning" not in result.stderr.lower(), result.stderr[-3000:]
-    return folder / "results" / f"{copy.stem}.html"
+    assert {found.name for found in folder.iterdir()} == {copy.name, "results"} or scale != "tiny"
+    return folder / "results" / f"{copy.stem}{'-tiny' * (scale == 'tiny')}.html"
 
 
 def test_every_cell_runs_in_order_without_errors_and_warnings(report):

@@ -93,7 +93,14 @@ def warp_frequency(features: np.ndarray, factor: float) -> np.ndarray:
     return features[:, lower] * (1 - weight) + features[:, lower + 1] * weight
 
 
-def coloured_noise(num_samples: int, rng: np.random.Generator, exponent: float) -> np.ndarray:
+def coloured_noise(
+    num_samples: int | None = None,
+    rng: np.random.Generator | None = None,
+    exponent: float = 0,
+    *,
+    N: int | None = None,
+    state: np.random.RandomState | None = None,
+) -> np.ndarray:
     """Return Gaussian noise of unit power whose power density is proportional to frequency ** exponent.
 
     The spectrum of white noise is multiplied by the square root of that law (Timmer and Koenig, 1995). The constant
@@ -101,13 +108,15 @@ def coloured_noise(num_samples: int, rng: np.random.Generator, exponent: float) 
 
     Args:
         num_samples: of the float32 array that is returned, at least 2.
-        rng: source of the random numbers.
+        rng: source of the random numbers; None: a fresh one.
         exponent: 0 white, -1 pink, 1 blue, -2 brown, 2 violet; 1 is about 3 dB per octave.
+        N, state: what the speech-commands reference calls the first two.
 
     Raises:
         ValueError: for fewer than 2 samples.
     """
-    if num_samples < 2:
+    num_samples, rng = N if num_samples is None else num_samples, rng or state or np.random.default_rng()
+    if num_samples is None or num_samples < 2:
         raise ValueError(f"Noise has at least 2 samples. Received: num_samples={num_samples}")
     noise = rng.standard_normal(num_samples)
     if exponent:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 
 from vuilab.cli.flags import argument
@@ -94,8 +95,10 @@ def report(arguments: argparse.Namespace) -> None:
     """Run a notebook from the top and export it as self-contained HTML."""
     from vuilab.reports.notebook import run_notebook
 
-    html = arguments.out or Path("results") / f"{arguments.notebook.stem}.html"
-    run_notebook(arguments.notebook, html, {"VUI_SCALE": arguments.scale})
+    tiny = arguments.scale == "tiny"
+    html = arguments.out or Path("results") / f"{arguments.notebook.stem}{'-tiny' * tiny}.html"
+    with tempfile.TemporaryDirectory() as empty:  # a smoke test touches neither corpus nor models of the user
+        run_notebook(arguments.notebook, html, {"VUI_SCALE": arguments.scale}, empty if tiny else None)
 
 
 @argument("weights", type=Path, metavar="WEIGHTS", help="weights file")

@@ -33,7 +33,8 @@ def _usual_border_mode(stride: int, dilation: int) -> str:
 
 
 def parse_name(name: str) -> tuple[RNNModel, str]:
-    """Read a run name part by part, from the left."""
+    """Read a run name part by part, from the left; the reference's CuDNNGRU is GRU here, whose fast form is chosen by itself."""
+    name = re.sub(r"\bCuDNN(?=GRU|LSTM)", "", name)
     rest, found = name, {}
     for part, pattern in PARTS.items():
         match = re.match(pattern, rest)

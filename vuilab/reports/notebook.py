@@ -83,13 +83,16 @@ def recorded_seconds(cell: nbformat.NotebookNode) -> float:
     return max((end - begin).total_seconds(), 0.05)
 
 
-def run_notebook(path: str | Path, html: str | Path, environment: dict[str, str] | None = None) -> Path:
+def run_notebook(
+    path: str | Path, html: str | Path, environment: dict[str, str] | None = None, folder: str | Path | None = None
+) -> Path:
     """Run a notebook from the top and write the HTML report and the executed notebook beside it.
 
     Args:
         path: the notebook; it is not changed.
         html: the report to write; the executed notebook gets the suffix `.ipynb`.
         environment: extra environment variables for its kernel.
+        folder: where its cells read and write; None: beside the notebook.
 
     Returns:
         The report's path.
@@ -103,9 +106,11 @@ def run_notebook(path: str | Path, html: str | Path, environment: dict[str, str]
         raise FileNotFoundError(f"No notebook at {path}.")
     notebook = nbformat.read(path, as_version=4)
     client = TalkingClient(notebook, timeout=None, kernel_name="python3", record_timing=True, config=ENCRYPTED)
-    client.resources = {"metadata": {"path": str(path.resolve().parent)}}
+    home = path.resolve().parent
+    client.resources = {"metadata": {"path": str(folder or home)}}
+    modules = os.pathsep.join(filter(None, [str(home), os.environ.get("PYTHONPATH")]))
     try:
-        client.execute(env={**HUGE_PAGES, **os.environ, **(environment or {})})
+        client.execute(env={**HUGE_PAGES, **os.environ, "PYTHONPATH": modules, **(environment or {})})
     except CellExecutionError as error:
         failed = html.with_suffix(".failed.ipynb")
         with atomic_path(failed) as partial:
@@ -114,7 +119,7 @@ def run_notebook(path: str | Path, html: str | Path, environment: dict[str, str]
     clean_outputs(notebook)
     with atomic_path(html.with_suffix(".ipynb")) as partial:
         nbformat.write(notebook, partial)
-    export_html(notebook, html, path.resolve().parent)
+    export_html(notebook, html, home)
     seconds = time.perf_counter() - client.started
     print(f"Report: {html} ({html.stat().st_size / 1e6:.1f} MB, {_clock(seconds)})", flush=True)
     return html

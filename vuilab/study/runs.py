@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vuilab.data.generator import AudioGeneratorCached, BatchGenerator
+from vuilab.decoding.greedy import greedy_decode
 from vuilab.figures import curve_style
 from vuilab.models.builder import RNNModel
 from vuilab.runs.checkpoint import checkpoint_path
@@ -64,7 +65,7 @@ def get_generator(
 
 
 def train_model(
-    builder: RNNModel,
+    model_builder: RNNModel,
     spectrogram: bool = True,
     raw: bool = False,
     epochs: int = 50,
@@ -78,7 +79,7 @@ def train_model(
     """Train a network of the study, or load its run when it is finished, or go on with it when it was interrupted.
 
     Args:
-        builder: the network.
+        model_builder: the network.
         spectrogram: True for spectrograms, False for 26 MFCCs.
         raw: the waveform itself.
         epochs: passes over the training data.
@@ -95,13 +96,13 @@ def train_model(
     generator = generator or get_generator(spectrogram, raw)
     optimizer = optimizer or OptimizerOptions().build()
     options = dataclasses.replace(options or TrainingOptions(), epochs=epochs)
-    name = builder.name(generator.settings.kind)
+    name = model_builder.name(generator.settings.kind)
     history = _history_path(name, generator, optimizer, options, loss_limit, folder)
     if options.verbose:
         print(f"{name}  (seed {generator.options.seed}; files {history.stem}.*)")
     keras.utils.set_random_seed(generator.options.seed)
     task = Recognition(
-        builder.build(generator.settings.num_features, print_summary=False),
+        model_builder.build(generator.settings.num_features, print_summary=False),
         generator,
         history,
         history.with_suffix(".h5"),
@@ -182,6 +183,33 @@ def load_model(generator: BatchGenerator, builder: RNNModel, folder: str | Path 
     metadata = load_weights(model, weights)
     generator.set_statistics(metadata["mean"], metadata["std"])
     return model, weights
+
+
+def get_predictions(
+    generator: BatchGenerator,
+    model: keras.Model | tuple[keras.Model, Path],
+    partition: str,
+    index: int,
+    print_line: bool = True,
+    omit_true: bool = False,
+) -> str:
+    """Print what is said in one utterance and what a model makes of it, and return the path of its audio.
+
+    Args:
+        generator: with the features and statistics that the model was trained with; `load_model` sets them.
+        model: a model, or the pair that `load_model` returns.
+        partition, index: 'train' or 'validation', and the number of the utterance there.
+        print_line: a line below, where nothing follows that belongs to the same utterance.
+        omit_true: leave out the true text, where another model has shown it.
+    """
+    model, utterance = (
+        model[0] if isinstance(model, tuple) else model,
+        generator.partitions[partition].utterances[index],
+    )
+    predicted = greedy_decode(np.asarray(model.predict_on_batch(generator.features(partition, index)[None]))[0])
+    lines = [f"true       {utterance.text}"] * (not omit_true) + [f"predicted  {predicted}"] + ["-" * 80] * print_line
+    print("\n".join(lines))
+    return str(utterance.path)
 
 
 def plot_comparison(

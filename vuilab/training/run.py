@@ -72,7 +72,13 @@ def finished_run(task: Task, configuration: dict[str, Any], say: Say) -> dict[st
         return None
     try:
         record = read_record(record_path)
-        if not has_fingerprint(record, configuration) or record.get("status") == "interrupted":
+        if not has_fingerprint(record, configuration):
+            say(
+                f"{task.history_path.with_suffix('')}.* hold a run with other settings, model or data ({record['model']}, "
+                f"{record['parameters']:,} parameters, {record['epochs']} epochs). This run replaces it; another name keeps both."
+            )
+            return None
+        if record.get("status") == "interrupted":
             return None
         history = load_history(task.history_path)
         load_weights(task.model, task.weights_path)
@@ -83,6 +89,8 @@ def finished_run(task: Task, configuration: dict[str, Any], say: Say) -> dict[st
         f"{record['name']} was trained before with the same settings and data: loaded {len(history['loss'])} epochs from "
         f"{task.history_path} and the best weights from {task.weights_path}. Pass force=True to train it again."
     )
+    if record.get("status") == "diverged":
+        say(f"That run diverged: its loss became undefined (NaN) in epoch {len(history['loss'])}.")
     return history
 
 
