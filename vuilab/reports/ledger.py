@@ -7,17 +7,20 @@ uncommitted code.
 """
 
 import dataclasses
+import functools
 import re
 import subprocess
 import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vuilab.files import repository
 from vuilab.reports.ablation import final_block
 from vuilab.reports.cards import card_block, keyword_card_block, summary_block
 from vuilab.reports.keyword_tables import keyword_block
+from vuilab.reports.references import loss_table
 from vuilab.runs.record import read_records
-from vuilab.scoring.comparison import COLUMNS, FUSED, findings, load_runs, percent, table
+from vuilab.scoring.comparison import COLUMNS, FUSED, RunResult, findings, load_runs, percent, table
 from vuilab.study.claims import conclusions
 from vuilab.study.questions import QUESTIONS
 from vuilab.study.runs import best_losses
@@ -34,10 +37,18 @@ DOCUMENTS = ("README.md", "docs/*.md", "results/released/README.md")
 WIDTH = 120  # characters of a line, tables excepted
 
 
-def result_block(folder: str | Path) -> str:
+def rates_table(runs: Sequence[RunResult]) -> str:
+    """Return the results table without what a language model makes of the runs, which `decoding_block` tells."""
+    head, *rows = [row[:FUSED] + row[FUSED + 1 :] if len(row) == len(COLUMNS) else row for row in table(runs)]
+    return markdown_rows(head, rows)
+
+
+def result_block(folder: str | Path, shown: Callable[[Sequence[RunResult]], str] = rates_table) -> str:
     """Return the Markdown for the runs in a folder: corpus and conditions, the table, and what it shows.
 
-    Rows bear the names of the runs' files; what a language model makes of them is told by `decoding_block`.
+    Args:
+        folder: of the runs; rows bear the names of their files.
+        shown: what makes the table of them.
 
     Raises:
         FileNotFoundError: when there are no histories, or no record beside them.
@@ -60,9 +71,8 @@ def result_block(folder: str | Path) -> str:
         for run in runs
         if (run.record or {}).get("status") == "interrupted"
     ]
-    head, *rows = [row[:FUSED] + row[FUSED + 1 :] if len(row) == len(COLUMNS) else row for row in table(runs)]
-    sentences = "\n".join([*findings(runs), *stopped])
-    return f"{conditions}\n\n{markdown_rows(head, rows)}\n\n{sentences}\n"
+    sentences = "\n".join([*findings(runs, speed=shown is rates_table), *stopped])
+    return f"{conditions}\n\n{shown(runs)}\n\n{sentences}\n"
 
 
 def study_block(folder: str | Path) -> str:
@@ -105,6 +115,7 @@ def decoding_block(folder: str | Path) -> str:
 BLOCKS = {
     "summary": summary_block,
     "results": result_block,
+    "references": functools.partial(result_block, shown=loss_table),
     "study": study_block,
     "decoding": decoding_block,
     "keywords": keyword_block,

@@ -41,9 +41,9 @@ def loss_table(runs: Sequence[RunResult]) -> str:
                 f"{run.best_loss:.1f}" if finite else "diverged",
                 ", ".join(f"{loss:.1f}" for loss in theirs),
                 f"{run.best_loss / min(theirs):.2f}" if theirs and finite else "",
+                f"{100 * run.at_best('val_cer'):.1f}" if finite else "",
                 f"{run.best_epoch} of {len(run.series('loss'))}",
-                f"{run.seconds_per_epoch:.0f}",
             ]
         )
-    head = ["model", "parameters", "best validation loss", "the references'", "ratio", "epoch", "s / epoch"]
+    head = ["model", "parameters", "best validation loss", "the references'", "ratio", "CER %", "epoch"]
     return markdown_rows(head, rows)

@@ -264,10 +264,11 @@ def html_table(runs: Sequence[RunResult]) -> str:
 # ------------------------------------------------------------------------------------------------ findings
 
 
-def findings(runs: Sequence[RunResult]) -> list[str]:
+def findings(runs: Sequence[RunResult], speed: bool = True) -> list[str]:
     """State what a comparison of at least one run shows, in sentences computed from its numbers.
 
-    They are about the best run and how clear its lead is, runs that diverged, runs that overfit, and speed.
+    They are about the best run and how clear its lead is, runs that diverged, runs that overfit, and speed; not about `speed`
+    where the machine did other work.
     """
     finite = sorted((run for run in runs if not math.isnan(run.best_loss)), key=lambda run: run.best_loss)
     sentences = []
@@ -303,7 +304,7 @@ def findings(runs: Sequence[RunResult]) -> list[str]:
     sentences += _overfitting([run for run in finite if run not in silent])
     if silent:
         sentences.append(f"{join([run.name for run in silent])} learnt no letters: the CER stays at 100 %.")
-    return sentences + _speed(finite)
+    return sentences + (_speed(finite) if speed else [])
 
 
 def _overfitting(runs: Sequence[RunResult]) -> list[str]:
