@@ -40,6 +40,14 @@ def test_a_recipe_stands_in_for_the_defaults_and_what_is_given_for_the_recipe(tr
     assert type(task.optimizer).__name__ == "SGD" and options == TrainingOptions(2)
 
 
+def test_what_the_references_trained_on_mfccs_is_trained_on_mfccs(trained_with):
+    small = {"model_6": "units=2", "birnn_final_model": "units=2", "wavenet_model": "filters=2", "wavenet_2x64": "filters=2"}
+    for name, size in small.items():
+        assert main(["train", name, "--model-options", size]) == 0
+        task, options = trained_with.pop()
+        assert task.model.input_shape == (None, None, 13) and options == TrainingOptions()
+
+
 def test_recipes_belong_to_models_and_hold_options_that_there_are():
     for name, recipe in RECIPES.items():
         assert name in ZOO

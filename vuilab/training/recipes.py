@@ -29,4 +29,5 @@ FINAL: dict[str, Any] = {
     "monitor": "val_cer",
     "splice": 0.5,
 }
-RECIPES: dict[str, dict[str, Any]] = {"residual_birnn": SMALL_CORPUS, "final_model": FINAL}
+ON_MFCC = dict.fromkeys(("model_6", "birnn_final_model", "wavenet_model", "wavenet_2x64"), {"features": "mfcc"})
+RECIPES: dict[str, dict[str, Any]] = {"residual_birnn": SMALL_CORPUS, "final_model": FINAL, **ON_MFCC}
