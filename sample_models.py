@@ -1,4 +1,4 @@
-"""The acoustic models: features in, a probability for each of 29 classes (28 characters and the CTC blank) at each output frame out.
+"""The acoustic models: features in, a probability for each of 28 characters and the CTC blank at each output frame out.
 
 Every builder returns an `AcousticModel`, a functional `keras.Model` with an input layer `the_input` of shape
 (batch, num_frames, input_dim) and a last layer `softmax` of shape (batch, num_output_frames, output_dim). The tensor

@@ -7,7 +7,9 @@ from vuilab.scoring.comparison import RunResult
 
 
 def test_the_ratio_is_to_the_lower_of_the_references_losses():
-    ours = RunResult("model_1", {"loss": [9, 8], "val_loss": [163.2, 170], "val_cer": [0.7, 0.6]}, {"parameters": 224429})
+    ours = RunResult(
+        "model_1", {"loss": [9, 8], "val_loss": [163.2, 170], "val_cer": [0.7, 0.6]}, {"parameters": 224429}
+    )
     own = RunResult("my_model", {"loss": [9], "val_loss": [120], "val_cer": [0.5]})
     lost = RunResult("model_2", {"loss": [math.nan], "val_loss": [math.nan]})
     assert loss_table([ours, own, lost]).splitlines()[2:] == [

@@ -41,7 +41,12 @@ def test_a_recipe_stands_in_for_the_defaults_and_what_is_given_for_the_recipe(tr
 
 
 def test_what_the_references_trained_on_mfccs_is_trained_on_mfccs(trained_with):
-    small = {"model_6": "units=2", "birnn_final_model": "units=2", "wavenet_model": "filters=2", "wavenet_2x64": "filters=2"}
+    small = {
+        "model_6": "units=2",
+        "birnn_final_model": "units=2",
+        "wavenet_model": "filters=2",
+        "wavenet_2x64": "filters=2",
+    }
     for name, size in small.items():
         assert main(["train", name, "--model-options", size]) == 0
         task, options = trained_with.pop()

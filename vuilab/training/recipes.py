@@ -29,5 +29,5 @@ FINAL: dict[str, Any] = {
     "monitor": "val_cer",
     "splice": 0.5,
 }
-ON_MFCC = dict.fromkeys(("model_6", "birnn_final_model", "wavenet_model", "wavenet_2x64"), {"features": "mfcc"})
+ON_MFCC = {key: {"features": "mfcc"} for key in ("model_6", "birnn_final_model", "wavenet_model", "wavenet_2x64")}
 RECIPES: dict[str, dict[str, Any]] = {"residual_birnn": SMALL_CORPUS, "final_model": FINAL, **ON_MFCC}
