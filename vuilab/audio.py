@@ -1,64 +1,236 @@
-"""Audio files: any format, rate and number of channels becomes mono at 16 kHz."""
+"""Audio files: any format, rate and number of channels becomes mono at 16 kHz.
+
+Files are read in blocks, never by the length that a header claims. What is cut off or damaged is read as far as it goes, and a
+note on standard error names the time.
+"""
 
 import contextlib
+import functools
 import math
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from vuilab.audio_file import AudioFile, NotAudioError, note
+
 SAMPLE_RATE = 16_000  # Hz; every file is brought to this rate when it is read
 UNKNOWN_LENGTH = 2**48  # libsndfile gives the largest integer as the length of a file that does not know its own
+MOST_AT_ONCE = 2**22  # values that are read at a time
+LARGEST = 1e6  # a sample above is no sound, and its square no number
+LOSS = 6.0  # dB by which the mean of the channels may be quieter than the loudest of them
+RUMBLE, VOICE = 60.0, 75.0  # Hz: what gates do not hear, and from where they hear everything
+
+# ------------------------------------------------------------------------------------------ what is missing
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open an audio file; what libsndfile says of a bad one becomes a ValueError, also while the block reads."""
-    if not path.is_file():
-        raise FileNotFoundError(f"No audio file at {path}. Check the path, or index the corpus again.")
+def check(path: str | Path) -> tuple[int, int]:
+    """Return samples and sample rate of an audio file that is whole.
+
+    Its end is decoded. Of a FLAC file the checksum of all blocks is looked at, and where that is wrong everything is decoded.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is no audio, cut off or damaged.
+    """
+    with AudioFile(path) as file:
+        num_samples = file.frames
+        if num_samples > UNKNOWN_LENGTH:  # written into a pipe
+            return sum(len(block) for _, block in _decode(Path(path), MOST_AT_ONCE)), file.samplerate
+        done = max(0, num_samples - 256)
+        if file.format == "FLAC" and not _flac_blocks_are_whole(path):
+            done = 0
+        try:
+            file.seek(done)
+            while done < num_samples:
+                block = file.read(min(num_samples - done, MOST_AT_ONCE // file.channels), dtype="int16", always_2d=True)
+                done = num_samples if len(block) and file.format == "MP3" else done + len(block)
+                if len(block) == 0:
+                    raise ValueError("the audio is cut off: its end cannot be decoded")
+        except soundfile.SoundFileError as error:
+            raise ValueError(f"the audio is damaged or cut off ({str(error).split(': ')[-1].strip()})") from error
+        reason = _missing(path, file, done)
+        if reason:
+            raise ValueError(f"the audio is cut off: {reason}")
+        return num_samples, file.samplerate
+
+
+def duration(path: str | Path) -> float:
+    """Return how many seconds of a recording can be decoded, whatever its header says.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is no audio.
+    """
     try:
-        with soundfile.SoundFile(path) as file:
-            yield file
-    except soundfile.SoundFileError as error:
-        raise ValueError(
-            f"Cannot read {path} as audio ({str(error).strip()}). Expected a complete FLAC, WAV, MP3 or OGG file;"
-            " fetch it again, or convert it with: ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.flac"
-        ) from error
+        num_samples, rate = check(path)
+    except NotAudioError:
+        raise
+    except ValueError:
+        return sum(len(block) / rate for rate, block in _decode(Path(path), MOST_AT_ONCE))
+    return num_samples / rate
+
+
+def _flac_blocks_are_whole(path: str | Path, at_once: int = 2**22) -> bool:
+    """Whether the bytes of all blocks of a FLAC file, as one polynomial over GF(2), are a multiple of that of its CRC-16.
+
+    Each block is one (RFC 9639, section 9.3: x^16 + x^15 + x^2 + 1, starting from 0), so all in a row are; many times as fast as
+    decoding. The polynomial is (x + 1) (x^15 + x + 1): the number of ones is even, and x^15 may be replaced by x + 1, so also
+    x^(15 * 2^k) by x^(2^k) + 1. Bytes behind the last block, such as a tag, make it False too.
+
+    Args:
+        path: the file.
+        at_once: bytes.
+    """
+    with Path(path).open("rb") as file:
+        last = file.read(4) != b"fLaC"
+        while not last:  # the blocks of metadata
+            head = file.read(4)
+            last = len(head) < 4 or bool(head[0] & 128)
+            file.seek(int.from_bytes(head[1:], "big"), os.SEEK_CUR)
+        rest = ones = 0
+        while data := file.read(at_once):
+            ones -= rest.bit_count()
+            rest = int.from_bytes(rest.to_bytes(2, "big") + data, "big")
+            ones += rest.bit_count()
+            for k in range(rest.bit_length().bit_length(), -1, -1):
+                while high := rest >> (15 << k):
+                    rest = rest & ((1 << (15 << k)) - 1) ^ high ^ high << (1 << k)
+    return rest == 0 and ones % 2 == 0
+
+
+def _missing(path: str | Path, file: AudioFile, num_read: int) -> str:
+    """Return what shows that a file from which so many samples could be read had more; '' where nothing does."""
+    if file.format == "WAV":  # libsndfile silently shortens a cut one; streams carry a huge dummy length instead
+        sizes = re.search(r"data\s*:\s*(\d+) \(should be (\d+)\)", file.extra_info)
+        if sizes and int(sizes[2]) < int(sizes[1]) < 2**31 - 2**16:
+            return f"its header promises {num_read / file.samplerate * int(sizes[1]) / max(int(sizes[2]), 1):.1f} s"
+    if file.format == "OGG" and not _ogg_has_end(path):
+        return "its last page is missing"
+    slack = file.samplerate // 20 if file.format == "MP3" else 0  # what encoders add at both ends is not always told
+    if num_read + slack < file.frames < UNKNOWN_LENGTH:
+        return f"its header promises {file.frames / file.samplerate:.1f} s"
+    return ""
+
+
+def _ogg_has_end(path: str | Path) -> bool:
+    """Whether the last page of an Ogg file is whole and marked as the last (RFC 3533, section 6)."""
+    with Path(path).open("rb") as file:
+        file.seek(max(0, Path(path).stat().st_size - 2**17))  # a page has at most 65,307 bytes
+        tail = file.read()
+    page = tail[tail.rfind(b"OggS") :]
+    if not page.startswith(b"OggS") or len(page) < 27:
+        return False
+    flags, num_segments = page[5], page[26]
+    return bool(flags & 4) and len(page) >= 27 + num_segments + sum(page[27 : 27 + num_segments])
+
+
+# ------------------------------------------------------------------------------------------------- reading
+
+
+def _decode(path: Path, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (sample rate, samples (num_samples, num_channels)) block by block, zeros for damage; note what is missing."""
+    with contextlib.ExitStack() as stack:
+        file, done, gaps = stack.enter_context(AudioFile(path)), 0, []
+        while True:
+            block, whole = _next_block(file, min(size, MOST_AT_ONCE // file.channels, max(1, file.frames - done)))
+            if len(block):
+                if not np.abs(block).max() < LARGEST:
+                    raise ValueError(
+                        f"{path} holds samples that are not finite numbers. Export it again as 16-bit audio."
+                    )
+                done += len(block)
+                yield file.samplerate, block
+            elif whole:
+                break
+            if not whole:
+                behind = None if file.frames > UNKNOWN_LENGTH else _behind(path, done, file.frames)
+                if behind is None:
+                    break
+                file, skipped = stack.enter_context(behind[0]), behind[1]
+                gaps.append(f"{done / file.samplerate:.1f}..{(done + skipped) / file.samplerate:.1f} s")
+                done += skipped
+                yield file.samplerate, np.zeros((skipped, file.channels), np.float32)
+        if gaps:
+            note(f"{path} is damaged at {', '.join(gaps[:5])}; the rest is used.")
+        missing = _missing(path, file, done) if done else ""
+        if missing:
+            note(f"{path} is cut off at {done / file.samplerate:.1f} s ({missing}); what is there is used.")
+
+
+def _next_block(file: AudioFile, size: int) -> tuple[np.ndarray, bool]:
+    """Return the next samples (num_samples, num_channels), and whether they could be read without an error."""
+    buffer = np.full((size, file.channels), np.nan, np.float32)
+    try:
+        return file.read(out=buffer), True
+    except soundfile.SoundFileError:  # what was decoded before it stands in the buffer
+        return buffer[: np.isfinite(buffer[:, 0]).argmin() if np.isnan(buffer[-1, 0]) else size], False
+
+
+def _behind(path: Path, done: int, num_samples: int) -> tuple[AudioFile, int] | None:
+    """Return the file, opened behind damage, and how many samples were passed over; None where no more can be read."""
+    skipped = 4096  # the usual block of FLAC
+    while done + skipped < num_samples:
+        file = AudioFile(path)
+        with contextlib.suppress(soundfile.SoundFileError):
+            file.seek(done + skipped)
+            if len(file.read(1)):
+                file.seek(done + skipped)
+                return file, skipped
+        file.close()
+        skipped *= 2
+    return None
+
+
+def _mono(path: Path, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (sample rate, float32 samples (num_samples,)) block by block."""
+    channel = _channel(path, size)
+    for rate, block in _decode(path, size):
+        yield rate, block.mean(axis=1, dtype=np.float32) if channel is None else block[:, channel]
+
+
+def _channel(path: Path, size: int) -> int | None:
+    """Return the channel to take where the mean loses too much: one of opposite phase, or the only one alive; else None."""
+    with AudioFile(path) as file:
+        number = file.channels
+    if number == 1:
+        return None
+    count, sums, squares = 0, np.zeros(number + 1), np.zeros(number + 1)
+    for _, block in _decode(path, size):
+        every = np.column_stack([block, block.mean(axis=1)]).astype(np.float64)
+        count, sums, squares = count + len(every), sums + every.sum(axis=0), squares + np.square(every).sum(axis=0)
+    power = squares / max(count, 1) - np.square(sums / max(count, 1))  # without the offset
+    loudest = int(np.argmax(power[:-1] > 0.999 * power[:-1].max()))  # the first of equally loud ones
+    if power[-1] >= power[loudest] * 10 ** (-LOSS / 10) or power[loudest] < 1e-12:
+        return None
+    note(
+        f"{path}: only channel {loudest + 1} of {number} is used; the mean of all would be more than {LOSS:.0f} dB quieter "
+        "(opposite phase, or silent channels)."
+    )
+    return loudest
 
 
 def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """Read an audio file (FLAC, WAV, MP3, OGG: whatever libsndfile reads) as mono at one rate.
 
     Args:
-        path: the file.
+        path: the file. What is cut off or damaged is read as far as it goes, with a note on standard error.
         sample_rate: the rate in Hz to resample to (soxr, high quality) when the file has another one.
 
     Returns:
-        float32 array (num_samples,) in -1..1, channels averaged.
+        float32 array (num_samples,) in -1..1: the mean of the channels, or the loudest where the mean is more than 6 dB quieter.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is no audio, is damaged, or holds no samples.
+        ValueError: when the file is no audio, or holds no samples or infinite ones.
     """
-    path = Path(path)
-    with _opened(path) as file:
-        expected, rate = file.frames, file.samplerate
-        if expected > UNKNOWN_LENGTH:
-            raise ValueError(
-                f"The header of {path} does not say how long it is, as in files written into a pipe. Write it again: "
-                "ffmpeg -i INPUT -ar 16000 -ac 1 OUTPUT.flac"
-            )
-        samples = file.read(dtype="float32", always_2d=True)
-    if len(samples) == 0:
+    found = list(_mono(Path(path), MOST_AT_ONCE))
+    if not found:
         raise ValueError(f"{path} holds no samples. Remove it from the corpus, or record it again.")
-    if path.suffix.lower() == ".flac" and len(samples) < expected:
-        raise ValueError(
-            f"{path} is cut off: its header promises {expected} samples and {len(samples)} can be decoded. Fetch it again."
-        )
-    mono = samples.mean(axis=1)
-    if not np.isfinite(mono).all():
-        raise ValueError(f"{path} holds samples that are not finite numbers. Export it again as 16-bit audio.")
+    rate, mono = found[0][0], np.concatenate([block for _, block in found])
     if rate != sample_rate:
         mono = resample(mono, rate, sample_rate)
     return np.ascontiguousarray(mono, dtype=np.float32)
@@ -77,20 +249,58 @@ def blocks(path: str | Path, seconds: float) -> Iterator[np.ndarray]:
     """Yield a recording as mono float32 at 16 kHz, block by block.
 
     Args:
-        path: an audio file that libsndfile reads.
+        path: as for `read_audio`.
         seconds: length of a block.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is no audio.
+        ValueError: when the file is no audio, or holds infinite samples.
     """
     import soxr
 
-    with _opened(Path(path)) as file:
+    with AudioFile(path) as file:
         rate = file.samplerate
-        stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
-        for block in file.blocks(max(1, int(seconds * rate)), dtype="float32", always_2d=True):
-            mono = np.nan_to_num(block.mean(axis=1, dtype=np.float32))
-            yield mono if stream is None else stream.resample_chunk(mono)
-        if stream is not None:
-            yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32") if rate != SAMPLE_RATE else None
+    for _, mono in _mono(Path(path), max(1, int(seconds * rate))):
+        yield mono if stream is None else stream.resample_chunk(np.ascontiguousarray(mono))
+    if stream is not None:
+        yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+
+
+# ------------------------------------------------------------------------------------------------- for gates
+
+
+class VoiceBand:
+    """Takes offset, rumble and mains hum out of sound in chunks, before somebody asks whether anybody speaks.
+
+    What is recognised is the sound as it is. Elliptic high-pass, 60 dB below 60 Hz and 0.5 dB from 75 Hz on.
+    """
+
+    def __init__(self) -> None:
+        import scipy.signal  # here, since it takes long
+
+        self.filter = scipy.signal.sosfilt
+        self.sections = _high_pass()
+        self.state: np.ndarray | None = None
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """Return the next samples (num_samples,) at 16 kHz, filtered; those before are remembered."""
+        if len(samples) == 0:
+            return samples
+        if self.state is None:
+            import scipy.signal
+
+            self.state = scipy.signal.sosfilt_zi(self.sections) * samples.mean(
+                dtype=np.float64
+            )  # no step at the beginning
+        filtered, self.state = self.filter(self.sections, samples.astype(np.float64), zi=self.state)
+        return filtered.astype(np.float32)
+
+
+@functools.cache
+def _high_pass() -> np.ndarray:
+    """Return the filter of `VoiceBand` as sections of second order."""
+    import scipy.signal
+
+    order, edge = scipy.signal.ellipord(VOICE, RUMBLE, 0.5, 60, fs=SAMPLE_RATE)
+    return scipy.signal.ellip(order, 0.5, 60, edge, "highpass", output="sos", fs=SAMPLE_RATE)

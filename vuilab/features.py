@@ -151,7 +151,8 @@ def _require_length(samples: np.ndarray, frame_length: int) -> None:
     if np.ndim(samples) != 1 or len(samples) < frame_length:
         raise ValueError(
             f"A waveform of at least {frame_length} samples (one window) is needed, shape (num_samples,)."
-            f" Received: shape {np.shape(samples)}. Leave such a short clip out of the corpus."
+            f" Received: shape {np.shape(samples)}, {1000 * np.size(samples) / SAMPLE_RATE:.0f} ms at 16 kHz."
+            " Record it again with the pauses around it, or leave it out."
         )
 
 

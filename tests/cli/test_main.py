@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from vuilab.cli import main
@@ -109,3 +110,15 @@ def test_a_reader_that_has_enough_ends_the_program_in_silence(unbuffered, tmp_pa
     )
     os.close(writer)
     assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_too_little_memory_is_said_with_the_size_that_was_asked_for(monkeypatch, capsys):
+    monkeypatch.setattr("vuilab.scoring.comparison.load_runs", lambda *_: np.empty(2**50))
+    assert main.main(["compare"]) == 1
+    assert "not enough memory. Unable to allocate 8.00 PiB" in capsys.readouterr().err
+
+
+def test_a_standard_output_that_is_closed_ends_nothing(monkeypatch):
+    monkeypatch.setattr("vuilab.scoring.comparison.load_runs", lambda *_: [])
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main.main(["compare"]) in (0, 1)

@@ -1,6 +1,7 @@
 """Forced alignment: the best of all paths, times from the model's own geometry, and true times of the synthesiser."""
 
 import itertools
+import tracemalloc
 
 import keras
 import numpy as np
@@ -40,6 +41,53 @@ def test_the_path_is_the_best_of_all_that_read_as_the_text(seed, labels):
     classes = np.where(path >= 0, np.array(labels)[path], 3)
     assert collapse(classes, blank=3).tolist() == labels
     assert total == pytest.approx(best) == pytest.approx(log_probs[range(6), classes].sum())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_that_are_kept_now_and_then_change_nothing(seed):
+    rng = np.random.default_rng(seed)
+    log_probs, labels = np.log(rng.dirichlet(np.ones(5), size=57)), rng.integers(0, 4, 12)
+    path, total = best_path(log_probs, labels)
+    for frames in (1, 7, 57):
+        again, same = best_path(log_probs, labels, frames=frames)
+        np.testing.assert_array_equal(again, path)
+        assert same == total
+
+
+def test_a_window_of_states_follows_speech_over_pauses_and_always_reaches_the_end():
+    rng = np.random.default_rng(0)
+    text = "".join(rng.choice(list("abcdefgh "), 400))
+    rows = spoken(text, frames_each=2, blanks=1, sure=0.8)
+    pause = np.tile(np.eye(BLANK + 1)[BLANK] * 0.9 + 0.1 / (BLANK + 1), (300, 1))
+    log_probs = np.log(np.concatenate([pause, rows[:600], pause, rows[600:], pause]))
+    labels = np.array([char_map[letter] for letter in text])
+    path, total = best_path(log_probs, labels)
+    narrow, same = best_path(log_probs, labels, width=60, frames=50)
+    np.testing.assert_array_equal(narrow, path)
+    assert same == pytest.approx(total)
+    for num_frames in (needed := len(labels) + int(np.sum(labels[1:] == labels[:-1])), needed + 1, needed + 40):
+        log_probs = np.log(rng.dirichlet(np.ones(BLANK + 1), size=num_frames))  # a text that does not fit
+        path, _ = best_path(log_probs, labels, width=30, frames=50)
+        shown = np.where(path >= 0, labels[path], BLANK)
+        assert collapse(shown, blank=BLANK).tolist() == labels.tolist()
+
+
+@pytest.mark.slow
+def test_half_an_hour_is_aligned_in_bounded_memory():
+    rng = np.random.default_rng(0)
+    text = " ".join(
+        "".join(rng.choice(list("abcdefghijklmnop"), 5)) for _ in range(27_000)
+    )  # fifteen characters a second
+    rows = spoken(text, frames_each=2, blanks=1).astype(np.float32)
+    assert len(rows) * CLOCK.step > 1500
+    tracemalloc.start()
+    found = align(rows, text, CLOCK)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 250e6  # the whole trellis has 4 GB
+    starts = [span.start for span in found.words]
+    np.testing.assert_allclose(np.diff(starts)[1:], 6 * 3 * CLOCK.step, atol=0.021)
+    assert min(span.confidence for span in found.words) > 0.85
 
 
 def spoken(text, frames_each=2, blanks=1, sure=0.9):

@@ -9,7 +9,7 @@ import soundfile
 
 from vuilab.audio import blocks, read_audio
 from vuilab.corpus.manifest import MANIFESTS, read_manifest
-from vuilab.inference.pieces import LONGEST, PieceCutter, is_long, pieces
+from vuilab.inference.pieces import LONGEST, PieceCutter, is_long, pieces, speech_or_all, speech_pieces
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,40 @@ def test_what_is_no_speech_gives_no_piece(kind, tmp_path):
     }[kind]
     soundfile.write(tmp_path / "nothing.wav", signal, 16_000)
     assert list(pieces(tmp_path / "nothing.wav")) == []
+
+
+@pytest.mark.parametrize("kind", ["offset", "hum", "-40 dB", "clipped", "all at once"])
+def test_speech_is_found_at_any_level_and_over_what_lies_below_a_voice(talk, kind):
+    path, spans = talk
+    signal = read_audio(path)
+    time = np.arange(len(signal)) / 16_000
+    changed = {
+        "offset": signal + 0.1,
+        "hum": signal + 0.1 * np.sin(2 * np.pi * 50 * time + 1),
+        "-40 dB": 0.01 * signal,
+        "clipped": np.clip(30 * signal, -1, 1),
+        "all at once": 0.01 * signal + 0.05 + 0.02 * np.sin(2 * np.pi * 50 * time),
+    }[kind].astype(np.float32)
+    covered = np.zeros(len(signal), bool)
+    for piece in speech_pieces([changed]):
+        begin = round(piece.start * 16_000)
+        covered[begin : begin + len(piece.samples)] = True
+        part = changed[begin : begin + len(piece.samples)]
+        np.testing.assert_array_equal(piece.samples[: len(part)], part)  # the sound itself stays as it is
+    for start, end in spans:
+        assert covered[round((start + 0.03) * 16_000) : round((end - 0.03) * 16_000)].mean() > 0.99
+
+
+def test_a_recording_of_which_the_gate_leaves_nothing_is_given_whole_with_a_note(capsys):
+    rng, time = np.random.default_rng(0), np.arange(16_000 * 40) / 16_000
+    noise = (0.05 * rng.standard_normal(len(time))).astype(np.float32)
+    found = list(speech_or_all(lambda: np.array_split(noise, 7), "fan.wav"))
+    np.testing.assert_array_equal(np.concatenate([piece.samples for piece in found])[: len(noise)], noise)
+    assert max(len(piece.samples) for piece in found) <= (LONGEST + 0.1) * 16_000
+    assert "fan.wav: nobody seems to speak" in capsys.readouterr().err
+    hum = (0.3 + 0.1 * np.sin(2 * np.pi * 50 * time)).astype(np.float32)
+    assert list(speech_or_all(lambda: [hum], "hum.wav")) == list(speech_or_all(lambda: [0 * hum], "nothing.wav")) == []
+    assert capsys.readouterr().err == ""
 
 
 def test_another_rate_and_stereo_give_the_same_times(talk, tmp_path):

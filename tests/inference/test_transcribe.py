@@ -109,7 +109,7 @@ def test_unusable_audio_is_named_with_the_reason(weights, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No audio file at .*none\.flac"):
         recogniser.transcribe(tmp_path / "none.flac")
     soundfile.write(tmp_path / "short.flac", np.zeros(100), 16_000)
-    with pytest.raises(ValueError, match=r"400 samples .*Received: shape \(100,\)"):
+    with pytest.raises(ValueError, match=r"400 samples .*Received: shape \(100,\), 6 ms at 16 kHz. Record it again"):
         recogniser.transcribe(tmp_path / "short.flac")
 
 
@@ -157,3 +157,30 @@ def test_lengths_of_a_length_aware_model_are_rounded_up_without_changing_a_proba
     for clip, probabilities in zip(clips, expected, strict=True):
         np.testing.assert_allclose(recogniser.probabilities(clip), probabilities, atol=1e-5)
     assert len(shapes) == 1 and len({len(rows) for rows in features}) == 8
+
+
+@pytest.mark.parametrize("frame_step", [1, 3])
+def test_probabilities_of_windows_are_those_of_the_whole(tmp_path, frame_step, monkeypatch):
+    metadata = {"features": {"kind": "mfcc", "mfcc_dim": 13}, "mean": [0.0] * 13, "std": [1.0] * 13}
+    save_weights(_listening_model(13, frame_step, scale=0.1), tmp_path / "model.h5", metadata)
+    recogniser = load_recogniser(tmp_path / "model.h5")
+    monkeypatch.setattr(transcribe, "LONGEST_WHOLE", 3.0)
+    monkeypatch.setattr(transcribe, "NEAR_END", 0.3)
+    samples = np.random.default_rng(0).normal(0, 0.1, 20 * 16_000 + 77).astype(np.float32)
+    whole, found = recogniser.probabilities(samples), recogniser._of_windows(np.array_split(samples, 13))
+    assert found.shape == whole.shape
+    np.testing.assert_allclose(found, whole, atol=1e-3)
+    path = tmp_path / "long.wav"
+    soundfile.write(path, samples, 16_000, subtype="FLOAT")
+    np.testing.assert_allclose(
+        [span.start for span in recogniser.align(path, "a b").words],
+        [span.start for span in transcribe.align(whole, "a b", recogniser.clock).words],
+    )
+
+
+def test_a_recording_of_which_the_gate_leaves_nothing_is_decoded_all_the_same(weights, tmp_path, capsys):
+    noise = np.random.default_rng(0).normal(0, 0.1, 3 * 16_000).clip(-1, 1)
+    for name, times in (("short", 1), ("long", 7)):
+        soundfile.write(tmp_path / f"{name}.wav", np.tile(noise, times), 16_000)
+        assert load_recogniser(weights).transcribe(tmp_path / f"{name}.wav")
+        assert f"{name}.wav: nobody seems to speak; it is decoded all the same" in capsys.readouterr().err

@@ -37,7 +37,7 @@ def each_file(
     for path in files:
         try:
             results.append({"file": str(path), **read(path)})
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, MemoryError) as error:
             skipped.append({"file": str(path), "reason": str(error)})
             continue
         if show is not None:
@@ -81,12 +81,11 @@ def _transcript(recogniser: "Recogniser", path: Path, form: str) -> dict[str, An
 
 
 def _in_format(alignment: "Alignment", path: Path, form: str) -> str:
-    import soundfile
-
+    from vuilab.audio import duration
     from vuilab.decoding.subtitles import to_json, to_srt, to_textgrid, to_vtt
 
     if form == "textgrid":
-        return to_textgrid(alignment, soundfile.info(path).duration)
+        return to_textgrid(alignment, duration(path))
     if form == "text":
         return "\n".join(
             f"{s.start:8.2f} {s.end:8.2f}  {s.text}  ({100 * s.confidence:.0f} %)" for s in alignment.words

@@ -41,7 +41,8 @@ def main(given: Sequence[str] | None = None, zoo: Callable[[], Mapping[str, Call
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up log is not for users of this command
     try:
         status = arguments.run(arguments) or 0
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the shell with >&-
+            sys.stdout.flush()
         return status
     except KeyboardInterrupt:
         print("Stopped by hand.", file=sys.stderr)
@@ -49,7 +50,7 @@ def main(given: Sequence[str] | None = None, zoo: Callable[[], Mapping[str, Call
     except BrokenPipeError:  # whoever read the output has enough of it, also of what Python writes when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError, IndexError, RuntimeError) as error:
+    except (ValueError, OSError, IndexError, RuntimeError, MemoryError) as error:
         if os.environ.get("VUI_DEBUG"):
             raise
         print(f"Error: {_message(error)}", file=sys.stderr)
@@ -75,6 +76,8 @@ def parse(given: Sequence[str]) -> argparse.Namespace:
 
 
 def _message(error: Exception) -> str:
+    if isinstance(error, MemoryError):  # NumPy says how much was asked for
+        return f"There is not enough memory. {error or 'Python could not get more'}. Give it less at a time, or a larger machine."
     if isinstance(error, OSError) and error.strerror:
         return error.strerror + (f": {error.filename}" if error.filename else "")
     return str(error)

@@ -9,14 +9,12 @@
 import contextlib
 import os
 import random
-import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
-
+from vuilab.audio import check
 from vuilab.corpus.manifest import MANIFESTS, Utterance, speaker_from_path, summarize, text_problem, write_lines
 from vuilab.features import MFCC_WINDOW
 from vuilab.files import atomic_path, progress_bar
@@ -313,43 +311,15 @@ def _audio_seconds(paths: list[str], batch_size: int = 64) -> list[float | str]:
 
 
 def _seconds_or_reason(path: str) -> float | str:
-    """Check one audio file: its header, and its end."""
+    """Return the duration of an audio file that is whole, or the reason why it cannot be used."""
     try:
-        with soundfile.SoundFile(path) as audio:
-            seconds = audio.frames / audio.samplerate
-            if audio.frames == 0:
-                return "the audio has no samples"
-            if audio.frames < MFCC_WINDOW * audio.samplerate:
-                return f"only {audio.frames} samples, less than one {MFCC_WINDOW * 1000:.0f} ms analysis window"
-            num_tail = min(audio.frames, 256)
-            audio.seek(audio.frames - num_tail)
-            if len(audio.read(num_tail, dtype="int16")) < (1 if audio.format == "MP3" else num_tail):
-                return "the audio is cut off: its end cannot be decoded"
-            if audio.format == "WAV" and _wav_is_cut(audio.extra_info):
-                return "the audio is cut off: its header promises more samples"
-            if audio.format == "OGG" and not _ogg_has_end(path):
-                return "the audio is cut off: its last page is missing"
-    except soundfile.SoundFileError as error:
-        size = Path(path).stat().st_size if Path(path).exists() else -1
-        if size <= 0:
-            return "the file is empty (0 bytes)" if size == 0 else "the link leads nowhere"
-        return f"not audio, or damaged or cut off ({str(error).split(': ')[-1].strip()})"
-    return seconds
-
-
-def _wav_is_cut(extra_info: str) -> bool:
-    # libsndfile silently shortens a cut WAV and only notes it; streams carry a huge dummy length instead.
-    sizes = re.search(r"data\s*:\s*(\d+) \(should be (\d+)\)", extra_info)
-    return bool(sizes) and int(sizes[2]) < int(sizes[1]) < 2**31 - 2**16
-
-
-def _ogg_has_end(path: str) -> bool:
-    """Whether the last page of an Ogg file is whole and marked as the last (RFC 3533, section 6)."""
-    with Path(path).open("rb") as file:
-        file.seek(max(0, Path(path).stat().st_size - 2**17))  # a page has at most 65,307 bytes
-        tail = file.read()
-    page = tail[tail.rfind(b"OggS") :]
-    if not page.startswith(b"OggS") or len(page) < 27:
-        return False
-    flags, num_segments = page[5], page[26]
-    return bool(flags & 4) and len(page) >= 27 + num_segments + sum(page[27 : 27 + num_segments])
+        num_samples, rate = check(path)
+    except FileNotFoundError:
+        return "the link leads nowhere"
+    except (ValueError, OSError) as error:
+        return getattr(error, "reason", None) or str(error)
+    if num_samples == 0:
+        return "the audio has no samples"
+    if num_samples < MFCC_WINDOW * rate:
+        return f"only {num_samples} samples, less than one {MFCC_WINDOW * 1000:.0f} ms analysis window"
+    return num_samples / rate

@@ -24,6 +24,8 @@ from vuilab.text import text_to_int_sequence
 
 SPACE = ALPHABET.index(" ")
 LONGEST_TAIL = 0.06  # seconds that a word goes on at most after the last frame of its last character
+WIDTH = 2**12  # states of a text that are looked at in one frame: more than two minutes of speech
+FRAMES = 1024  # from one score that is kept to the next
 LONGEST_ONSET = 0.12  # seconds that a word begins at most before the first frame of its first character
 
 
@@ -108,9 +110,10 @@ def align(probabilities: np.ndarray, text: str, clock: FrameClock) -> Alignment:
         )
     log_probs = np.log(np.maximum(probabilities, 1e-37)).astype(np.float64)
     path, total = best_path(log_probs, labels)
-    frames = [np.flatnonzero(path == number) for number in range(len(labels))]
-    first, last = np.array([(shown[0], shown[-1]) for shown in frames]).T
-    means = np.array([log_probs[shown, label].mean() for shown, label in zip(frames, labels, strict=True)])
+    shown = np.flatnonzero(path >= 0)
+    frames = np.split(shown, np.searchsorted(path[shown], np.arange(1, len(labels))))  # of each character
+    first, last = np.array([(seen[0], seen[-1]) for seen in frames]).T
+    means = np.array([log_probs[seen, label].mean() for seen, label in zip(frames, labels, strict=True)])
     starts, ends = _boundaries(clock(first), clock(last), labels == SPACE, clock.step)
     characters = [
         Span(letter, max(0.0, start), max(0.0, end), math.exp(mean))
@@ -167,38 +170,90 @@ def _words(text: str, characters: list[Span], means: np.ndarray) -> list[Span]:
     return [Span(text[a:b], characters[a].start, characters[b - 1].end, math.exp(means[a:b].mean())) for a, b in found]
 
 
-@numba.njit(cache=True)
-def best_path(log_probs, labels):
+def best_path(
+    log_probs: np.ndarray, labels: np.ndarray, width: int = WIDTH, frames: int = FRAMES
+) -> tuple[np.ndarray, float]:
     """Return the most probable path through a text (Viterbi; the trellis of Graves et al., ICML 2006).
 
+    Memory is bounded for hours of speech: scores are kept every so many frames only, from which the steps in between are found
+    again from behind; and of a text of more states than `width` those around the best one at each frame are looked at.
+
     Args:
-        log_probs, labels: (num_frames, num_classes), the blank being the last class; (length,) classes of the text.
+        log_probs: (num_frames, num_classes), the blank being the last class.
+        labels: (length,) classes of the text, for which there are frames enough.
+        width: states (twice the characters) that are looked at in one frame.
+        frames: from one kept score to the next.
 
     Returns:
         (path, log probability): for each frame the position in the text that it shows, -1 for a blank.
     """
-    num_frames, num_classes = log_probs.shape
-    num_states = 2 * len(labels) + 1
-    score = np.full(num_states, NEVER)
-    came = np.zeros((num_frames, num_states), np.int8)  # how many states back
-    score[0] = log_probs[0, num_classes - 1]
-    score[1] = log_probs[0, labels[0]]
-    for t in range(1, num_frames):
-        before = score.copy()
-        for state in range(num_states):
-            best, back = before[state], 0
-            if state >= 1 and before[state - 1] > best:
-                best, back = before[state - 1], 1
-            another = state >= 3 and state % 2 == 1 and labels[state // 2] != labels[state // 2 - 1]
-            if another and before[state - 2] > best:
-                best, back = before[state - 2], 2
-            came[t, state] = back
-            score[state] = best + log_probs[t, labels[state // 2] if state % 2 == 1 else num_classes - 1]
-    state = num_states - 1 if score[num_states - 1] >= score[num_states - 2] else num_states - 2
-    total = score[state]
-    path = np.full(num_frames, -1, np.int64)
-    for t in range(num_frames - 1, -1, -1):
+    num_frames, num_states = len(log_probs), 2 * len(labels) + 1
+    repeated = np.concatenate([[0], np.cumsum(labels[1:] == labels[:-1])])
+    # frames from a character's first one to the end of the text, so that a path that is still possible is always among those kept
+    needed = len(labels) - np.arange(len(labels)) + repeated[-1] - repeated
+    width = min(width, num_states)
+    starts = range(0, num_frames, frames)
+    scores, lows = np.full((len(starts), width), NEVER), np.zeros(num_frames, np.int64)
+    came = np.zeros((min(frames, num_frames), width), np.int8)  # how many states back
+    score = np.full(width, NEVER)
+    score[0] = 0.0
+    for number, start in enumerate(starts):
+        scores[number] = score
+        _advance(log_probs, labels, needed, start, min(start + frames, num_frames), score, lows, came)
+    last = num_states - 1 - lows[-1]
+    state = last if score[last] >= score[last - 1] else last - 1
+    total, path = score[state], np.full(num_frames, -1, np.int64)
+    state += lows[-1]
+    for number, start in reversed(list(enumerate(starts))):
+        stop = min(start + frames, num_frames)
+        if stop < num_frames:
+            _advance(log_probs, labels, needed, start, stop, scores[number], lows, came)
+        state = _back(path, start, stop, state, lows, came)
+    return path, float(total)
+
+
+@numba.njit(cache=True)
+def _advance(log_probs, labels, needed, start, stop, score, lows, came):
+    """Go from frame `start` to `stop`: of the states from `lows[t]` on, put scores into `score` and steps back into `came`."""
+    num_frames, blank = log_probs.shape[0], log_probs.shape[1] - 1
+    width, num_states = len(score), 2 * len(labels) + 1
+    before = np.empty(width)
+    for t in range(start, stop):
+        low = 0 if t == 0 else lows[t - 1]
+        before[:] = score
+        moved = low
+        if width < num_states:
+            best = low + np.argmax(before)
+            moved = min(max(low, best - width // 2), num_states - width)
+            while moved < num_states - width and moved // 2 < len(labels) and needed[moved // 2] > num_frames - t + 1:
+                moved += 1
+        lows[t] = moved
+        for state in range(moved, moved + width):
+            at = state - low
+            value, back = before[at] if at < width else NEVER, 0
+            if t == 0:  # a path begins with the first character or a blank before it
+                value = 0.0 if state <= 1 else NEVER
+            else:
+                if at >= 1 and at - 1 < width and before[at - 1] > value:
+                    value, back = before[at - 1], 1
+                if (
+                    state >= 3
+                    and state % 2 == 1
+                    and at >= 2
+                    and at - 2 < width
+                    and labels[state // 2] != labels[state // 2 - 1]
+                    and before[at - 2] > value
+                ):
+                    value, back = before[at - 2], 2
+            came[t - start, state - moved] = back
+            score[state - moved] = value + log_probs[t, labels[state // 2] if state % 2 == 1 else blank]
+
+
+@numba.njit(cache=True)
+def _back(path, start, stop, state, lows, came):
+    """Write the path from frame `stop` back to `start`, ending in `state`, and return the state before it."""
+    for t in range(stop - 1, start - 1, -1):
         if state % 2 == 1:
             path[t] = state // 2
-        state -= came[t, state]
-    return path, total
+        state -= came[t - start, state - lows[t]]
+    return state

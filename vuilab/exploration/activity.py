@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from vuilab.audio import SAMPLE_RATE
+from vuilab.audio import SAMPLE_RATE, VoiceBand
 from vuilab.exploration.clips import STEP, draw_spectrogram
 from vuilab.exploration.spectra import SILENT, Numbers, amplitude_spectrum, check_clip, level
 from vuilab.features import LOG_FLOOR, logmel, spectrogram
@@ -50,7 +50,7 @@ def silence_removal(
     if not energy_range > 0:
         raise ValueError(f"energy_range is a positive number of decibels. Received: energy_range={energy_range}")
     samples = check_clip(samples)
-    energy = 10 * np.log10(np.square(_frames(samples), dtype=np.float64).mean(axis=1) + LOG_FLOOR)
+    energy = 10 * np.log10(np.square(_frames(_in_voice_band(samples)), dtype=np.float64).mean(axis=1) + LOG_FLOOR)
     threshold = float(energy.max() - energy_range)
     loud, speech = energy > max(threshold, SILENT), speech_frames(samples, aggressiveness)
     stretches = [spans(kept, len(samples) / SAMPLE_RATE) for kept in (speech, loud)]
@@ -101,7 +101,7 @@ def speech_frames(samples: np.ndarray, aggressiveness: int = AGGRESSIVENESS) -> 
         pcm = (np.clip(frames, -1, 1) * 32767).astype("<i2")
         return np.array([detector.is_speech(frame.tobytes(), SAMPLE_RATE) for frame in pcm])
 
-    frames = _frames(samples)
+    frames = _frames(_in_voice_band(samples))
     return heard(frames) & heard(frames[::-1, ::-1])[::-1]
 
 
@@ -115,6 +115,12 @@ def spans(mask: np.ndarray, duration: float = np.inf) -> Spans:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(mask, int), [0]])))
     seconds = np.minimum(np.round(edges * STEP, 6), duration)
     return [(start, end) for start, end in seconds.reshape(-1, 2).tolist()]
+
+
+def _in_voice_band(samples: np.ndarray) -> np.ndarray:
+    heard = VoiceBand()
+    heard(2 * samples[0] - samples[SAMPLE_RATE // 2 : 0 : -1])  # hum does not begin with the clip
+    return heard(samples)
 
 
 def _frames(samples: np.ndarray) -> np.ndarray:

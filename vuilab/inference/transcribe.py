@@ -7,9 +7,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import soundfile
 
-from vuilab.audio import SAMPLE_RATE, read_audio
+from vuilab.audio import SAMPLE_RATE, blocks, duration, read_audio
 from vuilab.decoding.alignment import Alignment, FrameClock, align, frame_clock, shift
 from vuilab.decoding.beam import BeamDecoder
 from vuilab.decoding.greedy import Posteriors, greedy_decode
@@ -18,7 +17,7 @@ from vuilab.decoding.settings import Decoding, TunedLanguageModel
 from vuilab.decoding.sounds import SoundDecoder
 from vuilab.features import FeatureSettings
 from vuilab.files import progress_bar, released_folder
-from vuilab.inference.pieces import LONGEST, Piece, is_long, pieces, speech_pieces
+from vuilab.inference.pieces import BLOCK, LONGEST, Piece, is_long, speech_or_all
 from vuilab.models.acoustic import output_length, with_phonemes
 from vuilab.models.ctc import needs_phonemes
 from vuilab.models.length_aware import is_length_aware
@@ -28,6 +27,8 @@ from vuilab.scoring.predictions import feature_settings_for
 
 STD_FLOOR = 1e-3
 PADDED_TO = 160  # frames: utterances for models that know their length are padded to a multiple of this
+LONGEST_WHOLE = 60.0  # seconds that are aligned at once; longer recordings in windows
+NEAR_END = 4.0  # seconds of a window whose sound a network hears without what is around it
 SHORTEST_CHECKED = 0.4  # seconds; shorter files are transcribed without asking whether anybody speaks
 
 
@@ -84,9 +85,10 @@ class Recogniser:
 
     def transcribe_samples(self, samples: np.ndarray) -> str:
         """Return the text of a 16 kHz waveform (num_samples,) of any length; empty when nobody speaks."""
-        found = list(speech_pieces([samples]))
-        if len(samples) <= LONGEST * SAMPLE_RATE and (found or len(samples) < SHORTEST_CHECKED * SAMPLE_RATE):
-            found = [Piece(0.0, samples)]
+        found = speech_or_all(lambda: [samples], "The recording")
+        if len(samples) <= LONGEST * SAMPLE_RATE:
+            short = len(samples) < SHORTEST_CHECKED * SAMPLE_RATE
+            found = iter([Piece(0.0, samples)] if short or any(found) else [])
         stretches = ((piece.start, piece.samples) for piece in found)
         return " ".join(text for text, _ in self._parts(stretches, times=False))
 
@@ -106,7 +108,22 @@ class Recogniser:
 
     def align(self, path: str | Path, text: str) -> Alignment:
         """Find when a known text was spoken; for the errors see `read_audio` and `alignment.align`."""
-        return align(self.probabilities(read_audio(path)), text, self.clock)
+        if not is_long(path, LONGEST_WHOLE):
+            return align(self.probabilities(read_audio(path)), text, self.clock)
+        return align(self._of_windows(blocks(path, BLOCK)), text, self.clock)
+
+    def _of_windows(self, chunks: Iterable[np.ndarray]) -> np.ndarray:
+        """Return class probabilities of long sound, from windows of which the ends are left out."""
+        step = round(self.clock.step * SAMPLE_RATE)  # samples from one output frame to the next
+        margin, hop = (round(seconds / self.clock.step) for seconds in (NEAR_END, LONGEST_WHOLE))
+        waiting, begin, found = np.empty(0, np.float32), 0, []
+        for samples in chunks:
+            waiting = np.concatenate([waiting, samples])
+            if len(waiting) >= 2 * (hop + margin) * step:  # the last window, with what is left, is never a short one
+                window = self.probabilities(waiting[: (hop + 2 * margin) * step])
+                found.append(window[begin : margin + hop])
+                waiting, begin = waiting[hop * step :], margin
+        return np.concatenate([*found, self.probabilities(waiting)[begin:]])
 
     def _parts(self, stretches: Iterable[tuple[float, np.ndarray]], times: bool) -> Iterator[tuple[str, Alignment]]:
         """Yield text and, where asked for, times of each stretch of speech (start, samples) that has any text."""
@@ -122,12 +139,11 @@ class Recogniser:
         """Yield (start in seconds, samples): a short file as it is when somebody speaks, a long one piece by piece."""
         if not is_long(path):
             samples = read_audio(path)
-            if len(samples) < SHORTEST_CHECKED * SAMPLE_RATE or any(pieces(path)):
+            if len(samples) < SHORTEST_CHECKED * SAMPLE_RATE or any(speech_or_all(lambda: [samples], path)):
                 yield 0.0, samples
             return
-        seconds = soundfile.info(path).duration
-        with progress_bar(None, Path(path).name, round(seconds), " s", delay=2) as progress:
-            for piece in pieces(path):
+        with progress_bar(None, Path(path).name, round(duration(path)), " s", delay=2) as progress:
+            for piece in speech_or_all(lambda: blocks(path, BLOCK), path):
                 yield piece.start, piece.samples
                 progress.update(round(piece.start + len(piece.samples) / SAMPLE_RATE) - progress.n)
 

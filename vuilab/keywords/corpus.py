@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from vuilab.audio import SAMPLE_RATE
+from vuilab.audio import SAMPLE_RATE, check
 from vuilab.augment import NOISES
 from vuilab.corpus.manifest import read_manifest
 from vuilab.files import atomic_path
@@ -305,10 +304,10 @@ def _silence_clips(index: CorpusIndex, numbers: dict[str, int], rng: np.random.G
 def _num_samples(path: Path) -> int:
     """Return the length of a recording at 16 kHz; 0 where it cannot be read."""
     try:
-        info = soundfile.info(path)
-    except (soundfile.SoundFileError, OSError):
+        num_samples, rate = check(path)
+    except (ValueError, OSError):
         return 0
-    return int(info.frames * SAMPLE_RATE / info.samplerate)
+    return int(num_samples * SAMPLE_RATE / rate)
 
 
 def with_speech(dataset: Dataset, manifest: str | Path, num_clips: int, seed: int = 0) -> Dataset:

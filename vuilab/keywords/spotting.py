@@ -133,7 +133,7 @@ class WindowScores:
         if number <= 0:
             return scores
         windows = np.lib.stride_tricks.sliding_window_view(self.waiting, CLIP_SAMPLES)[:: self.hop_samples][:number]
-        heard = np.flatnonzero([np.abs(window).max() > FAINTEST for window in windows])
+        heard = np.flatnonzero([np.ptp(window) > 2 * FAINTEST for window in windows])  # an offset is no sound
         for part in np.split(heard, range(NUM_TOGETHER, len(heard), NUM_TOGETHER)):
             if len(part):
                 scores[part] = self.classifier.probabilities(windows[part])[:, self.columns]
