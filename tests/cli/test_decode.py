@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -26,14 +27,14 @@ def test_transcribe_skips_and_lists_what_it_cannot_read(project, weights, clip, 
     Path("text.flac").write_text("no audio")
     soundfile.write("short.flac", [0.0] * 50, 16_000)
     arguments = ["transcribe", "text.flac", clip, "none.wav", "short.flac", "--model", weights]
-    assert main.main([*arguments, "--format", "json"]) == 0
+    assert main.main([*arguments, "--format", "json"]) == 3
     captured = capsys.readouterr()
     result = json.loads(captured.out)
     assert result["version"] == 1
     assert [item["file"] for item in result["results"]] == [clip]
     assert [item["file"] for item in result["skipped"]] == ["text.flac", "none.wav", "short.flac"]
     assert "Skipped text.flac: Cannot read" in captured.err and "Skipped none.wav: No audio file at" in captured.err
-    assert main.main(arguments) == 0
+    assert main.main(arguments) == 3
     captured = capsys.readouterr()
     assert captured.out.startswith(f"{clip}: ") and captured.err.count("Skipped") == 3
 
@@ -156,6 +157,48 @@ def test_align_refuses_what_does_not_fit(project, weights, clip, capsys):
     assert "too short for the text" in capsys.readouterr().err
     assert main.main(["align", clip, "none.txt", "--model", weights]) == 1
     assert "No text at none.txt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+def test_align_normalises_as_language_models_do(encoding, project, weights, clip, capsys):
+    (project / "said.txt").write_bytes("Mr. O’Neil\n& 5%".encode(encoding))
+    assert main.main(["align", clip, "said.txt", "--model", weights]) == 0
+    words = [line.split()[2] for line in capsys.readouterr().out.splitlines()]
+    assert words == ["mister", "o'neil", "and", "five", "per", "cent"]
+
+
+def test_align_names_the_line_that_cannot_be_spelt_and_doubts_what_does_not_fit(
+    project, weights, clip, monkeypatch, capsys
+):
+    (project / "said.txt").write_text("Hi there\n東京!", encoding="utf-8")
+    assert main.main(["align", clip, "said.txt", "--model", weights]) == 1
+    assert re.search(r"said\.txt, line 2: .*東 京|said\.txt, line 2: .*京 東", capsys.readouterr().err)
+    (project / "said.txt").write_text("hi")
+    for doubtful, expected in ((1.0, True), (0.0, False)):
+        monkeypatch.setattr("vuilab.cli.decode.DOUBTFUL", doubtful)
+        assert main.main(["align", clip, "said.txt", "--model", weights]) == 0
+        assert ("said.txt hardly fits" in capsys.readouterr().err) == expected
+
+
+def test_names_that_the_terminal_cannot_print_stop_nothing(project, weights, clip):
+    import shutil
+    import subprocess
+
+    names = ["日.flac", os.fsdecode(b"caf\xe9.flac")]
+    for name in names:
+        shutil.copy(clip, name)
+    for form in ("text", "json"):
+        command = [
+            sys.executable,
+            "-c",
+            "from vuilab.cli import main; raise SystemExit(main.main())",
+            "transcribe",
+            *names,
+        ]
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(main.__file__).parents[2])}
+        found = subprocess.run([*command, "--model", weights, "--format", form], capture_output=True, env=environment)
+        assert found.returncode == 0, found.stderr
+        assert b"\\u65e5.flac" in found.stdout and b"caf\\udce9.flac" in found.stdout
 
 
 def test_transcribe_of_a_recording_in_which_nobody_speaks_is_empty(project, weights, capsys):

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,21 @@ def test_text_is_lower_cased(tmp_path):
     assert read_manifest(write_lines(tmp_path / "m.json", {**GOOD, "text": "IT'S"}))[0].text == "it's"
 
 
+def test_text_is_normalised_as_that_of_language_models_is(tmp_path):
+    texts = ["  two  spaces ", "It’s Mr. Fox, 5% & more", "the boys' dog"]
+    path = tmp_path / "m.json"
+    path.write_text("\n".join(json.dumps({**GOOD, "key": f"{t}.flac", "text": t}) for t in texts), encoding="utf-16")
+    expected = ["two spaces", "it's mister fox five per cent and more", "the boys' dog"]
+    assert [utterance.text for utterance in read_manifest(path)] == expected
+
+
+def test_names_that_are_no_utf_8_survive_the_round_trip(tmp_path):
+    written = [Utterance(tmp_path / os.fsdecode(b"caf\xe9") / "日.flac", 1.0, "a")]
+    write_manifest(tmp_path / "m.json", written)
+    assert read_manifest(tmp_path / "m.json") == written
+    assert "日" in (tmp_path / "m.json").read_text(encoding="utf-8")
+
+
 def test_missing_manifest_says_how_to_make_one(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No manifest at .*m\.json.*data demo.*data index"):
         read_manifest(tmp_path / "m.json")
@@ -101,8 +117,8 @@ def test_empty_manifest_is_refused(tmp_path, content):
         ('{"key": "b.flac", "duration": true, "text": "b"}', "line 3: duration must be .*True"),
         ('{"key": 7, "duration": 1, "text": "b"}', "line 3: key and text must be strings"),
         (
-            '{"key": "b.flac", "duration": 1, "text": "route 66"}',
-            "line 3: .*characters.*6 .*spell numbers out",
+            '{"key": "b.flac", "duration": 1, "text": "route 日"}',
+            "line 3: .*characters.*日 .*replace them by words",
         ),
         ('{"key": "b.flac", "duration": 1, "text": " "}', "line 3: the transcript is empty"),
         ('{"key": "x/../a.flac", "duration": 1, "text": "b"}', "lines 1 and 3 have the same key"),
@@ -115,7 +131,7 @@ def test_bad_manifest_line_is_named(tmp_path, line, message):
 
 def test_manifest_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "m.json").write_bytes(b"\xff\xfe\x80")
-    with pytest.raises(ValueError, match=r"m\.json is not UTF-8"):
+    with pytest.raises(ValueError, match=r"m\.json, line 1: no text.*UTF-8"):
         read_manifest(tmp_path / "m.json")
 
 

@@ -29,6 +29,7 @@ def test_files_give_the_same_probabilities_back(suffix, tmp_path):
     for sentence in [*TEXT, "a b", "c c c", "b zebra a"]:
         assert again.sentence_scores(sentence) == pytest.approx(model.sentence_scores(sentence), abs=2e-5)
     assert len(again.sentence_hashes) == (len(TEXT) if suffix == ".npz" else 0)
+    assert again.window_hashes.tolist() == (model.window_hashes.tolist() if suffix == ".npz" else [])
 
 
 def test_what_is_no_language_model_is_refused(tmp_path):

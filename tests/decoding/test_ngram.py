@@ -1,9 +1,12 @@
 """Looking up n-grams: contexts, perplexity, and the guard against known sentences."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 
+from vuilab.decoding import kneser_ney, ngram
 from vuilab.decoding.kneser_ney import train_ngram
 from vuilab.decoding.ngram import find_child, hash_sentences
 
@@ -46,6 +49,30 @@ def test_the_guard_counts_long_sentences_that_the_text_holds():
     assert model.overlap([long, "the slow brown fox jumps over it", "hello there"]) == 0.5
     assert model.overlap(["hello there"]) == 0.0  # short sentences prove nothing
     assert hash_sentences([" a  b "]) == hash_sentences(["a b"]) != hash_sentences(["ab"])
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100, 10_000])
+def test_the_guard_finds_sentences_however_the_text_is_cut(size):
+    rng = np.random.default_rng(0)
+    known, other = rng.choice(
+        [f"w{k}".translate(str.maketrans("0123456789", "abcdefghij")) for k in range(200)], (2, 100, 9)
+    )
+    words = np.concatenate([["before"], known.ravel(), ["after"]])
+    model = train_ngram([" ".join(words[start : start + size]) for start in range(0, len(words), size)], 2)
+    asked = [*map(" ".join, known[:30]), *map(" ".join, other[:70])]
+    assert model.overlap(asked) == pytest.approx(0.3)
+
+
+def test_the_guard_of_a_long_text_keeps_a_sample(monkeypatch):
+    monkeypatch.setattr(ngram, "SKETCH", 200)
+    monkeypatch.setattr(kneser_ney, "SKETCH", 200)
+    rng = np.random.default_rng(0)
+    known, other = rng.choice([*map("".join, itertools.product("abcdef", repeat=3))], (2, 300, 9))
+    model = train_ngram([" ".join(known.ravel())], 1)
+    assert len(model.window_hashes) == 200
+    assert model.overlap(map(" ".join, known)) == 1.0
+    assert model.overlap(map(" ".join, other)) == 0.0
+    assert model.overlap([*map(" ".join, known[:150]), *map(" ".join, other[:150])]) == pytest.approx(0.5, abs=0.15)
 
 
 def test_children_are_found_by_binary_search():

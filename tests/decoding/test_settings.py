@@ -43,3 +43,11 @@ def test_settings_load_neither_a_backend_nor_a_compiler():
     code = "import sys, vuilab.decoding.settings; print({'numba', 'keras', 'tensorflow', 'jax'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
     assert found.stdout.strip() == "set()"
+
+
+def test_hot_words_are_normalised_and_terms_count_by_their_long_words():
+    found = Decoding(hot_words=("Zürich", "  Bank of England", "O’Brien", "Bo Li", "NASA")).bonuses
+    assert list(found) == ["zurich", "bank", "england", "o'brien", "bo", "li", "nasa"]
+    for term in ("東京", " ", "..."):
+        with pytest.raises(ValueError, match=f"hot word.*Received: {term!r}"):
+            Decoding(hot_words=(term,))

@@ -84,8 +84,8 @@ def _refuse_known_sentences(model: "NGramModel", references: list[str], path: Pa
     share = model.overlap(references)
     if share >= MAX_OVERLAP:
         raise ValueError(
-            f"{100 * share:.0f} % of the sentences of six words or more stand in the text of {path} verbatim, so the error "
-            "rate would flatter it. Make a language model without them."
+            f"{100 * share:.0f} % of the sentences, or of their runs of six words, stand in the text of {path} verbatim, so the "
+            "error rate would flatter it. Make a language model without them."
         )
 
 

@@ -36,6 +36,11 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
         return f"{text} (default: {' '.join(map(str, shown))})"
 
 
+def exit_status(num_done: int, num_skipped: int) -> int:
+    """Return what a command that goes through files exits with: 0 all done, 3 some skipped, 1 all skipped."""
+    return 1 if not num_done else 3 if num_skipped else 0
+
+
 def option_of(add: Callable[[Any], Any], group: str = "") -> Callable[[Action], Action]:
     """Return a decorator that gives an action the options that `add` adds to its parser, or to a titled group of that."""
 

@@ -5,8 +5,16 @@ from pathlib import Path
 
 from vuilab.cli.flags import argument
 
+per_line = argument(
+    "--sentences-per-line",
+    action="store_true",
+    default=None,
+    help="each line of the text is a sentence (default: see whether its lines are cut as those of books are)",
+)
 
-@argument("texts", nargs="+", type=Path, metavar="TEXT", help="one sentence or paragraph a line")
+
+@argument("texts", nargs="+", type=Path, metavar="TEXT", help="books, or a sentence or paragraph a line; plain or .gz")
+@per_line
 @argument("--out", type=Path, required=True, metavar="FILE", help=".npz, .arpa or .arpa.gz")
 @argument("--order", type=int, default=3, help="words, or characters, of the longest n-gram")
 @argument("--prune", type=int, nargs="+", default=(), help="leave out n-grams seen so often, e.g. 0 0 1")
@@ -19,7 +27,11 @@ def train(arguments: argparse.Namespace) -> None:
     from vuilab.decoding.kneser_ney import train_ngram
     from vuilab.decoding.language_model import save_language_model
 
-    sentences = [sentence for path in arguments.texts for sentence in read_sentences(path)]
+    sentences = []
+    for path in arguments.texts:
+        found = list(read_sentences(path, arguments.sentences_per_line))
+        print(f"{path}: {len(found):,} sentences, {sum(len(one.split()) for one in found):,} words")
+        sentences += found
     counts = arguments.prune, arguments.min_count, arguments.max_words
     model = train_ngram(sentences, arguments.order, *counts, arguments.characters)
     save_language_model(model, arguments.out)
@@ -29,6 +41,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 @argument("model", type=Path, help="a language model")
 @argument("text", type=Path, help="plain text, or a manifest")
+@per_line
 def perplexity(arguments: argparse.Namespace) -> None:
     """Say how well a model predicts a text or manifest."""
     from vuilab.corpus.books import read_sentences
@@ -40,11 +53,13 @@ def perplexity(arguments: argparse.Namespace) -> None:
 
         sentences = [utterance.text for utterance in read_manifest(arguments.text)]
     else:
-        sentences = list(read_sentences(arguments.text))
+        sentences = list(read_sentences(arguments.text, arguments.sentences_per_line))
     print(model.perplexity(sentences))
     share = model.overlap(sentences)
     if share:
-        print(f"{100 * share:.1f} % of the sentences of six words or more stand in the model's own text.")
+        print(
+            f"{100 * share:.1f} % of the sentences of six words or more, or of their runs of six, stand in the model's own text."
+        )
 
 
 lm = (train, perplexity)

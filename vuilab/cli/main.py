@@ -5,6 +5,7 @@ Each group of commands has a file that holds options and actions; only the file 
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -30,12 +31,15 @@ COMMANDS = {
 
 
 def main(given: Sequence[str] | None = None, zoo: Callable[[], Mapping[str, Callable]] = dict) -> int:
-    """Run a command and return the exit status: 0 success, 1 a clear error, 2 wrong usage.
+    """Run a command and return the exit status: 0 success, 1 a clear error, 2 wrong usage, 3 some files were skipped.
 
     Args:
         given: the command line; None: that of this process.
         zoo: returns the builders that `train` knows by name.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     arguments = parse(sys.argv[1:] if given is None else given)
     arguments.zoo = zoo
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up log is not for users of this command

@@ -1,107 +1,61 @@
-"""From books to sentences in the alphabet: what a language model learns from.
+"""From texts to sentences in the alphabet: what a language model learns from.
 
 Transcripts of LibriSpeech are lower case, without punctuation, numbers written as words, "mister" and "missus" spelt out. Text
-for a language model has to look the same, since a word that is spelt otherwise is another word.
+for a language model has to look the same, since a word that is spelt otherwise is another word; `text.normalize` sees to that.
+Books are paragraphs, cut into lines anywhere; corpora of sentences have one a line, often without capitals and full stops.
 """
 
-import gzip
 import re
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from num2words import num2words
+from vuilab.text import expand, normalize, read_text
 
-ABBREVIATIONS = {
-    "mr": "mister",
-    "mrs": "missus",
-    "dr": "doctor",
-    "messrs": "messieurs",
-    "st": "saint",
-    "mme": "madame",
-    "mlle": "mademoiselle",
-    "capt": "captain",
-    "col": "colonel",
-    "gen": "general",
-    "hon": "honorable",
-    "rev": "reverend",
-    "esq": "esquire",
-    "prof": "professor",
-    "etc": "et cetera",
-}
-SYMBOLS = {"&c.": " et cetera ", "&": " and ", "%": " per cent ", "£": " pounds ", "’": "'", "‘": "'", "ʼ": "'"}
-LONGEST_NUMBER = 15  # digits; longer ones are no numbers that anybody reads
+SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*$")
 
 
-def read_sentences(path: str | Path) -> Iterator[str]:
-    """Yield the sentences of a text file, plain or gzipped, normalised.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when it is no UTF-8 text.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No text at {path}.")
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8-sig") as file:
-            text = file.read()
-    except (UnicodeDecodeError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error}).") from error
-    yield from sentences_of(text)
+def read_sentences(path: str | Path, per_line: bool | None = None) -> Iterator[str]:
+    """Yield the sentences of a text file, normalised; for the arguments see `sentences_of`, for the errors `read_text`."""
+    return sentences_of(read_text(path), per_line)
 
 
-def sentences_of(text: str) -> Iterator[str]:
-    """Yield the sentences of running text, normalised; headings in capitals are left out.
+def sentences_of(text: str, per_line: bool | None = None) -> Iterator[str]:
+    """Yield the sentences of a text, normalised; headings in capitals are left out of books.
+
+    Args:
+        text: a book, or a corpus with a sentence or a paragraph a line.
+        per_line: True: each line is a sentence, whatever stands in it; None: look whether lines are cut anywhere.
 
     Example:
         >>> list(sentences_of("CHAPTER I.\\n\\nMr. Brown's dog\\nran. He saw 21 cats--all grey!"))
         ["mister brown's dog ran", 'he saw twenty one cats all grey']
+        >>> list(sentences_of("GOOD NIGHT\\nHE SAW CATS"))
+        ['good night', 'he saw cats']
     """
-    for paragraph in re.split(r"\n\s*\n", text):
+    lines = [line for line in map(str.strip, text.split("\n")) if line]
+    in_capitals = 2 * sum(line.isupper() for line in lines) > len(lines)
+    whole = has_whole_lines(lines) if per_line is None else per_line
+    for paragraph in lines if whole else re.split(r"\n\s*\n", text):
         line = " ".join(paragraph.split())
-        if not any(letter.islower() for letter in line):
-            continue
-        for sentence in split_sentences(expand(line)):
-            words = normalize(sentence)
-            if words:
-                yield words
+        if line.upper() != line or in_capitals or per_line:
+            yield from filter(None, map(normalize, [line] if per_line else split_sentences(expand(line))))
 
 
-def expand(text: str) -> str:
-    """Spell out symbols and abbreviations; their full stops would end sentences."""
-    for symbol, word in SYMBOLS.items():
-        text = text.replace(symbol, word)
-    pattern = rf"\b({'|'.join(ABBREVIATIONS)})\.(?=\W)"
-    text = re.sub(pattern, lambda match: ABBREVIATIONS[match[1].lower()], text + " ", flags=re.IGNORECASE)
-    return re.sub(r"\b([A-Z])\.(?=\s*[A-Z])", r"\1 ", text).strip()  # initials
+def has_whole_lines(lines: Sequence[str]) -> bool:
+    """Return whether the lines of a text hold whole sentences: most end or begin as one, or none ends inside them."""
+    ends, begins, one_case, ends_inside = (
+        sum(map(bool, found)) / max(1, len(lines))
+        for found in (
+            map(SENTENCE_END.search, lines),
+            (line.lstrip("\"'“‘([_")[:1].isupper() for line in lines),
+            (line.isupper() or line.islower() for line in lines),
+            (re.search(r"[.!?]\W*\s+\w", line) for line in lines),
+        )
+    )
+    return ends > 0.6 or begins > 0.6 or (one_case > 0.9 and ends_inside < 0.05)
 
 
 def split_sentences(text: str) -> list[str]:
     """Cut text behind full stops, question and exclamation marks that a new sentence follows."""
-    return re.split(r"(?<=[.!?])[\"'”)\]]*\s+(?=[\"'“(\[]*[A-Z])", text)
-
-
-def normalize(text: str) -> str:
-    """Return text in the alphabet: lower case, numbers as words, nothing but letters, apostrophes and spaces.
-
-    Example:
-        >>> normalize("“Noël, don't!” cried the 3rd of the 'good-natured' men in 1851.")
-        "noel don't cried the third of the good natured men in eighteen fifty one"
-    """
-    text = re.sub(r"\d[\d,]*(st|nd|rd|th)?\b", _number, text)
-    text = unicodedata.normalize("NFKD", text.lower().replace("æ", "ae").replace("œ", "oe"))
-    text = "".join(letter for letter in text if not unicodedata.combining(letter))
-    text = re.sub(r"[^a-z' ]+", " ", text.replace("_", ""))
-    words = (word.strip("'") for word in text.split())
-    return " ".join(word for word in words if word)
-
-
-def _number(match: re.Match) -> str:
-    digits = match[0].rstrip("sthndr").replace(",", "")
-    if len(digits) > LONGEST_NUMBER:
-        return " "
-    number, plain = int(digits), "," not in match[0]
-    kind = "ordinal" if match[1] else "year" if plain and 1100 <= number <= 1999 else "cardinal"
-    return " " + re.sub(r"[-,]", " ", num2words(number, to=kind)) + " "
+    first = r"\w" if text.islower() else "[A-Z]"
+    return re.split(rf"(?<=[.!?])[\"'”)\]]*\s+(?=[\"'“(\[]*{first})", text)

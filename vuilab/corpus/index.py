@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vuilab.audio import check
-from vuilab.corpus.manifest import MANIFESTS, Utterance, speaker_from_path, summarize, text_problem, write_lines
+from vuilab.corpus.manifest import MANIFESTS, Utterance, speaker_from_path, summarize, transcript, write_lines
 from vuilab.features import MFCC_WINDOW
 from vuilab.files import atomic_path, progress_bar
+from vuilab.text import read_text
 
 AUDIO_SUFFIXES = ("flac", "wav", "mp3", "ogg")
 SPLIT_SEED = 0  # chooses the validation speakers when none are named
@@ -263,7 +264,7 @@ def _pair_files(root: Path, left_out: list[tuple[Path, str]]) -> list[tuple[str,
             elif speaker is None:
                 reason = "the name is not <speaker>-<chapter>-<number>, so the speaker is unknown"
             else:
-                reason = text_problem(text)
+                text, reason = transcript(text)
             if reason:
                 left_out.append((Path(path), reason))
             else:
@@ -280,16 +281,16 @@ def _pair_files(root: Path, left_out: list[tuple[Path, str]]) -> list[tuple[str,
 def _read_transcripts(path: Path, texts: dict[str, tuple[str, Path]], left_out: list[tuple[Path, str]]) -> None:
     """Add the lines "<utterance> words" of a file to `texts`, lower-cased."""
     try:
-        lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
-    except OSError as error:
-        left_out.append((path, f"the transcript file cannot be read ({error.strerror})"))
+        lines = read_text(path).split("\n")
+    except (OSError, ValueError) as error:
+        left_out.append((path, f"the transcript file cannot be read ({error})"))
         return
     for line in lines:
         stem, *words = line.split() or [""]
         if stem in texts:
             left_out.append((path, f"second transcript of {stem}; the first one is used"))
         elif stem:
-            texts[stem] = (" ".join(words).lower(), path)
+            texts[stem] = (" ".join(words), path)
 
 
 def _audio_seconds(paths: list[str], batch_size: int = 64) -> list[float | str]:

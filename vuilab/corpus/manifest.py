@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vuilab.files import atomic_path
-from vuilab.text import invalid_characters
+from vuilab.text import normalize, read_text, unspelt
 
 MANIFESTS = {"train": "train_corpus.json", "validation": "valid_corpus.json", "test": "test_corpus.json"}
 DEFAULT_CORPUS = "LibriSpeech/demo"  # relative to the current folder
@@ -27,7 +27,7 @@ class Utterance:
 
     path: Path  # absolute
     duration: float  # seconds
-    text: str  # lower case, only characters of the alphabet
+    text: str  # in the alphabet, words one space apart
     speaker: str | None = None  # None when unknown
     extra: dict = field(default_factory=dict, compare=False)  # further keys of the manifest line
     speed: float = 1.0  # as it is to be played; `duration` is that of the result
@@ -77,7 +77,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is empty, or naming the line that is broken, incomplete or a duplicate.
+        ValueError: when it is empty, or naming the line that is broken, incomplete or a duplicate, or whose text has no spelling.
     """
     path = Path(path)
     if not path.is_file():
@@ -88,11 +88,7 @@ def read_manifest(path: str | Path) -> list[Utterance]:
     folder = path.absolute().parent
     utterances: list[Utterance] = []
     first_line: dict[Path, int] = {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error.reason}). Expected a manifest of JSON lines.") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         utterance = _parse_line(line, folder, f"{path}, line {number}")
@@ -123,7 +119,8 @@ def write_lines(path: Path, folder: Path, utterances: Iterable[Utterance]) -> No
     utterances, inside = list(utterances), folder.as_posix() + "/"
     if not utterances:
         raise ValueError(f"No utterances to write into {folder}. A manifest needs at least one.")
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+    # a byte of a name that is no UTF-8 is a lone surrogate, which JSON writes as this error handler does
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         for item in utterances:
             key = item.path.absolute().as_posix().removeprefix(inside)
             speaker = {} if item.speaker is None else {"speaker": item.speaker}
@@ -154,15 +151,32 @@ def speaker_from_path(path: str | Path) -> str | None:
     return speaker if speaker and name.startswith(f"{speaker}-{chapter}-") else None
 
 
-def text_problem(text: str) -> str | None:
-    """Say why a transcript cannot be used; None when it can."""
-    if not text.strip():
-        return "the transcript is empty"
-    wrong = invalid_characters(text)
+def transcript(written: str) -> tuple[str, str | None]:
+    """Return a transcript in the alphabet, and why it cannot be used; None when it can."""
+    text, wrong = normalize(written), unspelt(written)
     if wrong:
-        advice = "spell numbers out" if any(character.isdigit() for character in wrong) else "remove or replace them"
-        return f"the transcript has characters outside a-z, space and apostrophe: {' '.join(wrong)} ({advice})"
-    return None
+        return (
+            text,
+            f"the transcript has characters without a spelling in the alphabet: {' '.join(wrong)} (replace them by words)",
+        )
+    return text, None if text else "the transcript is empty"
+
+
+def read_transcript(path: str | Path) -> str:
+    """Return the transcript that a file of text holds, normalised.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is no text or empty, or naming the line that has no spelling in the alphabet.
+    """
+    written = read_text(path)
+    for number, line in enumerate(written.split("\n"), start=1):
+        if unspelt(line):
+            raise ValueError(f"{path}, line {number}: {transcript(line)[1]}. Received: {line[:60]!r}")
+    text, reason = transcript(written)
+    if reason:
+        raise ValueError(f"{path}: {reason}. Expected what is said in a recording.")
+    return text
 
 
 def _parse_line(line: str, folder: Path, where: str) -> Utterance:
@@ -173,15 +187,14 @@ def _parse_line(line: str, folder: Path, where: str) -> Utterance:
     missing = [name for name in ("key", "duration", "text") if not isinstance(entry, dict) or name not in entry]
     if missing:
         raise ValueError(f"{where} lacks {', '.join(missing)}. Received: {line[:60]!r}")
-    key, duration, text, speaker = (entry.pop(name, None) for name in ("key", "duration", "text", "speaker"))
+    key, duration, written, speaker = (entry.pop(name, None) for name in ("key", "duration", "text", "speaker"))
     if isinstance(duration, bool) or not isinstance(duration, int | float) or not 0 < duration < math.inf:
         raise ValueError(f"{where}: duration must be a positive number of seconds. Received: {duration!r}")
-    if not isinstance(key, str) or not key or not isinstance(text, str):
-        raise ValueError(f"{where}: key and text must be strings. Received: key={key!r}, text={text!r}")
-    text = text.lower()
-    reason = text_problem(text)
+    if not isinstance(key, str) or not key or not isinstance(written, str):
+        raise ValueError(f"{where}: key and text must be strings. Received: key={key!r}, text={written!r}")
+    text, reason = transcript(written)
     if reason:
-        raise ValueError(f"{where}: {reason}. Received: text={text[:60]!r}")
+        raise ValueError(f"{where}: {reason}. Received: text={written[:60]!r}")
     path = Path(os.path.normpath(f"{folder}/{key}" if not Path(key).is_absolute() else key))
     speaker = speaker_from_path(path) if speaker is None else str(speaker)
     return Utterance(path, float(duration), text, speaker, entry)

@@ -19,11 +19,13 @@ from vuilab.decoding.ngram import (
     LETTER_SPACE,
     MAX_ORDER,
     NO_PROBABILITY,
+    SKETCH,
     SPECIAL,
     NGramModel,
     build_model,
     characters_of,
     hash_sentences,
+    hash_windows,
 )
 from vuilab.text import invalid_characters
 
@@ -77,12 +79,10 @@ def train_ngram(
     parts = [characters_of(" ".join(text)) for text in texts] if characters else texts
     words, tokens, position = _number_words(parts, min_count, max_words)
     levels = _count(tokens, position, len(words), order)
-    return build_model(
-        order,
-        words,
-        _estimate(levels, thresholds, len(words)),
-        hash_sentences(" ".join(text) for text in texts),
-    )
+    hashes = hash_sentences(" ".join(text) for text in texts)
+    model = build_model(order, words, _estimate(levels, thresholds, len(words)), hashes)
+    windows = np.unique(hash_windows(itertools.chain.from_iterable(texts)))[:SKETCH]
+    return dataclasses.replace(model, window_hashes=windows)
 
 
 def _number_words(

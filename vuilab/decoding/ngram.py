@@ -23,6 +23,8 @@ SPECIAL = (UNKNOWN, BEGIN, END)  # words 0, 1 and 2
 MAX_ORDER = 10
 LETTER_SPACE = "<space>"  # in models of characters
 NO_PROBABILITY = -99.0  # base 10, what ARPA files give <s>
+WINDOW = 6  # words whose order tells a text
+SKETCH = 2**18  # windows that a model keeps, those with the smallest hashes: 2 MB
 
 
 class NGrams(NamedTuple):
@@ -49,6 +51,8 @@ class NGramModel:
     suffix: np.ndarray  # (num_nodes,) node of the longest n-gram that remains when first words are dropped
     # sorted hashes of the sentences that the model was made from; empty for foreign models
     sentence_hashes: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.uint64))
+    # and the smallest hashes of what stands in that text, `WINDOW` words at a time, however it was cut into sentences
+    window_hashes: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.uint64))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "index", {word: number for number, word in enumerate(self.words)})
@@ -123,12 +127,17 @@ class NGramModel:
             math.exp(-known / max(1, events - num_unknown)),
         )
 
-    def overlap(self, sentences: Iterable[str], min_words: int = 6) -> float:
-        """Return the share of the sentences of at least `min_words` words that stand verbatim in the model's text."""
-        chosen = [sentence for sentence in sentences if len(sentence.split()) >= min_words]
-        if not chosen or not len(self.sentence_hashes):
-            return 0.0
-        return float(np.isin(hash_sentences(chosen), self.sentence_hashes).mean())
+    def overlap(self, sentences: Iterable[str], min_words: int = WINDOW) -> float:
+        """Return the share of sentences of `min_words` words, or of their runs of `WINDOW` words, that the model's text holds.
+
+        Runs of words are found however the text was cut; of a long text and the sentences the same part of the runs is compared.
+        """
+        chosen = [words for words in map(str.split, sentences) if len(words) >= min_words]
+        windows = np.concatenate([np.empty(0, np.uint64), *(hash_windows(words) for words in chosen)])
+        if len(self.window_hashes) == SKETCH:
+            windows = windows[windows <= self.window_hashes[-1]]
+        pairs = (hash_sentences(map(" ".join, chosen)), self.sentence_hashes), (windows, self.window_hashes)
+        return max(float(np.isin(asked, known).mean()) if len(asked) else 0.0 for asked, known in pairs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +172,18 @@ def hash_sentences(sentences: Iterable[str]) -> np.ndarray:
     """Return a 64-bit hash of each sentence, uint64."""
     digests = [hashlib.blake2b(" ".join(s.split()).encode(), digest_size=8).digest() for s in sentences]
     return np.frombuffer(b"".join(digests), np.uint64)
+
+
+def hash_windows(words: Iterable[str]) -> np.ndarray:
+    """Return a 64-bit hash of each `WINDOW` words that follow each other, (num_words - WINDOW + 1,) or nothing, uint64."""
+    numbers: dict[str, int] = {}
+    places = np.fromiter((numbers.setdefault(word, len(numbers)) for word in words), np.int64)
+    hashes = hash_sentences(numbers)[places]
+    length = max(0, len(places) - WINDOW + 1)
+    found = np.zeros(length, np.uint64)
+    for start in range(WINDOW if length else 0):
+        found = found * np.uint64(0x9E3779B97F4A7C15) + hashes[start : start + length]
+    return found
 
 
 @numba.njit(cache=True)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from vuilab.alphabet import ALPHABET
 from vuilab.options import option
+from vuilab.text import normalize, unspelt
 
 ANY_LETTER = -math.log(len(ALPHABET))  # ln p where all are equally likely
 HOT_WORD_BONUS = 8.0  # nats
@@ -92,12 +93,17 @@ class Decoding:
     phonemes: float | None = option(
         None, "weight beside the letters, of models that learnt both; 0..1 (default: as tuned, else 0.5)", metavar="W"
     )
-    hot_words: tuple[str, ...] = option((), "names and terms that are likely here", metavar="WORD")
+    hot_words: tuple[str, ...] = option(
+        (), "names and terms that are likely here; quote those of several words", metavar="WORD"
+    )
     tuned: TunedLanguageModel | None = None  # what goes with the model, where nothing is asked for
 
     def __post_init__(self) -> None:
         if self.greedy and (self.lm is not None or self.hot_words):
             raise ValueError("--greedy decodes without --lm and --hot-words: leave one of them out.")
+        for term in self.hot_words:
+            if unspelt(term) or not normalize(term):
+                raise ValueError(f"A hot word is spelt with the letters of the alphabet. Received: {term!r}")
 
     def with_tuned(self, found: TunedLanguageModel | None) -> "Decoding":
         """Return the same with the language model that comes with the weights, unless another or greedy decoding is asked for."""
@@ -119,8 +125,13 @@ class Decoding:
 
     @property
     def bonuses(self) -> dict[str, float]:
-        """Hot words with what each adds to the score of a text, in nats."""
-        return dict.fromkeys(self.hot_words, HOT_WORD_BONUS)
+        """Hot words with what each adds to the score of a text, in nats.
+
+        Of a term of several words those of three letters or fewer count only where it has no others: "of" comes everywhere.
+        """
+        terms = [normalize(term).split() for term in self.hot_words]
+        chosen = [word for words in terms for word in [word for word in words if len(word) > 3] or words]
+        return dict.fromkeys(chosen, HOT_WORD_BONUS)
 
     def _given(self, *names: str) -> dict[str, float]:
         return {name: value for name in names if (value := getattr(self, name)) is not None}
