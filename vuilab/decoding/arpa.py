@@ -1,19 +1,31 @@
 """Reading and writing ARPA files, the text format that n-gram tools exchange.
 
 A file begins with `\\data\\` and the number of n-grams of each order; then each order has a section with one n-gram a line:
-logarithm (base 10) of its probability, its words, and, below the highest order, the logarithm of its backoff weight.
+logarithm (base 10) of its probability, its words, and, below the highest order, the logarithm of its backoff weight. Files of
+other tools may have text before `\\data\\`, capitals, and words that this alphabet cannot spell, which are left out.
 """
 
 import gzip
 import math
 import re
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from vuilab.decoding.ngram import BEGIN, END, MAX_ORDER, NO_PROBABILITY, SPECIAL, NGramModel, build_model
+from vuilab.decoding.ngram import (
+    BEGIN,
+    END,
+    LETTER_SPACE,
+    MAX_ORDER,
+    NO_PROBABILITY,
+    SPECIAL,
+    NGramModel,
+    build_model,
+)
+from vuilab.text import normalize, unspelt
 
 
 class _Lines:
@@ -23,14 +35,14 @@ class _Lines:
         self.path, self.number = path, 0
         self.heading = ""  # the line that ended a section: the next one's heading, or \\end\\
         opener = gzip.open if path.suffix == ".gz" else open
-        self.file = opener(path, "rt", encoding="utf-8", newline="\n")
+        self.file = opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="\n")
 
     def __iter__(self) -> Iterator[str]:
         try:
             for line in self.file:
                 self.number += 1
                 yield line.rstrip("\r\n")
-        except (UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
+        except (EOFError, OSError, zlib.error) as error:
             self.number += 1
             self.fail(f"cannot be read ({error})")
 
@@ -55,11 +67,13 @@ def read_arpa(path: str | Path) -> NGramModel:
 
 
 def _read_header(lines: _Lines) -> list[int]:
-    counts = []
+    counts: list[int] = []
+    if not any(line.strip().lower() == "\\data\\" for line in lines):
+        lines.fail("\\data\\ stands nowhere")
     for line in lines:
-        if not counts and line.strip() in ("", "\\data\\"):
+        if not counts and not line.strip():
             continue
-        match = re.fullmatch(r"ngram (\d+)\s*=\s*(\d+)", line.strip())
+        match = re.fullmatch(r"ngram\s+(\d+)\s*=\s*(\d+)", line.strip().lower())
         if match is None:
             if counts and not line.strip():
                 return counts
@@ -76,15 +90,17 @@ def _read_section(lines: _Lines, n: int, counts: list[int], vocabulary: dict[str
     words = np.empty((number, n), np.int32)
     weights, row = np.zeros((number, 2), np.float64), 0
     if n == 1:
-        lines.heading = next((line.strip() for line in lines if line.strip()), "")
+        lines.heading = next((line.strip().lower() for line in lines if line.strip()), "")
     if lines.heading != f"\\{n}-grams:":
         lines.fail(f"\\{n}-grams: should stand here; found {lines.heading[:60]!r}")
     lines.heading = ""
     for line in lines:
         if line.startswith("\\"):
-            lines.heading = line.strip()
+            lines.heading = line.strip().lower()
             break
-        fields = line.split()
+        fields = [
+            field for field in line.replace("\t", " ").split(" ") if field
+        ]  # a word may hold another kind of space
         if not fields:
             continue
         if row == number:
@@ -109,22 +125,40 @@ def _read_section(lines: _Lines, n: int, counts: list[int], vocabulary: dict[str
     return words, weights * math.log(10)
 
 
+def _spelling(word: str) -> str | None:
+    """Return how this project writes a word of another tool's model; None when it cannot, or only as several words."""
+    plain = word.lower()
+    if plain in (*SPECIAL, LETTER_SPACE):
+        return plain
+    plain = normalize(word)
+    return plain if plain and " " not in plain and word.isprintable() and not unspelt(word) else None
+
+
 def _assemble(lines: _Lines, levels: list[tuple], vocabulary: dict[str, int]) -> NGramModel:
-    """Number the words anew, special ones first, and sort each order by context and word."""
+    """Number the words anew, special ones first, and sort each order by context and word; of spellings the likeliest counts."""
+    spellings = [_spelling(word) for word in vocabulary]
+    left_out = [word for word, spelling in zip(vocabulary, spellings, strict=True) if spelling is None]
+    if left_out:
+        told = f"{len(left_out)} of {len(vocabulary)} words left out, which are not spelt in the alphabet"
+        print(f"{lines.path}: {told}: {str(left_out[:5])[1:-1]}", file=sys.stderr)
     for word in (BEGIN, END):
-        if word not in vocabulary:
+        if word not in spellings:
             raise ValueError(f"{lines.path} has no unigram {word}; a model of sentences needs it.")
-    names = [*SPECIAL, *(word for word in vocabulary if word not in SPECIAL)]
+    names = [*SPECIAL, *dict.fromkeys(word for word in spellings if word is not None and word not in SPECIAL)]
     number = {word: new for new, word in enumerate(names)}
-    renumber = np.array([number[word] for word in vocabulary], np.int32)
+    renumber = np.array([-1 if word is None else number[word] for word in spellings], np.int32)
     size = len(names)
     unigrams = np.full((size, 2), NO_PROBABILITY * math.log(10))  # stays so for <unk> where the file has none
     unigrams[:, 1] = 0
-    unigrams[renumber] = levels[0][1]
+    rows = np.argsort(levels[0][1][:, 0], kind="stable")  # the likeliest is written last
+    rows = rows[renumber[rows] >= 0]
+    unigrams[renumber[rows]] = levels[0][1][rows]
     sections = [(np.zeros(size, np.int64), np.arange(size), unigrams[:, 0], unigrams[:, 1])]
     keys = []  # of each order from bigrams on: parent * size + word, sorted
     for n, (words, weights) in enumerate(levels[1:], start=2):
         words = renumber[words]
+        spelt = (words >= 0).all(axis=1)
+        words, weights = words[spelt], weights[spelt]
         parents = words[:, 0].astype(np.int64)
         for column in range(1, n - 1):
             wanted = parents * size + words[:, column]
@@ -135,7 +169,8 @@ def _assemble(lines: _Lines, levels: list[tuple], vocabulary: dict[str, int]) ->
                 raise ValueError(
                     f"{lines.path} has the {n}-gram {text!r} but not the {n - 1}-gram before its last word."
                 )
-        order = np.lexsort((words[:, -1], parents))
+        order = np.lexsort((-weights[:, 0], words[:, -1], parents))
+        order = order[np.unique(parents[order] * size + words[order, -1], return_index=True)[1]]
         sections.append((parents[order], words[order, -1], weights[order, 0], weights[order, 1]))
         keys.append(parents[order] * size + words[order, -1])
     return build_model(len(levels), names, sections)
