@@ -54,7 +54,7 @@ class AudioFile(soundfile.SoundFile):
         self._source = None if unclosed is None else _UnclosedWav(path, unclosed)
         try:
             with self._silent:
-                super().__init__(self._source or path)
+                super().__init__(self._source or os.fsencode(path))
             if not RATES[0] <= self.samplerate <= RATES[1]:
                 raise soundfile.SoundFileRuntimeError(f"its header claims {self.samplerate} samples a second")
         except soundfile.SoundFileError as error:

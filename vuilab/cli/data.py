@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from vuilab.cli.flags import argument
+from vuilab.cli.flags import argument, exit_status
+from vuilab.corpus.layouts import LAYOUTS
 
 
 @argument("--out", type=Path, help="folder (default: LibriSpeech/demo)")
@@ -68,17 +69,20 @@ def speech_commands(arguments: argparse.Namespace) -> None:
         print(fetch_speech_commands(arguments.version, root, arguments.base_url))
 
 
-@argument("path", type=Path, help="the tree")
+@argument("path", type=Path, help="the folder, or a table of recordings")
 @argument("--out", type=Path, required=True, help="folder that gets {train,valid,test}_corpus.json")
 @argument("--valid-speakers", nargs="+", default=(), metavar="ID", help="speakers that validate")
 @argument("--test-speakers", nargs="+", default=(), metavar="ID", help="speakers that test")
 @argument("--test", action="store_true", help="everything is test data")
-def index(arguments: argparse.Namespace) -> None:
-    """Write manifests for a tree in LibriSpeech's layout."""
+@argument("--layout", choices=LAYOUTS, help="of the folder (default: see which one it is)")
+def index(arguments: argparse.Namespace) -> int:
+    """Write manifests for your own recordings, in one of the layouts that corpora have."""
     from vuilab.corpus.index import index_tree
 
     speakers = arguments.valid_speakers, arguments.test_speakers
-    print(index_tree(arguments.path, arguments.out, *speakers, arguments.test))
+    report = index_tree(arguments.path, arguments.out, *speakers, arguments.test, arguments.layout)
+    print(report)
+    return exit_status(len(report.splits), len(report.left_out))
 
 
 data = (demo, synthetic, words, librispeech, speech_commands, index)

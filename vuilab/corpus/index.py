@@ -1,26 +1,26 @@
-"""Indexing of LibriSpeech-layout trees: which recordings can be used, split by speaker into manifests.
+"""Indexing corpora: which recordings can be used, split by speaker into manifests.
 
-`index_tree` makes the manifests of a corpus from any tree laid out as LibriSpeech is:
-
-    <anything>/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac      one utterance a file
-    <anything>/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt          lines "<utterance ID> words"
+`index_tree` makes the manifests of a corpus from a tree in one of the layouts of `corpus/layouts.py`. Where speakers are not
+known sentences take their place: none stands in two splits.
 """
 
 import contextlib
 import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from joblib.externals.loky import ProcessPoolExecutor
+
 from vuilab.audio import check
-from vuilab.corpus.manifest import MANIFESTS, Utterance, speaker_from_path, summarize, transcript, write_lines
+from vuilab.corpus.layouts import LAYOUTS, find_layout, walk
+from vuilab.corpus.manifest import MANIFESTS, Utterance, summarize, transcript, write_lines
 from vuilab.features import MFCC_WINDOW
 from vuilab.files import atomic_path, progress_bar
-from vuilab.text import read_text
 
-AUDIO_SUFFIXES = ("flac", "wav", "mp3", "ogg")
+MANY_FILES = 5000  # from which on processes are worth their start
 SPLIT_SEED = 0  # chooses the validation speakers when none are named
 
 
@@ -38,7 +38,7 @@ class IndexReport:
         for split, summary in self.splits.items():
             lines.append(
                 f"  {MANIFESTS[split]:18s} {summary['num_utterances']:7,d} utterances"
-                f"  {summary['hours']:8.2f} h  {summary['num_speakers']:5,d} speakers"
+                f"  {summary['hours']:8.2f} h  {summary['num_speakers'] or 'unknown':>5} speakers"
             )
         lines += [f"  {note}" for note in self.notes]
         lines.append(_list_left_out(self.left_out))
@@ -51,23 +51,25 @@ def index_tree(
     valid_speakers: Iterable[str] = (),
     test_speakers: Iterable[str] = (),
     test: bool = False,
+    layout: str | None = None,
 ) -> IndexReport:
-    """Index a LibriSpeech-layout tree and write its manifests, split by speaker.
+    """Index a tree of recordings and write its manifests, split by speaker.
 
     Args:
-        root: folder with `<speaker>/<chapter>/` folders at any depth below it.
+        root: folder of a corpus, or one of its tables.
         out_dir: folder for the manifests. Manifests there that this call does not write stay as they are.
         valid_speakers: speakers for validation. Without them (and without `test`) a tenth of the speakers, at
-            least one, is drawn with a fixed seed, and the report names them.
+            least one, is drawn with a fixed seed, and the report names them; or of the sentences, where speakers are unknown.
         test_speakers: speakers for the test manifest.
         test: put everything into the test manifest.
+        layout: a name of `LAYOUTS`; None: see which one it is.
 
     Returns:
         Counts by split and every file left out, with its reason.
 
     Raises:
         FileNotFoundError: when `root` is missing.
-        ValueError: when no utterance can be used, speakers are unknown or named twice, there is only one
+        ValueError: when the layout is unknown, no utterance can be used, speakers are unknown or named twice, there is only one
             speaker to split, or `out_dir` cannot be written. No manifest has been touched then.
     """
     valid, held_out = _speaker_set(valid_speakers), _speaker_set(test_speakers)
@@ -76,44 +78,58 @@ def index_tree(
     if valid & held_out:
         raise ValueError(f"Speakers are for validation or for testing, not both: {sorted(valid & held_out)}")
     _require_writable(Path(out_dir))
-    utterances, left_out = scan_tree(root)
-    notes: tuple[str, ...] = ()
+    root = Path(root).absolute()
+    if not root.exists():
+        raise FileNotFoundError(
+            f"No folder at {root}. Expected a corpus in one of these layouts: {', '.join(LAYOUTS)}."
+        )
+    layout = layout or find_layout(root)
+    utterances, left_out = scan_tree(root, layout)
+    notes = [f"Layout: {layout}"]
+    unknown = sum(utterance.speaker is None for utterance in utterances)
     if not test and not valid:
-        valid = _draw_speakers({utterance.speaker for utterance in utterances} - held_out)
-        notes = (f"No validation speakers were named; drawn (seed {SPLIT_SEED}): {' '.join(sorted(valid))}",)
-    splits = {"test": utterances} if test else _split_by_speaker(utterances, valid, held_out)
+        valid = _draw({_apart(utterance) for utterance in utterances} - held_out)
+        drawn = sorted(valid & {utterance.speaker for utterance in utterances if utterance.speaker})
+        shown = " ".join(drawn[:10]) + (f" and {len(drawn) - 10} more" if len(drawn) > 10 else "")
+        if drawn:
+            notes.append(f"No validation speakers were named; drawn (seed {SPLIT_SEED}): {shown}")
+    if unknown and not test:
+        notes.append(
+            f"The speakers of {unknown:,d} utterances are unknown: none of their sentences stands in two splits, but voices may, "
+            "so that error rates are lower than those of new voices."
+        )
+    splits = {"test": utterances} if test else _split(utterances, valid, held_out)
     return write_splits(out_dir, splits, left_out, notes)
 
 
-def scan_tree(root: str | Path) -> tuple[list[Utterance], list[tuple[Path, str]]]:
-    """Find the utterances of a LibriSpeech-layout tree and check that each can be used.
+def scan_tree(root: str | Path, layout: str = "librispeech") -> tuple[list[Utterance], list[tuple[Path, str]]]:
+    """Find the utterances of a tree in a layout and check that each can be used.
 
     Returns:
-        Utterances in the order of their paths, and (file, reason) for everything left out.
+        Utterances in the order in which they stand, and (file, reason) for everything left out.
 
     Raises:
-        FileNotFoundError: when `root` is no folder.
         ValueError: when nothing below it can be used.
     """
     root = Path(root).absolute()
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"No folder at {root}. Expected a tree <speaker>/<chapter>/<utterance>.flac; check the path."
-        )
     left_out: list[tuple[Path, str]] = []
-    candidates = _pair_files(root, left_out)
+    candidates: dict[str, tuple[str, str | None]] = {}
+    for path, written, speaker in LAYOUTS[layout](walk(root, left_out), left_out):
+        text, reason = transcript(written)
+        if path in candidates:
+            reason = "it stands twice in the tables; the first line is used"
+        if reason:
+            left_out.append((Path(path), reason))
+        else:
+            candidates[path] = text, speaker
     utterances = []
-    for (path, text, speaker), duration in zip(candidates, _audio_seconds([c[0] for c in candidates]), strict=True):
+    for (path, (text, speaker)), duration in zip(candidates.items(), _audio_seconds([*candidates]), strict=True):
         if isinstance(duration, str):
             left_out.append((Path(path), duration))
         else:
             utterances.append(Utterance(Path(path), duration, text, speaker))
     if not utterances:
-        raise ValueError(
-            f"No usable utterance below {root}. Expected"
-            " <speaker>/<chapter>/<speaker>-<chapter>-<number>.flac with a transcript file"
-            f" <speaker>-<chapter>.trans.txt beside it.\n{_list_left_out(left_out)}"
-        )
+        raise ValueError(f"No usable utterance below {root} in the layout {layout}.\n{_list_left_out(left_out)}")
     return utterances, left_out
 
 
@@ -181,29 +197,34 @@ def _speaker_set(speakers: Iterable[str]) -> set[str]:
     return {speakers} if isinstance(speakers, str) else {str(speaker) for speaker in speakers}
 
 
-def _draw_speakers(speakers: set[str]) -> set[str]:
-    if len(speakers) < 2:
+def _apart(utterance: Utterance) -> str:
+    """Return what keeps an utterance apart from others: its speaker, or its sentence where that is unknown."""
+    return utterance.speaker or f" {utterance.text}"  # no speaker begins with a space
+
+
+def _draw(groups: set[str]) -> set[str]:
+    if len(groups) < 2:
         raise ValueError(
-            f"Validation needs another speaker than training, and there is only {sorted(speakers)}. Name it"
+            f"Validation needs another speaker than training, and there is only {sorted(groups)}. Name it"
             " with --valid-speakers (all its recordings then go to validation), or use --test to index"
             " everything for testing."
         )
-    return set(random.Random(SPLIT_SEED).sample(sorted(speakers), max(1, round(len(speakers) / 10))))
+    return set(random.Random(SPLIT_SEED).sample(sorted(groups), max(1, round(len(groups) / 10))))
 
 
-def _split_by_speaker(utterances: list[Utterance], valid: set[str], held_out: set[str]) -> dict[str, list[Utterance]]:
-    present = {utterance.speaker for utterance in utterances}
+def _split(utterances: list[Utterance], valid: set[str], held_out: set[str]) -> dict[str, list[Utterance]]:
+    present = {_apart(utterance) for utterance in utterances}
     unknown = sorted((valid | held_out) - present)
     if unknown:
-        shown = sorted(present)
+        shown = sorted(speaker for speaker in present if speaker[0] != " ")
         more = f" and {len(shown) - 50} more" if len(shown) > 50 else ""
         raise ValueError(
             f"No usable utterance of the speakers {unknown}. Speakers present: {' '.join(shown[:50])}{more}"
         )
     splits: dict[str, list[Utterance]] = {split: [] for split in MANIFESTS}
     for utterance in utterances:
-        split = "validation" if utterance.speaker in valid else "test" if utterance.speaker in held_out else "train"
-        splits[split].append(utterance)
+        group = _apart(utterance)
+        splits["validation" if group in valid else "test" if group in held_out else "train"].append(utterance)
     return splits
 
 
@@ -222,93 +243,28 @@ def _list_left_out(left_out: list[tuple[Path, str]], num_shown: int = 10) -> str
     return "\n".join(lines)
 
 
-# ---------------------------------------------------------------------------------------- files and audio
+# ----------------------------------------------------------------------------------------------------- audio
 
 
-def _walk(root: Path, left_out: list[tuple[Path, str]]) -> Iterator[tuple[str, list[str]]]:
-    """Yield (folder, sorted file names), following links once, skipping hidden entries."""
-
-    def unreadable(error: OSError) -> None:
-        left_out.append((Path(error.filename), f"the folder cannot be read ({error.strerror})"))
-
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True, onerror=unreadable):
-        real = os.path.realpath(folder)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real not in seen:
-            seen.add(real)
-            yield folder, sorted(name for name in names if not name.startswith("."))
-
-
-def _pair_files(root: Path, left_out: list[tuple[Path, str]]) -> list[tuple[str, str, str]]:
-    """Pair audio files with transcripts, folder by folder: a list of (path, text, speaker)."""
-    pairs: list[tuple[str, str, str]] = []
-    first_path: dict[str, str] = {}  # utterance ID -> where it was met first
-    for folder, names in _walk(root, left_out):
-        texts: dict[str, tuple[str, Path]] = {}
-        for name in names:
-            if name.endswith(".trans.txt"):
-                _read_transcripts(Path(folder, name), texts, left_out)
-        for name in names:
-            stem, _, suffix = name.rpartition(".")
-            if suffix.lower() not in AUDIO_SUFFIXES:
-                continue
-            path = f"{folder}/{name}"
-            text = texts.get(stem, (None,))[0]
-            speaker = speaker_from_path(path) or (stem.split("-")[0] if stem.count("-") == 2 else None)
-            earlier = first_path.setdefault(stem, path)
-            if earlier != path:
-                reason = f"duplicate utterance ID, already at {earlier}"
-            elif text is None:
-                reason = f"no transcript: add a line '{stem} the words' to the .trans.txt file beside it"
-            elif speaker is None:
-                reason = "the name is not <speaker>-<chapter>-<number>, so the speaker is unknown"
-            else:
-                text, reason = transcript(text)
-            if reason:
-                left_out.append((Path(path), reason))
-            else:
-                pairs.append((path, text, speaker))
-        audio = {name.rpartition(".")[0] for name in names if name.lower().endswith(AUDIO_SUFFIXES)}
-        left_out += [
-            (source, f"the transcript of {stem} has no audio file")
-            for stem, (_, source) in texts.items()
-            if stem not in audio
-        ]
-    return pairs
-
-
-def _read_transcripts(path: Path, texts: dict[str, tuple[str, Path]], left_out: list[tuple[Path, str]]) -> None:
-    """Add the lines "<utterance> words" of a file to `texts`, lower-cased."""
-    try:
-        lines = read_text(path).split("\n")
-    except (OSError, ValueError) as error:
-        left_out.append((path, f"the transcript file cannot be read ({error})"))
-        return
-    for line in lines:
-        stem, *words = line.split() or [""]
-        if stem in texts:
-            left_out.append((path, f"second transcript of {stem}; the first one is used"))
-        elif stem:
-            texts[stem] = (" ".join(words), path)
-
-
-def _audio_seconds(paths: list[str], batch_size: int = 64) -> list[float | str]:
+def _audio_seconds(paths: list[str], batch_size: int = 250) -> list[float | str]:
     """Return for each file its duration in seconds, or the reason why it cannot be used.
 
-    Reading waits on the disk and on libsndfile, both outside Python's lock, so a few threads keep busy;
-    they get batches because a task of its own for each of 300,000 files would cost more than the work.
+    Of many files most of the time goes into Python itself, so that processes share them. They get batches because a task of
+    its own for each of 300,000 files would cost more than the work.
     """
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
     results: list[float | str] = []
-    with (
-        ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool,
-        progress_bar(None, "Checking audio", len(paths), " files", delay=2) as progress,
-    ):
-        for batch in pool.map(lambda batch: [_seconds_or_reason(path) for path in batch], batches):
+    many = len(paths) >= MANY_FILES
+    pool = ProcessPoolExecutor(min(8, os.cpu_count() or 1)) if many else ThreadPoolExecutor(2)
+    with pool, progress_bar(None, "Checking audio", len(paths), " files", delay=2) as progress:
+        for batch in pool.map(_check_all, batches):
             results += batch
             progress.update(len(batch))
     return results
+
+
+def _check_all(paths: list[str]) -> list[float | str]:
+    return [_seconds_or_reason(path) for path in paths]
 
 
 def _seconds_or_reason(path: str) -> float | str:
