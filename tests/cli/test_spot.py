@@ -40,7 +40,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_files_give_events_and_unreadable_ones_are_listed(folder, capsys):
-    assert main.main(["spot", "long.wav", "text.wav", "none.wav", "--model", "m.h5"]) == 0
+    assert main.main(["spot", "long.wav", "text.wav", "none.wav", "--model", "m.h5"]) == 3
     out, err = capsys.readouterr()
     assert out == "long.wav: 1 word found\n     2.25 s  bed        1.00\n"
     assert "Skipped text.wav: Cannot read text.wav as audio" in err and "Skipped none.wav: No audio file" in err
@@ -49,7 +49,7 @@ def test_files_give_events_and_unreadable_ones_are_listed(folder, capsys):
 
 def test_json_is_versioned_and_holds_settings_and_skipped_files(folder, capsys):
     arguments = ["--json", "--threshold", "0.6", "--smoothing", "1", "--model", "m.h5"]
-    assert main.main(["spot", "long.wav", "none.wav", *arguments]) == 0
+    assert main.main(["spot", "long.wav", "none.wav", *arguments]) == 3
     found = json.loads(capsys.readouterr().out)
     assert found["version"] == 1 and found["labels"] == ["bed", "silence", "unknown"] and found["warning"] is None
     assert found["settings"] == {"threshold": 0.6, "hop": 0.1, "smoothing": 1, "refractory": 0.5}

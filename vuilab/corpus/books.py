@@ -52,7 +52,7 @@ def has_whole_lines(lines: Sequence[str]) -> bool:
             (re.search(r"[.!?]\W*\s+\w", line) for line in lines),
         )
     )
-    return ends > 0.6 or begins > 0.6 or (one_case > 0.9 and ends_inside < 0.05)
+    return ends > 0.7 or begins > 0.7 or (one_case > 0.9 and ends_inside < 0.05)
 
 
 def split_sentences(text: str) -> list[str]:

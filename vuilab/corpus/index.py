@@ -20,7 +20,7 @@ from vuilab.corpus.manifest import MANIFESTS, Utterance, summarize, transcript, 
 from vuilab.features import MFCC_WINDOW
 from vuilab.files import atomic_path, progress_bar
 
-MANY_FILES = 5000  # from which on processes are worth their start
+MANY_FILES = 20_000  # from which on processes are worth their start
 SPLIT_SEED = 0  # chooses the validation speakers when none are named
 
 
