@@ -1,11 +1,14 @@
 """Writing files all or nothing, and bars that show progress."""
 
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
 from vuilab import files
-from vuilab.files import atomic_path, require_writable
+from vuilab.files import atomic_path, repository, require_writable
 
 
 def names(folder):
@@ -66,3 +69,17 @@ def test_a_progress_bar_passes_everything_on_and_can_be_silent(capsys):
     assert "counting: 100%" in capsys.readouterr().err
     assert list(files.progress_bar(range(3), "counting", enabled=False)) == [0, 1, 2]
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_compiled_functions_work_where_no_cache_can_be_written(tmp_path, writable):
+    module = "from vuilab.files import compiled\n\n\n@compiled()\ndef double(number):\n    return 2 * number\n"
+    (tmp_path / "doubling.py").write_text(module)
+    cache = tmp_path / "__pycache__"
+    cache.mkdir() if writable else cache.write_text("in the way of numba's own folder")
+    environment = {**os.environ, "PYTHONPATH": f"{repository()}{os.pathsep}{tmp_path}", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"XDG_CACHE_HOME": "/dev/null/nowhere", "HOME": "/dev/null/nowhere"}
+    command = [sys.executable, "-c", "import doubling; print(doubling.double(21))"]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert (result.stdout, result.stderr) == ("42\n", "")
+    assert writable == (cache.is_dir() and any(cache.glob("doubling*.nbi")))

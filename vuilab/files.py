@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -126,3 +126,23 @@ def require_writable(folder: str | Path) -> None:
         raise type(error)(
             error.errno, f"Cannot write into {folder} ({error.strerror}). Make it writable, or name another folder"
         ) from error
+
+
+def compiled(**options: bool) -> Callable[[Callable], Callable]:
+    """Return a decorator that compiles a function with numba and keeps the result on disk where anything can be written.
+
+    Numba keeps it beside the module, else in the user's cache folder. Where both are read-only, as in the shared folder of a
+    course, the function is compiled in memory, anew in each process.
+
+    Args:
+        options: of `numba.njit`.
+    """
+    import numba
+
+    def decorate(function: Callable) -> Callable:
+        try:
+            return numba.njit(cache=True, **options)(function)
+        except RuntimeError:  # numba: "cannot cache function: no locator available"
+            return numba.njit(**options)(function)
+
+    return decorate

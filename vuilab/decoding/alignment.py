@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 
 import keras
-import numba
 import numpy as np
 from keras import layers
 
@@ -19,6 +18,7 @@ from vuilab.alphabet import ALPHABET
 from vuilab.audio import SAMPLE_RATE
 from vuilab.decoding.paths import NEVER, require_finite
 from vuilab.features import MFCC_WINDOW, FeatureSettings
+from vuilab.files import compiled
 from vuilab.models.acoustic import layers_that_change_length
 from vuilab.text import text_to_int_sequence
 
@@ -212,7 +212,7 @@ def best_path(
     return path, float(total)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _advance(log_probs, labels, needed, start, stop, score, lows, came):
     """Go from frame `start` to `stop`: of the states from `lows[t]` on, put scores into `score` and steps back into `came`."""
     num_frames, blank = log_probs.shape[0], log_probs.shape[1] - 1
@@ -249,7 +249,7 @@ def _advance(log_probs, labels, needed, start, stop, score, lows, came):
             score[state - moved] = value + log_probs[t, labels[state // 2] if state % 2 == 1 else blank]
 
 
-@numba.njit(cache=True)
+@compiled()
 def _back(path, start, stop, state, lows, came):
     """Write the path from frame `stop` back to `start`, ending in `state`, and return the state before it."""
     for t in range(stop - 1, start - 1, -1):

@@ -17,7 +17,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from vuilab.alphabet import ALPHABET
@@ -25,6 +24,7 @@ from vuilab.decoding.lexicon import Lexicon, Weights, begin_word, end_word, in_l
 from vuilab.decoding.ngram import NGramModel, score_word
 from vuilab.decoding.paths import NEVER, log_add, log_probabilities, text_log_probs
 from vuilab.decoding.settings import BeamSettings
+from vuilab.files import compiled
 from vuilab.text import int_sequence_to_text, text_to_int_sequence
 
 SPACE = ALPHABET.index(" ")
@@ -177,7 +177,7 @@ class Candidates(NamedTuple):
     guess: np.ndarray
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def search(log_probs, limits, weights, words, ngrams):
     """Search one utterance; see `BeamDecoder.decode` for what goes in.
 
@@ -213,7 +213,7 @@ def search(log_probs, limits, weights, words, ngrams):
     return texts, lengths, acoustic, language
 
 
-@numba.njit(cache=True)
+@compiled()
 def _extend(frame, limit, space, nodes, beam, size, candidates):
     """Write the acoustic side of the candidates: each text again, and with every class above the limit; return their number."""
     blank = len(frame) - 1
@@ -248,7 +248,7 @@ def _extend(frame, limit, space, nodes, beam, size, candidates):
     return count
 
 
-@numba.njit(cache=True)
+@compiled()
 def _score(count, weights, words, ngrams, nodes, candidates):
     """Write the language side and the score of each candidate; return the highest score."""
     best = NEVER
@@ -276,7 +276,7 @@ def _score(count, weights, words, ngrams, nodes, candidates):
     return best
 
 
-@numba.njit(cache=True)
+@compiled()
 def _prune(count, threshold, num_nodes, nodes, beam, candidates):
     """Fill the beam with the best candidates not below the threshold; return its size and the number of texts there are."""
     width = len(beam.node)
@@ -304,7 +304,7 @@ def _prune(count, threshold, num_nodes, nodes, beam, candidates):
     return size, num_nodes
 
 
-@numba.njit(cache=True)
+@compiled()
 def _kth_largest(values, k):
     """Return the k-th largest value (Hoare's FIND; numba takes eight seconds to compile `np.partition`)."""
     values = values.copy()
@@ -330,7 +330,7 @@ def _kth_largest(values, k):
     return values[place]
 
 
-@numba.njit(cache=True)
+@compiled()
 def _scores_at_the_end(size, weights, words, ngrams, nodes, beam):
     """Return acoustic and language scores (size,) of the texts, their last words ended."""
     acoustic, language = np.empty(size), np.empty(size)
@@ -350,7 +350,7 @@ def _scores_at_the_end(size, weights, words, ngrams, nodes, beam):
     return acoustic, language
 
 
-@numba.njit(cache=True)
+@compiled()
 def _backtrace(ends, nodes):
     """Return the classes of texts (num, longest), filled up with -1, and their lengths (num,)."""
     lengths = np.zeros(len(ends), np.int32)

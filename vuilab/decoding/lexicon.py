@@ -9,12 +9,12 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from vuilab.alphabet import ALPHABET
 from vuilab.decoding.ngram import END, NGramModel, NGrams, characters_of, score_word
 from vuilab.decoding.paths import NEVER
+from vuilab.files import compiled
 from vuilab.text import text_to_int_sequence
 
 # a language model in which every word has probability 1
@@ -158,7 +158,7 @@ def _trie(
     return np.array(children, np.int32), np.array(parents, np.int32), nodes, np.array(depths, np.int32)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _reachable(best, parents):
     """Return for each node the highest value of itself and all nodes below it."""
     for node in range(len(parents) - 1, 0, -1):  # children come after their parents
@@ -166,7 +166,7 @@ def _reachable(best, parents):
     return best
 
 
-@numba.njit(cache=True)
+@compiled()
 def begin_word(trie, char, beta, words):
     """Return where a word stands with one letter more, and the best score that it can reach."""
     after = words.children[trie, char] if trie >= 0 and char < words.children.shape[1] else -1
@@ -175,7 +175,7 @@ def begin_word(trie, char, beta, words):
     return after, beta + (words.best_of[after] if after >= 0 else words.unknown - words.letter * after)
 
 
-@numba.njit(cache=True)
+@compiled()
 def end_word(state, trie, weights, words, ngrams):
     """Return (what the language adds when a word ends, next state); of words that sound alike the most probable one ends."""
     if len(words.symbols):

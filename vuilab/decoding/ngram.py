@@ -15,8 +15,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
+
+from vuilab.files import compiled
 
 UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
 SPECIAL = (UNKNOWN, BEGIN, END)  # words 0, 1 and 2
@@ -186,7 +187,7 @@ def hash_windows(words: Iterable[str]) -> np.ndarray:
     return found
 
 
-@numba.njit(cache=True)
+@compiled()
 def find_child(node, word_id, word, first_child):
     """Return the child of a node with this last word, or -1."""
     low, high = first_child[node], first_child[node + 1]
@@ -201,7 +202,7 @@ def find_child(node, word_id, word, first_child):
     return -1
 
 
-@numba.njit(cache=True)
+@compiled()
 def score_word(state, word_id, ngrams):
     """Return (natural log probability of a word after a context, the next context).
 

@@ -6,8 +6,9 @@ Spaces count as people read them: a path may begin or end with spaces and may ha
 import math
 from collections.abc import Sequence
 
-import numba
 import numpy as np
+
+from vuilab.files import compiled
 
 NEVER = -1e30  # a logarithm that stands for probability zero
 TINY = 1e-250  # where sums of probabilities are no longer trusted
@@ -17,7 +18,7 @@ NEGLIGIBLE = 1e-60  # of the probability of the best state at the same frame
 TOLERANCE = 1e-10  # of a text's probability
 
 
-@numba.njit(cache=True)
+@compiled()
 def log_add(a, b):
     """Return ln(exp a + exp b)."""
     if a < b:
@@ -63,7 +64,7 @@ def text_log_probs(log_probs: np.ndarray, texts: Sequence[Sequence[int]], space:
     return _of_all(np.asarray(log_probs, np.float64), labels, np.cumsum([len(text) for text in texts]), space)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _of_all(log_probs, labels, ends, space):
     """Return what `text_log_probs` does, of texts that stand one after the other in `labels`."""
     probs = np.exp(log_probs)
@@ -83,7 +84,7 @@ def _of_all(log_probs, labels, ends, space):
     return found
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _by_numbers(probs, ahead, labels, space, negligible):
     """Return ln p of one text, or NEVER where this way is not exact enough.
 
@@ -146,7 +147,7 @@ def _by_numbers(probs, ahead, labels, space, negligible):
     return found if found + math.log(TOLERANCE / (2 * len(probs) * (num_labels + 1))) > lost else NEVER
 
 
-@numba.njit(cache=True)
+@compiled()
 def _by_logarithms(log_probs, labels, space):
     """Return ln p of one text, any text that a path can read."""
     num_frames, num_classes = log_probs.shape
