@@ -266,3 +266,14 @@ def test_gates_hear_voices_and_neither_offset_nor_hum(frequency, least, most):
         np.concatenate([filtered(part) for part in np.split(wave, [32_000, 32_007, 40_000])]), whole
     )
     assert len(VoiceBand()(wave[:0])) == 0
+
+
+def test_an_mp3_may_lack_what_encoders_add_and_no_more(tmp_path):
+    path, noise = tmp_path / "noise.mp3", np.random.default_rng(0).normal(0, 0.1, 96_000).clip(-1, 1)
+    soundfile.write(path, noise, 48_000, format="MP3")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-300])  # the last block, 1,489 samples that the header promises and nobody can decode
+    assert check(path) == (96_000, 48_000)
+    path.write_bytes(whole[:-1200])  # 6,097 samples, more than 50 ms
+    with pytest.raises(ValueError, match="the audio is cut off"):
+        check(path)

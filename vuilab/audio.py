@@ -40,7 +40,7 @@ def check(path: str | Path) -> tuple[int, int]:
         num_samples = file.frames
         if num_samples > UNKNOWN_LENGTH:  # written into a pipe
             return sum(len(block) for _, block in _decode(Path(path), MOST_AT_ONCE)), file.samplerate
-        done = max(0, num_samples - 256)
+        done = max(0, num_samples - 256 - _slack(file))
         if file.format == "FLAC" and not _flac_blocks_are_whole(path):
             done = 0
         try:
@@ -72,6 +72,11 @@ def duration(path: str | Path) -> float:
     except ValueError:
         return sum(len(block) / rate for rate, block in _decode(Path(path), MOST_AT_ONCE))
     return num_samples / rate
+
+
+def _slack(file: AudioFile) -> int:
+    """Return how many samples may be missing at the end: what MP3 encoders add at both ends is not always told."""
+    return file.samplerate // 20 if file.format == "MP3" else 0
 
 
 def _flac_blocks_are_whole(path: str | Path, at_once: int = 2**22) -> bool:
@@ -110,8 +115,7 @@ def _missing(path: str | Path, file: AudioFile, num_read: int) -> str:
             return f"its header promises {num_read / file.samplerate * int(sizes[1]) / max(int(sizes[2]), 1):.1f} s"
     if file.format == "OGG" and not _ogg_has_end(path):
         return "its last page is missing"
-    slack = file.samplerate // 20 if file.format == "MP3" else 0  # what encoders add at both ends is not always told
-    if num_read + slack < file.frames < UNKNOWN_LENGTH:
+    if num_read + _slack(file) < file.frames < UNKNOWN_LENGTH:
         return f"its header promises {file.frames / file.samplerate:.1f} s"
     return ""
 
