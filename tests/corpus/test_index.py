@@ -101,11 +101,13 @@ def test_a_chapter_folder_alone_is_a_tree_too(tree, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["flac", "wav", "ogg", "mp3"])
-@pytest.mark.parametrize("share", [0.99, 0.5, 0.01])
+@pytest.mark.parametrize(
+    "share", [0.99, 0.5, 0.01]
+)  # of an MP3 0.96, since what encoders add at its end may be missing
 def test_cut_off_audio_is_left_out(tree, tmp_path, suffix, share, capfd):
     path = add_utterance(tree, "11", 9, seconds=4, suffix=suffix)
     content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
+    path.write_bytes(content[: int((min(share, 0.96) if suffix == "mp3" else share) * len(content))])
     report = index_tree(tree, tmp_path / "out", test=True)
     assert set(reasons(report)) == {path.name}
     assert report.splits["test"]["num_utterances"] == 12
