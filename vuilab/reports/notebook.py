@@ -28,6 +28,9 @@ HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 # Other users of a machine can listen to its loopback; ipykernel warns of that where nothing is encrypted.
 ENCRYPTED = Config({"KernelManager": {"transport_encryption": "auto" if zmq.has("curve") else "disabled"}})
 FORMULA = re.compile(r"(?P<code>```.*?```|`[^`\n]*`)|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+?)\$", re.DOTALL)
+CODE_STYLE = (
+    "<style>.highlight pre { font-family: var(--jp-code-font-family, monospace) }</style>"  # that a cell puts out
+)
 ELSEWHERE = re.compile(  # scripts and styles of other hosts, and the loader of diagrams that would fetch some
     r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->"
     r'|<script[^>]*\ssrc="((https?:)?//[^"]*)?"[^>]*>\s*</script>|<link[^>]*\shref="(https?:)?//[^"]*"[^>]*>'
@@ -145,7 +148,7 @@ def export_html(notebook: nbformat.NotebookNode, html: str | Path, folder: str |
     exporter.mathjax_url = exporter.require_js_url = exporter.mermaid_js_url = ""
     title = next((cell.source.splitlines()[0].lstrip("# ") for cell in converted.cells if cell.source), "Report")
     body, _ = exporter.from_notebook_node(converted, resources={"metadata": {"name": title, "path": str(folder)}})
-    body = with_descriptions(without_remote_scripts(body), notebook)
+    body = with_descriptions(without_remote_scripts(body), notebook).replace("</head>", f"{CODE_STYLE}</head>", 1)
     for number, formula in enumerate(formulas):
         body = body.replace(_placeholder(number), formula)
     with atomic_path(html) as partial:
