@@ -201,8 +201,12 @@ def test_names_that_the_terminal_cannot_print_stop_nothing(project, weights, cli
         assert b"\\u65e5.flac" in found.stdout and b"caf\\udce9.flac" in found.stdout
 
 
-def test_transcribe_of_a_recording_in_which_nobody_speaks_is_empty(project, weights, capsys):
-    soundfile.write("quiet.wav", np.zeros(16_000 * 3), 16_000)
-    soundfile.write("long.wav", 0.01 * np.random.default_rng(0).standard_normal(16_000 * 40), 16_000)
-    assert main.main(["transcribe", "quiet.wav", "long.wav", "--model", weights]) == 0
-    assert capsys.readouterr().out == "quiet.wav: \nlong.wav: \n"
+def test_transcribe_of_silence_is_empty_and_noise_in_which_nobody_speaks_is_decoded_with_a_note(
+    project, weights, capsys
+):
+    soundfile.write("quiet.wav", np.zeros(16_000 * 40), 16_000)
+    soundfile.write("noise.wav", 0.01 * np.random.default_rng(0).standard_normal(16_000 * 40), 16_000)
+    assert main.main(["transcribe", "quiet.wav", "noise.wav", "--model", weights]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("quiet.wav: \nnoise.wav: ")
+    assert told.err.count("nobody seems to speak") == 1 and "noise.wav: nobody seems to speak" in told.err

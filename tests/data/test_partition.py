@@ -59,11 +59,17 @@ def test_when_no_transcript_fits_the_error_says_so(manifest):
         part.drop_infeasible(np.full(2, 20), lambda num_frames: num_frames // 10)
 
 
+def test_numbers_and_marks_of_a_transcript_are_spelt(tmp_path):
+    manifest = tmp_path / "train_corpus.json"
+    manifest.write_text(json.dumps({"key": "a.flac", "duration": 1.0, "text": "  Room 12,  please "}) + "\n")
+    assert [item.text for item in read_partition(manifest).utterances] == ["room twelve please"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("room 12", "outside a-z, space and apostrophe: 1 2 .spell numbers out"),
-        ("well, yes", "outside a-z, space and apostrophe: ,"),
+        ("room 日本", "without a spelling in the alphabet: 日 本 .replace them by words"),
+        ("<noise>", "without a spelling in the alphabet: < > .replace them by words"),
         ("", "the transcript is empty"),
     ],
 )
