@@ -59,8 +59,9 @@ def load(manifest, settings=SPECTROGRAM):
 
 
 def names(folder):
-    """What lies in a folder of caches, but for the lock file."""
-    return sorted(path.name for path in folder.iterdir() if path.name != ".lock") if folder.exists() else []
+    """What lies in a folder of caches, but for the lock file and the table of recordings."""
+    known = (".lock", ".train_corpus.contents")
+    return sorted(path.name for path in folder.iterdir() if path.name not in known) if folder.exists() else []
 
 
 # ---------------------------------------------------------------------------------------------------- content
@@ -147,6 +148,48 @@ def test_a_changed_manifest_is_computed_again_and_the_old_cache_goes(manifest, b
     assert len(builds) == 3
     kinds = [name.split("-")[1] for name in names(manifest.parent / ".features")]
     assert kinds == ["mfcc", "spectrogram"]  # one of each; the MFCCs of the old manifest stay until they are asked for
+
+
+def replace(path, seed=1):
+    """Put other noise of the same length in the place of a recording, with its modification time."""
+    times, samples = path.stat(), soundfile.read(path)[0]
+    other = np.random.default_rng(seed).normal(0, 0.1, len(samples))
+    soundfile.write(path, other, 16_000)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_recordings_replaced_in_place_are_computed_again(manifest, builds):
+    before = np.array(load(manifest)[2])
+    replace(read_manifest(manifest)[2].path)
+    after = np.array(load(manifest)[2])
+    assert len(builds) == 2 and not np.allclose(before, after, atol=0.1)
+    np.testing.assert_allclose(after, spectrogram_from_file(read_manifest(manifest)[2].path), atol=0.01)
+    load(manifest)
+    assert len(builds) == 2
+
+
+def test_touched_and_vanished_recordings_are_not_computed_again(manifest, builds):
+    before = np.array(load(manifest).frames)
+    paths = [item.path for item in read_manifest(manifest)]
+    for path in paths:
+        path.touch()
+    load(manifest)
+    for path in paths:
+        path.unlink()
+    assert len(builds) == 1 and (load(manifest).frames == before).all()
+
+
+def test_a_cache_of_version_0_2_is_taken_unless_a_recording_is_younger(manifest, builds):
+    load(manifest)
+    path = cache_folder(manifest, SPECTROGRAM) / "meta.json"
+    meta = json.loads(path.read_text())
+    del meta["contents"]
+    path.write_text(json.dumps(meta))
+    load(manifest)
+    assert len(builds) == 1
+    replace(read_manifest(manifest)[0].path)
+    load(manifest)
+    assert len(builds) == 2
 
 
 def test_corpora_that_share_one_cache_folder_do_not_disturb_each_other(make_corpus, tmp_path, monkeypatch, builds):

@@ -46,6 +46,11 @@ def test_word_times_are_added_to_training_and_suffice_for_splicing(tiny_corpus, 
     batches = BatchGenerator(FeatureSettings("logmel"), DataOptions(splice=1.0))
     batches.load_train_data(tmp_path / "timed" / MANIFESTS["train"])
     assert next(batches.next_train())
+    write_manifest(
+        tmp_path / "timed" / MANIFESTS["train"], [dataclasses.replace(after[0], extra=after[1].extra), *after[1:]]
+    )
+    with pytest.raises(ValueError, match=r"1 recordings of .* were replaced since the times of their words were found"):
+        batches.load_train_data(tmp_path / "timed" / MANIFESTS["train"])
 
 
 def test_word_times_do_not_replace_the_corpus_they_are_for(tiny_corpus, aligner):

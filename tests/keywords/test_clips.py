@@ -1,6 +1,7 @@
 """Waveforms of clips: one second each whatever the file, cached, and what cannot be read listed."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -131,6 +132,22 @@ def test_clips_are_read_once_and_again_only_when_they_change(corpus, monkeypatch
     load_part(choose_clips(index_folder(corpus)), "train", progress=False)
     assert len(calls) == 60 + 31 and all(path.parent.name == "cat" for path in calls[60:])
     assert len(list((corpus / ".features").glob("*.npy"))) == 2  # the old one of "cat" is gone
+
+
+def test_a_clip_replaced_in_place_is_read_again(corpus):
+    """Clips of one second all have one size."""
+    clip = of_training(index_folder(corpus))
+    dataset = choose_clips(index_folder(corpus))
+    before = load_part(dataset, "train", progress=False)
+    path, times = corpus / clip.key, (corpus / clip.key).stat()
+    other = np.random.default_rng(5).normal(0, 0.1, len(soundfile.read(path)[0]))
+    soundfile.write(path, other, SECOND)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path.stat().st_size == times.st_size
+    after = load_part(dataset, "train", progress=False)
+    assert after.contents != before.contents
+    row = [clip.key for clip in after.clips].index(clip.key)
+    np.testing.assert_allclose(after.samples([row])[0], fit_length(other), atol=1e-4)
 
 
 def test_an_interrupted_reading_leaves_no_cache(corpus, monkeypatch):

@@ -1,8 +1,11 @@
 """Training of classifiers: files, records, resuming, what is refused; on a corpus of noises that are easy to tell apart."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
+import soundfile
 
 from vuilab.cli.flags import refuse_known_speakers
 from vuilab.keywords import scores as keyword_evaluation
@@ -104,6 +107,18 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(dataset):
     for key, values in without_time(whole).items():
         np.testing.assert_allclose(resumed[key], values, rtol=1e-4)
     assert read_record("results/cut.json")["status"] == "finished"
+
+
+def test_a_clip_replaced_in_place_trains_anew(noises, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(noises, tmp_path / "words")
+    dataset = choose_clips(index_folder(tmp_path / "words"))
+    run(dataset, epochs=1)
+    path = dataset.folder / dataset.part("development")[0].key
+    soundfile.write(path, soundfile.read(path)[0][::-1], 16_000)
+    run(choose_clips(index_folder(tmp_path / "words")), epochs=1, verbose=1)
+    assert "Recordings were replaced since tiny was trained" in capsys.readouterr().out
+    assert read_record("results/tiny.json")["contents"].keys() == {"train", "validation"}
 
 
 def test_a_finished_run_is_loaded_and_another_setting_trains_anew(dataset, capsys):

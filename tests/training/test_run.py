@@ -5,11 +5,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import soundfile
 from tiny_training import Counter, raising, tiny_model, tiny_record, train_tiny
 
 from sample_models import rnn_model
-from vuilab.corpus.manifest import MANIFESTS, read_manifest, write_manifest
+from vuilab.corpus.manifest import MANIFESTS, read_manifest, resolve_manifest, write_manifest
 from vuilab.runs.history import load_history
+from vuilab.runs.record import read_record, write_json
 from vuilab.runs.weights import load_model
 
 pytestmark = pytest.mark.usefixtures("without_compiling")
@@ -30,6 +32,43 @@ def test_finished_run_is_loaded_instead_of_trained_and_says_so(corpus, capsys):
         np.testing.assert_array_equal(old, new)
     assert "tiny was trained before with the same settings and data: loaded 2 epochs" in capsys.readouterr().out
     assert len(Path("results/ledger.jsonl").read_text().splitlines()) == 1
+
+
+def test_replaced_recordings_train_again_and_a_record_that_does_not_know_them_is_recognised(corpus, capsys):
+    """Records of version 0.2 do not say what their recordings held."""
+    train_tiny()
+    path = read_manifest(resolve_manifest("validation"))[0].path
+    other = np.random.default_rng(5).normal(0, 0.1, len(soundfile.read(path)[0]))
+    soundfile.write(path, other, 16_000)
+    callback = Counter()
+    capsys.readouterr()
+    train_tiny(callbacks=[callback], verbose=1)
+    assert callback.epochs == 2 and "Recordings were replaced since tiny was trained" in capsys.readouterr().out
+    record = read_record("results/tiny.json")
+    train_tiny(callbacks=[callback])
+    assert callback.epochs == 2
+    soundfile.write(path, other[::-1], 16_000)
+    del record["contents"]
+    write_json("results/tiny.json", record)
+    train_tiny(callbacks=[callback])
+    assert callback.epochs == 2
+
+
+def test_a_run_does_not_go_on_with_other_recordings(corpus):
+    train_tiny(callbacks=[Counter(1, raising(KeyboardInterrupt))], epochs=3)
+    path = read_manifest(resolve_manifest("train"))[0].path
+    soundfile.write(path, soundfile.read(path)[0][::-1], 16_000)
+    with pytest.raises(ValueError, match=r"Recordings were replaced since the checkpoint .* was written"):
+        train_tiny(epochs=3, resume=True)
+
+
+def test_more_epochs_of_a_finished_run_are_refused_and_its_files_stay(corpus):
+    train_tiny()
+    files = {path: path.read_bytes() for path in Path("results").glob("tiny.*")}
+    with pytest.raises(ValueError, match=r"tiny\.json is of a run that ended after 2 epochs, with other settings"):
+        train_tiny(epochs=4, resume=True)
+    assert {path: path.read_bytes() for path in Path("results").glob("tiny.*")} == files and len(files) == 3
+    assert len(train_tiny(name="more", epochs=4, resume=True, start_from="results/tiny.h5")["loss"]) == 4
 
 
 def test_force_trains_again_and_the_ledger_keeps_both(corpus):

@@ -3,7 +3,8 @@
 A cache is a folder `<manifest>-<kind>-<settings hash>-<manifest hash>` holding `features.npy` (all frames of all
 utterances, float16), `offsets.npy` (where each utterance starts) and `meta.json`. It is built beside and renamed
 into place under a lock, so that a crash half-way, a full disk or a second process never leaves a broken one.
-When the manifest or a setting that matters changes, its hash does, and the features are computed again.
+When the manifest or a setting that matters changes, its hash does, and the features are computed again; so they are when
+recordings were replaced in place (`contents.py`).
 """
 
 import concurrent.futures
@@ -21,6 +22,7 @@ import numpy as np
 
 from vuilab.audio import read_audio
 from vuilab.augment import speed_perturb
+from vuilab.contents import hash_of_all, hashes_of, last_change
 from vuilab.corpus.manifest import Utterance
 from vuilab.features import FeatureSettings
 from vuilab.files import atomic_folder, progress_bar
@@ -52,14 +54,23 @@ def cache_folder(manifest: Path, settings: FeatureSettings, speeds: Sequence[flo
     It stands in `.features` beside the manifest, or in a folder for this corpus under the one that VUI_CACHE names.
     """
     folder = manifest.resolve().parent
-    root = manifest.parent / ".features"
-    if os.environ.get("VUI_CACHE"):  # shared by several corpora, whose manifests have the same names
-        root = Path(os.environ["VUI_CACHE"]) / f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
     perturbed = {} if tuple(speeds) == (1.0,) else {"speeds": list(speeds)}
     text = json.dumps({"version": CACHE_VERSION, **settings.relevant(), **perturbed}, sort_keys=True)
     settings_hash = hashlib.sha256(text.encode()).hexdigest()[:8]
     manifest_hash = hashlib.sha256(str(folder).encode() + manifest.read_bytes()).hexdigest()[:12]
-    return root / f"{manifest.stem}-{settings.kind}-{settings_hash}-{manifest_hash}"
+    return _root(manifest) / f"{manifest.stem}-{settings.kind}-{settings_hash}-{manifest_hash}"
+
+
+def _root(manifest: Path) -> Path:
+    folder = manifest.resolve().parent
+    if os.environ.get("VUI_CACHE"):  # shared by several corpora, whose manifests have the same names
+        return Path(os.environ["VUI_CACHE"]) / f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
+    return manifest.parent / ".features"
+
+
+def recording_hashes(manifest: Path, utterances: list[Utterance], progress: bool = True) -> dict[Path, str | None]:
+    """Return recording -> hash of what it holds; None where it is gone and was never read."""
+    return hashes_of((item.path for item in utterances), _root(manifest) / f".{manifest.stem}.contents", progress)
 
 
 def load_features(
@@ -75,13 +86,15 @@ def load_features(
         ValueError: when audio files cannot be used; all of them are named, nothing is written.
         OSError: when the cache cannot be written (no permission, disk full); nothing half-written stays.
     """
-    folder = cache_folder(Path(manifest), settings, list(dict.fromkeys(item.speed for item in utterances)))
-    if not _complete(folder):
+    manifest = Path(manifest)
+    folder = cache_folder(manifest, settings, list(dict.fromkeys(item.speed for item in utterances)))
+    contents = hash_of_all(recording_hashes(manifest, utterances, progress).values())
+    if not _up_to_date(folder, utterances, contents):
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(folder.parent / ".lock"):
-                if not _complete(folder):
-                    _build(folder, utterances, settings, progress)
+                if not _up_to_date(folder, utterances, contents):
+                    _build(folder, utterances, settings, contents, progress)
         except PermissionError as error:
             raise PermissionError(
                 f"Cannot write the feature cache under {folder.parent}: {error.strerror}. Make the folder writable, or "
@@ -94,12 +107,27 @@ def _complete(folder: Path) -> bool:
     return (folder / "meta.json").is_file()
 
 
-def _build(folder: Path, utterances: list[Utterance], settings: FeatureSettings, progress: bool) -> None:
+def _up_to_date(folder: Path, utterances: list[Utterance], contents: str | None) -> bool:
+    """Say whether a cache is there and holds these recordings; what version 0.2 left is judged by its age."""
+    if not _complete(folder):
+        return False
+    path = folder / "meta.json"
+    meta = json.loads(path.read_text())
+    if contents is None or "contents" in meta:
+        return contents in (None, meta.get("contents"))
+    return last_change(item.path for item in utterances) <= path.stat().st_mtime
+
+
+def _build(
+    folder: Path, utterances: list[Utterance], settings: FeatureSettings, contents: str | None, progress: bool
+) -> None:
     """Compute into a folder beside `folder`, then rename. The caller holds the lock."""
     with atomic_folder(folder, ".building-") as building:
         _require_disk(folder.parent, utterances, settings)
         try:
             _write(building, utterances, settings, progress)
+            meta = {"version": CACHE_VERSION, "settings": settings.relevant(), "num_utterances": len(utterances)}
+            (building / "meta.json").write_text(json.dumps({**meta, "contents": contents}, indent=1))
         except OSError as error:
             raise type(error)(
                 error.errno,
@@ -134,8 +162,6 @@ def _write(building: Path, utterances: list[Utterance], settings: FeatureSetting
         )
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     np.save(building / "offsets.npy", offsets)
-    meta = {"version": CACHE_VERSION, "settings": settings.relevant(), "num_utterances": len(utterances)}
-    (building / "meta.json").write_text(json.dumps(meta, indent=1))
 
 
 def _extract_all(

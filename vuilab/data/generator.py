@@ -28,7 +28,7 @@ from vuilab.corpus.phonemes import phoneme_targets
 from vuilab.data.buckets import MAX_BUCKETS, bucket_boundaries, plan_batches
 from vuilab.data.feature_cache import FeatureCache, load_features
 from vuilab.data.options import DataOptions
-from vuilab.data.partition import Partition, read_partition
+from vuilab.data.partition import Partition, read_partition, require_word_times
 from vuilab.data.splicing import Splicer
 from vuilab.features import FeatureSettings
 
@@ -90,6 +90,7 @@ class BatchGenerator:
         part = read_partition(resolve_manifest(desc_file), speeds, self.options.max_duration)
         self.left_out[partition] = len(part.everything) - len(part.kept)
         if partition == "train" and self.options.splice:
+            require_word_times(part)
             part.splicer = Splicer(part.everything, self.settings.frames_per_second)
         self.partitions[partition] = part
         self._iterators.pop(partition, None)
@@ -310,7 +311,8 @@ class AudioGeneratorCached(BatchGenerator):
 
     def _key(self, partition: str) -> tuple:
         part = self._part(partition)
-        return str(part.manifest.resolve()), part.manifest_hash, json.dumps(self.settings.relevant(), sort_keys=True)
+        settings = json.dumps(self.settings.relevant(), sort_keys=True)
+        return str(part.manifest.resolve()), part.manifest_hash, part.contents, settings
 
 
 def _check_partition(partition: str) -> None:

@@ -1,14 +1,16 @@
 """One split of a corpus as training sees it: its utterances, at every speed, with labels, features and what is left out."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from vuilab.contents import hash_of_all
 from vuilab.corpus.manifest import Utterance, read_manifest
-from vuilab.data.feature_cache import FeatureCache
+from vuilab.data.feature_cache import FeatureCache, recording_hashes
 from vuilab.data.splicing import Splicer
 from vuilab.text import text_to_int_sequence
 
@@ -26,6 +28,11 @@ class Partition:
     splicer: Splicer | None = None  # where sentences are made of recorded words
     output_length: Callable[[int], int] | None = None  # of the model that trains on it
     buckets: tuple[np.ndarray, np.ndarray] | None = None  # padded lengths and label widths, chosen at the first batch
+
+    @functools.cached_property
+    def contents(self) -> str | None:
+        """Hash of what the recordings held when it was asked for first; None where one is gone that was never read."""
+        return hash_of_all(recording_hashes(self.manifest, self.everything).values())
 
     @property
     def utterances(self) -> list[Utterance]:
@@ -71,6 +78,21 @@ class Partition:
         if self.output_length is None or self.output_length(len(features)) >= frames_needed(labels):
             return features, labels
         return self.cache[index], self.labels[index]
+
+
+def require_word_times(part: Partition) -> None:
+    """Refuse times of words that were found in recordings which have been replaced since.
+
+    Raises:
+        ValueError: when there are any.
+    """
+    now = recording_hashes(part.manifest, part.everything)
+    replaced = [item.path for item in part.everything if item.extra.get("recording", now[item.path]) != now[item.path]]
+    if replaced:
+        raise ValueError(
+            f"{len(set(replaced))} recordings of {part.manifest} were replaced since the times of their words were found, for "
+            f"example {replaced[0]}. Run `python vui.py data words` again."
+        )
 
 
 def read_partition(manifest: Path, speeds: Sequence[float] = (1.0,), max_duration: float | None = None) -> Partition:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vuilab.corpus import manifest as corpora
+from vuilab.data.feature_cache import recording_hashes
 from vuilab.decoding.alignment import align
 from vuilab.inference.transcribe import load_recogniser
 from vuilab.scoring.predictions import generator_for, predict_probabilities
@@ -46,8 +47,8 @@ class WordTimesReport:
 def add_word_times(corpus: str | Path, out: str | Path, weights: str | Path | None = None) -> WordTimesReport:
     """Align a corpus's training utterances with their transcripts, and write manifests that tell the words' times.
 
-    Training lines get `"words": [[word, start, end], ...]` in seconds; those that cannot be aligned are left out, since
-    `data/splicing.py` needs all. The manifests for validation and test are copied.
+    Training lines get `"words": [[word, start, end], ...]` in seconds and the hash of the `"recording"`; those that cannot be
+    aligned are left out, since `data/splicing.py` needs all. The manifests for validation and test are copied.
 
     Args:
         corpus: folder with manifests.
@@ -68,6 +69,7 @@ def add_word_times(corpus: str | Path, out: str | Path, weights: str | Path | No
     manifest = manifests.get("train", corpus / corpora.MANIFESTS["train"])
     generator = generator_for(metadata, model.input_shape[-1], manifest, "train", minibatch_size=BATCH_SIZE)
     probabilities = predict_probabilities(model, generator, "train")
+    hashes = recording_hashes(manifest, generator.partitions["train"].everything)
     found, loudness, left_out = [], [], []
     for index, item in enumerate(generator.partitions["train"].utterances):
         try:
@@ -85,7 +87,7 @@ def add_word_times(corpus: str | Path, out: str | Path, weights: str | Path | No
     for (item, times), rows in zip(found, loudness, strict=True):
         spans = np.minimum(settle(times + delay, rows, rate), item.duration).round(3).tolist()
         words = [[word, *span] for word, span in zip(item.text.split(), spans, strict=True)]
-        timed.append(dataclasses.replace(item, extra={**item.extra, "words": words}))
+        timed.append(dataclasses.replace(item, extra={**item.extra, "words": words, "recording": hashes[item.path]}))
     out.mkdir(parents=True, exist_ok=True)
     for split, items in {"train": timed, **utterances}.items():
         corpora.write_manifest(out / corpora.MANIFESTS[split], items)

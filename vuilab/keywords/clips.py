@@ -1,8 +1,9 @@
 """Labelled clips of one second: their waveforms, read once and then memory-mapped, and the features of a classifier.
 
 The clips of a word are kept as 16-bit samples in `.features/clips-<word>-<hash>.npy` beside them (or below the folder that
-VUI_CACHE names); the hash covers names and sizes, so that the file is made anew when clips come or go. It is written aside
-and renamed under a lock. Clips that cannot be read are left out and listed.
+VUI_CACHE names); the hash covers names and sizes, so that the file is made anew when clips come or go, and so it is when one
+was replaced in place (`contents.py`). It is written aside and renamed under a lock. Clips that cannot be read are left out
+and listed.
 
 What a classifier sees of a clip, computed for whole batches at once:
 
@@ -29,6 +30,7 @@ import numpy as np
 
 from vuilab.audio import SAMPLE_RATE, read_audio
 from vuilab.augment import NOISES
+from vuilab.contents import hash_of_all, hashes_of, last_change
 from vuilab.features import LOG_FLOOR
 from vuilab.files import atomic_path, progress_bar
 from vuilab.keywords.corpus import CLIP_SAMPLES, SHARES, ZERO, Clip, Dataset, index_folder
@@ -50,6 +52,7 @@ class LabelledAudio:
     skipped: tuple[str, ...]  # clips that could not be read, and why
     arrays: dict[str, np.ndarray]  # word -> int16 (num_clips_of_word, CLIP_SAMPLES)
     rows: tuple[tuple[str, int], ...]  # of each clip: which array, which row
+    contents: str | None = None  # hash of what the files of all clips hold; None where one is gone
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -73,11 +76,17 @@ def load_part(dataset: Dataset, part: str, progress: bool = True) -> LabelledAud
     clips = dataset.part(part)
     cut = [clip for clip in clips if clip.is_cut]
     arrays, problems = {"": _to_int16(_cut(dataset.folder, cut))}, {}
+    hashes = hashes_of(
+        (dataset.folder / clip.key for clip in cut if clip.key), _root(dataset.folder) / ".cut.contents", progress
+    )
     where: dict[Clip | str, tuple[str, int]] = {clip: ("", row) for row, clip in enumerate(cut)}
     for word in dict.fromkeys(clip.word for clip in clips if not clip.is_cut):
-        arrays[word], names, wrong = _word_waveforms(dataset.folder, word, progress)
+        paths = [path for path in sorted((dataset.folder / word).iterdir()) if path.is_file()]
+        held = hashes_of(paths, _root(dataset.folder) / f".clips-{word}.contents", progress)
+        arrays[word], names, wrong = _word_waveforms(dataset.folder, word, held, progress)
         where |= {name: (word, row) for row, name in enumerate(names)}
         problems |= wrong
+        hashes |= held
     rows = [where.get(clip if clip.is_cut else clip.key) for clip in clips]
     kept = [clip for clip, row in zip(clips, rows, strict=True) if row]
     skipped = tuple(f"{clip.key}: {problems[clip.key]}" for clip in clips if clip.key in problems)
@@ -89,7 +98,8 @@ def load_part(dataset: Dataset, part: str, progress: bool = True) -> LabelledAud
         )
 
     targets = np.array([dataset.labels.index(clip.label) for clip in kept], np.int64)
-    return LabelledAudio(tuple(kept), targets, skipped, arrays, tuple(filter(None, rows)))
+    contents = hash_of_all(hashes.get(dataset.folder / clip.key) for clip in clips if clip.key)
+    return LabelledAudio(tuple(kept), targets, skipped, arrays, tuple(filter(None, rows)), contents)
 
 
 def fit_length(samples: np.ndarray, num_samples: int = CLIP_SAMPLES) -> np.ndarray:
@@ -121,20 +131,35 @@ def background_noise(dataset: Dataset, part: str = "train") -> list[np.ndarray]:
     return found
 
 
-def _word_waveforms(folder: Path, word: str, progress: bool) -> tuple[np.ndarray, list[str], dict[str, str]]:
-    """Return (waveforms int16, key of each row, problem of each key that has no row) of a word."""
-    paths = sorted((folder / word).iterdir())
-    sizes = [(path.name, path.stat().st_size) for path in paths]
+def _root(folder: Path) -> Path:
+    return Path(os.environ.get("VUI_CACHE") or folder / ".features")
+
+
+def _word_waveforms(
+    folder: Path, word: str, hashes: dict[Path, str | None], progress: bool
+) -> tuple[np.ndarray, list[str], dict[str, str]]:
+    """Return (waveforms int16, key of each row, problem of each key that has no row) of a word, whose files have these hashes."""
+    sizes = [(path.name, path.stat().st_size) for path in sorted((folder / word).iterdir())]
     text = json.dumps([CACHE_VERSION, CLIP_SAMPLES, str(folder.resolve()), word, sizes])
     name = f"clips-{word}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    root = Path(os.environ.get("VUI_CACHE") or folder / ".features")
+    root, contents = _root(folder), hash_of_all(hashes.values())
     array_path, text_path = root / f"{name}.npy", root / f"{name}.json"
+
+    def up_to_date() -> bool:
+        if not array_path.is_file():
+            return False
+        held = json.loads(text_path.read_text(encoding="utf-8"))
+        if contents is None or "contents" in held:
+            return contents in (None, held.get("contents"))
+        return last_change(hashes) <= array_path.stat().st_mtime  # of version 0.2
+
     try:
         root.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(root / f".clips-{word}.lock"):
-            if not array_path.is_file():
+            if not up_to_date():
                 keys = index_folder(folder).files[word]
-                _read_word(folder, word, keys, array_path, text_path, progress)
+                array_path.unlink(missing_ok=True)  # it says that both are there
+                _read_word(folder, word, keys, contents, array_path, text_path, progress)
                 for old in root.glob(f"clips-{word}-????????????.*"):  # the same word before clips came or went
                     if old.stem != name and not os.environ.get("VUI_CACHE"):
                         old.unlink()
@@ -147,7 +172,15 @@ def _word_waveforms(folder: Path, word: str, progress: bool) -> tuple[np.ndarray
     return np.load(array_path, mmap_mode="r"), content["keys"], content["problems"]
 
 
-def _read_word(folder: Path, word: str, keys: Sequence[str], array_path: Path, text_path: Path, progress: bool) -> None:
+def _read_word(
+    folder: Path,
+    word: str,
+    keys: Sequence[str],
+    contents: str | None,
+    array_path: Path,
+    text_path: Path,
+    progress: bool,
+) -> None:
     def read(key: str) -> np.ndarray | str:
         try:
             return _to_int16(fit_length(read_audio(folder / key)))
@@ -158,7 +191,9 @@ def _read_word(folder: Path, word: str, keys: Sequence[str], array_path: Path, t
         found = list(progress_bar(pool.map(read, keys), f"Clips of {word}", len(keys), " clips", progress, delay=2))
     problems = {key: value for key, value in zip(keys, found, strict=True) if isinstance(value, str)}
     rows = [value for value in found if not isinstance(value, str)]
-    text = json.dumps({"keys": [key for key in keys if key not in problems], "problems": problems})
+    text = json.dumps(
+        {"keys": [key for key in keys if key not in problems], "problems": problems, "contents": contents}
+    )
     with atomic_path(text_path) as partial:
         partial.write_text(text, encoding="utf-8")
     with atomic_path(array_path) as partial, partial.open("wb") as file:  # last: it says that both are there

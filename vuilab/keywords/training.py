@@ -117,6 +117,10 @@ class KeywordTask(Task):
             **dataclasses.asdict(self.generator.options),
         }
 
+    def contents(self) -> dict[str, str | None]:
+        """Return the hash of the clips of both parts."""
+        return {partition: audio.contents for partition, audio in self.generator.audio.items()}
+
     def prepare(self, say: Say, progress: bool) -> None:
         """Say what was passed over; the generator has read everything else already."""
         for text in self.generator.skipped:

@@ -60,6 +60,15 @@ def has_fingerprint(found: dict, configuration: dict) -> bool:
     return found.get("fingerprint") in (fingerprint(configuration), _hash(_with_modules(configuration, OLD_MODULES)))
 
 
+def same_recordings(found: dict, contents: dict[str, str | None]) -> bool:
+    """Say whether a record or checkpoint was made of recordings that hold the same; what either does not know does not count.
+
+    Those of version 0.2 do not say what their recordings held.
+    """
+    then = found.get("contents") or {}
+    return all(then.get(part) in (None, value) or value is None for part, value in contents.items())
+
+
 def _with_modules(data: Any, modules: dict[str, str]) -> Any:
     """Return plain data in which each of our layers stands with the module given here, or without one."""
     if isinstance(data, (list, tuple)):

@@ -22,7 +22,7 @@ from vuilab.decoding.greedy import greedy_decode
 from vuilab.figures import curve_style
 from vuilab.models.builder import RNNModel
 from vuilab.runs.checkpoint import checkpoint_path
-from vuilab.runs.record import RESULTS, fingerprint, read_record, read_records
+from vuilab.runs.record import RESULTS, fingerprint, read_record, read_records, same_recordings
 from vuilab.runs.weights import load_weights
 from vuilab.scoring import comparison
 from vuilab.study.claims import Setting
@@ -281,8 +281,9 @@ def train_setting(
     generator = get_generator(setting.features == "spectrogram", setting.features == "raw", minibatch_size, seed=seed)
     history = _history_path(setting.name, generator, setting.optimizer(), options, LOSS_LIMIT, folder)
     record = history.with_suffix(".json")
-    finished = history.is_file() and record.is_file() and read_record(record)["status"] == "finished"
-    if options.force or not finished:
+    found = read_record(record) if history.is_file() and record.is_file() else {}
+    contents = {part: generator.partitions[part].contents for part in ("train", "validation")}
+    if options.force or found.get("status") != "finished" or not same_recordings(found, contents):
         more = {"generator": generator, "optimizer": setting.optimizer(), "folder": folder, "options": options}
         train_model(setting.model, epochs=options.epochs, **more)
         return

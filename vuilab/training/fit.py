@@ -53,7 +53,7 @@ def fit(task: Task, options: TrainingOptions | None = None) -> dict[str, list[fl
     for folder in {task.history_path.parent, task.weights_path.parent}:
         require_writable(folder)
     task.prepare(say, progress=options.verbose > 0)
-    run = _start(task, options, optimizer, Progress(fingerprint(configuration)), say)
+    run = _start(task, options, optimizer, Progress(fingerprint(configuration), task.contents()), say)
     if options.verbose or options.plan:
         announce(run)
     if options.plan:

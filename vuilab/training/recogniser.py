@@ -65,6 +65,10 @@ class Recognition(Task):
             **self.generator.options.relevant(),
         }
 
+    def contents(self) -> dict[str, str | None]:
+        """Return the hash of the recordings of both sets."""
+        return {name: self.generator.partitions[name].contents for name in ("train", "validation")}
+
     def prepare(self, say: Say, progress: bool) -> None:
         """Leave out what cannot take part, and measure the feature statistics."""
         generator = self.generator

@@ -12,7 +12,7 @@ import numpy as np
 
 from vuilab.runs.checkpoint import checkpoint_path, peek
 from vuilab.runs.history import load_history
-from vuilab.runs.record import append_to_ledger, has_fingerprint, read_record, write_json
+from vuilab.runs.record import append_to_ledger, has_fingerprint, read_record, same_recordings, write_json
 from vuilab.runs.weights import load_weights, save_weights
 from vuilab.training.devices import is_chief
 from vuilab.training.options import TrainingOptions
@@ -24,6 +24,7 @@ class Progress:
     """Where a run is: plain data, kept in its checkpoints."""
 
     fingerprint: str  # of the settings and data
+    contents: dict[str, str | None] = dataclasses.field(default_factory=dict)  # see `Task.contents`
     epoch: int = 0
     step: int = 0  # the next one of this epoch
     total: float = 0.0  # loss summed over the utterances (or clips) of this epoch
@@ -78,6 +79,11 @@ def finished_run(task: Task, configuration: dict[str, Any], say: Say) -> dict[st
                 f"{record['parameters']:,} parameters, {record['epochs']} epochs). This run replaces it; another name keeps both."
             )
             return None
+        if not same_recordings(record, task.contents()):
+            say(
+                f"Recordings were replaced since {task.name} was trained, so it is trained again. Another name keeps both."
+            )
+            return None
         if record.get("status") == "interrupted":
             return None
         history = load_history(task.history_path)
@@ -98,16 +104,29 @@ def can_resume(task: Task, configuration: dict[str, Any], say: Say) -> bool:
     """Say whether there is a checkpoint to go on from.
 
     Raises:
-        ValueError: when it is of another run, or damaged.
+        ValueError: when it is of another run, or damaged; and when a finished run stands there, over which nothing goes on.
     """
     path = checkpoint_path(task.history_path)
     if not path.is_file():
+        record = task.history_path.with_suffix(".json")
+        if record.is_file() and read_record(record)["status"] != "interrupted":
+            raise ValueError(
+                f"{record} is of a run that ended after {read_record(record)['epochs']} epochs, with other settings, model or "
+                "data. The state of its optimiser was not kept, so it cannot go on. Begin another run with its weights "
+                f"(start_from={str(task.weights_path)!r}; --start-from) under another name, or train without resume=True to "
+                "replace it."
+            )
         say(f"There is no checkpoint {path}; {task.name} begins with its first epoch.")
         return False
     if not has_fingerprint(peek(path), configuration):
         raise ValueError(
             f"The checkpoint {path} belongs to a run with other settings, model or data, so it cannot go on as {task.name}. "
             "Train with the arguments of that run, or without resume=True to begin anew."
+        )
+    if not same_recordings(peek(path), task.contents()):
+        raise ValueError(
+            f"Recordings were replaced since the checkpoint {path} was written, so {task.name} cannot go on. Put them back, or "
+            "train without resume=True to begin anew."
         )
     return True
 
@@ -135,6 +154,7 @@ def finish(run: Run, configuration: dict[str, Any], made_with: dict[str, Any], w
         "parameters": task.model.count_params(),
         "configuration": {key: value for key, value in configuration.items() if key != "architecture"},
         "fingerprint": progress.fingerprint,
+        "contents": progress.contents,
         "corpus": task.corpus(),
         "epochs": len(progress.history["loss"]),
         "best_epoch": progress.best_epoch + 1,

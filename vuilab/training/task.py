@@ -106,6 +106,10 @@ class Task(abc.ABC):
         """Return what of the data decides the result, as plain data."""
 
     @abc.abstractmethod
+    def contents(self) -> dict[str, str | None]:
+        """Return set -> hash of what its recordings hold; None where they are gone."""
+
+    @abc.abstractmethod
     def prepare(self, say: Say, progress: bool) -> None:
         """Get the data ready before the first step; `say` prints, `progress` asks for bars."""
 
