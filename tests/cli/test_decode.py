@@ -1,9 +1,11 @@
 """`vui transcribe`, `vui listen` and `vui align`: texts, formats, and which decoder is used."""
 
 import dataclasses
+import io
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -180,25 +182,17 @@ def test_align_names_the_line_that_cannot_be_spelt_and_doubts_what_does_not_fit(
         assert ("said.txt hardly fits" in capsys.readouterr().err) == expected
 
 
-def test_names_that_the_terminal_cannot_print_stop_nothing(project, weights, clip):
-    import shutil
-    import subprocess
-
+def test_names_that_the_terminal_cannot_print_stop_nothing(project, weights, clip, monkeypatch):
     names = ["日.flac", os.fsdecode(b"caf\xe9.flac")]
     for name in names:
         shutil.copy(clip, name)
     for form in ("text", "json"):
-        command = [
-            sys.executable,
-            "-c",
-            "from vuilab.cli import main; raise SystemExit(main.main())",
-            "transcribe",
-            *names,
-        ]
-        environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(main.__file__).parents[2])}
-        found = subprocess.run([*command, "--model", weights, "--format", form], capture_output=True, env=environment)
-        assert found.returncode == 0, found.stderr
-        assert b"\\u65e5.flac" in found.stdout and b"caf\\udce9.flac" in found.stdout
+        terminal = io.TextIOWrapper(io.BytesIO(), "ascii", write_through=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", terminal)
+            assert main.main(["transcribe", *names, "--model", weights, "--format", form]) == 0
+        printed = terminal.buffer.getvalue()
+        assert b"\\u65e5.flac" in printed and b"caf\\udce9.flac" in printed
 
 
 def test_transcribe_of_silence_is_empty_and_noise_in_which_nobody_speaks_is_decoded_with_a_note(
