@@ -10,7 +10,7 @@ from vuilab.cli.flags import argument
 PARALLEL = "in parallel (needs Ray)"
 
 
-@argument("questions", nargs="*", metavar="QUESTION", help="keys (default: list them)")
+@argument("questions", nargs="*", metavar="QUESTION", help="keys, or all (default: list them)")
 @argument("--scale", choices=("tiny", "evidence", "full"), default="tiny", help="which networks")
 @argument("--corpus", type=Path, help="folder with manifests (default: the active corpus)")
 @argument("--results", type=Path, default=Path("results/study"), help="folder for the files")
@@ -31,7 +31,7 @@ def study(arguments: argparse.Namespace) -> int:
         for key, item in QUESTIONS.items():
             print(f"{key:18} {item.title}")
         return 0
-    chosen = [question(key) for key in arguments.questions]
+    chosen = [question(key) for key in (QUESTIONS if arguments.questions == ["all"] else arguments.questions)]
     if arguments.corpus is not None:
         from vuilab.corpus.manifest import set_active_corpus
 

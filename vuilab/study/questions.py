@@ -20,6 +20,9 @@ ORDERS = {  # of a block: (activation first, dropout before normalisation)
 
 
 def _question(title: str, text: str, settings: dict[str, Setting], *claims: Claim, **more) -> Question:
+    """Return a question; the comparison with several seeds takes what its claims speak of, 128 wide, unless told otherwise."""
+    needed = dict.fromkeys(label for claim in claims for label in claim.labels) or settings
+    more.setdefault("evidence", {label: settings[label].scaled(EVIDENCE_WIDTH) for label in needed})
     return Question(title, text, settings, claims, **more)
 
 
@@ -119,12 +122,21 @@ QUESTIONS: dict[str, Question] = {
         Claim("dropout matters more than normalisation.", ("without DO",), "without BN"),
         tiny=("BN relu DO",),
     ),
-    "cnn_order_deep": _question(
-        "Does the order matter in eight convolutions?",
-        "The same four orders in a deep stack, where normalisation is said to matter most.",
-        _orders(functools.partial(_convolutions, 8)),
+    "cnn_order_two": _question(
+        "Does the order matter in two convolutions?",
+        "The same orders in two convolutions of kernel 11 and stride 2.",
+        _orders(functools.partial(CNNConfig, cnn_layers=2)),
         Claim("again the order matters little.", tuple(ORDERS)),
         Claim("the recommended order BN, ReLU, dropout is if anything worse.", ("BN relu DO",), "DO relu BN"),
+    ),
+    "cnn_order_deep": _question(
+        "Does the order matter in three and eight convolutions?",
+        "The same orders in deeper stacks, where normalisation is said to matter most.",
+        {f"x3, {label}": setting for label, setting in _orders(functools.partial(_convolutions, 3, 5)).items()}
+        | {f"x8, {label}": setting for label, setting in _orders(functools.partial(_convolutions, 8)).items()},
+        Claim("in three the order matters little.", tuple(f"x3, {label}" for label in ORDERS)),
+        Claim("in eight the order matters little.", tuple(f"x8, {label}" for label in ORDERS)),
+        Claim("the recommended order BN, ReLU, dropout is the worst in eight.", ("x8, BN relu DO",), "x8, DO relu BN"),
     ),
     "kernels": _question(
         "Small kernels and depth, or large kernels?",
@@ -141,10 +153,6 @@ QUESTIONS: dict[str, Question] = {
         Claim("ten to twelve convolutions are best: more than eight.", ("x8",), "x12"),
         Claim("sixteen are no better than twelve.", ("x16",), "x12"),
         Claim("deeper is better up to there: six convolutions are better than one.", ("x1",), "x6"),
-        evidence={
-            f"x{number}": _small(_convolutions(number, filters=EVIDENCE_WIDTH), activation_before_bn_do=True)
-            for number in (1, 3, 6)
-        },
         tiny=("x4",),
     ),
     "dilation": _question(
@@ -158,10 +166,25 @@ QUESTIONS: dict[str, Question] = {
         "And dilations in the reverse order?",
         "The far-reaching layers come first: 8, 4, 2, 1.",
         {"x12, plain": _gru(_convolutions(12))}
-        | {f"x{number}, d={base}": _dilated(number, base) for number in (2, 4, 6) for base in (2, -2)},
-        Claim("they do not help either.", tuple(f"x{number}, d=-2" for number in (2, 4, 6)), "x12, plain"),
-        Claim("they do about as well as the usual order.", ("x4, d=2", "x4, d=-2")),
+        | {f"x{number}, d={base}": _dilated(number, base) for number in range(2, 7) for base in (2, -2)}
+        | {"x2, d=-2, kernel 11": _gru(_convolutions(2, 11, conv_border_mode="valid", dilation=-2))},
+        Claim(
+            "they do not help either.",
+            (*(f"x{number}, d=-2" for number in range(2, 7)), "x2, d=-2, kernel 11"),
+            "x12, plain",
+        ),
+        *(
+            Claim(f"{number} layers do about as well in either order.", (f"x{number}, d=2", f"x{number}, d=-2"))
+            for number in range(2, 7)
+        ),
         tiny=("x4, d=-2",),
+    ),
+    "dilation_order": _question(
+        "Does the order of normalisation, ReLU and dropout matter with dilations?",
+        "The same orders in four dilated convolutions, and more dropout.",
+        _orders(functools.partial(_convolutions, 4, conv_border_mode="valid", dilation=2))
+        | {"DO(0.4) relu BN": _gru(_convolutions(4, conv_border_mode="valid", dilation=2, cnn_dropout_rate=0.4))},
+        Claim("again the order does not matter.", tuple(ORDERS)),
     ),
     "cnn_dense": _question(
         "Do dense connections help among convolutions?",
@@ -172,8 +195,11 @@ QUESTIONS: dict[str, Question] = {
             "x12, dense": _dense(12, 76, activation_before_bn_do=False),
             "x18, dense": _dense(18, 76, activation_before_bn_do=False),
             "x5, dense": _dense(5, 80),
+            "x6, dense, wide": _dense(6, 200, activation_before_bn_do=False),
         },
-        Claim("dense connections do worse.", ("x12, dense", "x18, dense", "x5, dense"), "x12, plain"),
+        Claim(
+            "dense connections do worse.", ("x12, dense", "x18, dense", "x5, dense", "x6, dense, wide"), "x12, plain"
+        ),
         tiny=("x5, dense",),
     ),
     "rnn_order": _question(
@@ -189,8 +215,15 @@ QUESTIONS: dict[str, Question] = {
         Claim("with dropout, normalisation makes little difference.", ("DO", "BN and DO")),
         tiny=("DO",),
     ),
+    "rnn_depth_alone": _question(
+        "Do more recurrent layers help without a convolution?",
+        "One, two and three LSTM layers of one direction on the features themselves.",
+        {f"x{number}": _lstm(rnn_layers=number, rnn_bn=False) for number in (1, 2, 3)},
+        Claim("two are better than one.", ("x1",), "x2"),
+        Claim("three are better than two.", ("x2",), "x3"),
+    ),
     "rnn_depth": _question(
-        "How many recurrent layers?",
+        "How many recurrent layers behind a convolution?",
         "GRU layers behind one convolution.",
         {f"x{number}": _gru(CNNConfig(), rnn_layers=number) for number in (1, 2, 4, 6, 8, 12)},
         Claim("about eight layers are best: better than four.", ("x4",), "x8"),
@@ -232,6 +265,12 @@ QUESTIONS: dict[str, Question] = {
         Claim("250 units are better than 200.", ("200 units",), "250 units"),
         Claim("more than 250 do not help.", ("300 units",), "250 units"),
     ),
+    "final_depth": _question(
+        "Eight convolutions or twelve in the final network?",
+        "In front of four densely connected GRU layers of 250 units.",
+        {"x8": _final(8), "x12": _final(12)},
+        Claim("eight are as good as twelve there.", ("x8", "x12")),
+    ),
     "cell": _question(
         "GRU or LSTM?",
         "The final network with either cell. An LSTM has a third more weights than a GRU of the same width.",
@@ -242,7 +281,11 @@ QUESTIONS: dict[str, Question] = {
         },
         Claim("GRU reaches a slightly lower loss.", ("LSTM",), "GRU"),
         Claim("with dropout 0.5 the LSTM is level with the GRU.", ("LSTM, DO(0.5)", "GRU")),
-        evidence={"GRU": _small(), "LSTM": _small(rnn_type=RNNType.LSTM)},
+        evidence={
+            "GRU": _small(rnn_layers=2),
+            "LSTM": _small(rnn_layers=2, rnn_type=RNNType.LSTM),
+            "LSTM, DO(0.5)": _small(rnn_layers=2, rnn_type=RNNType.LSTM, rnn_dropout_rate=0.5),
+        },
         tiny=("LSTM",),
     ),
     "dropout_cnn": _question(
@@ -270,9 +313,9 @@ QUESTIONS: dict[str, Question] = {
         "Four GRU layers behind one convolution.",
         {
             f"DO({rate:g})": Setting(RNNModel(CNNConfig(cnn_dropout_rate=0.25), rnn_layers=4, dropout_rate=rate))
-            for rate in (0, 0.1, 0.2, 0.3, 0.5)
+            for rate in (0, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5)
         },
-        Claim("about 0.3 is best.", ("DO(0)", "DO(0.1)", "DO(0.5)"), "DO(0.3)"),
+        Claim("about 0.3 is best.", ("DO(0)", "DO(0.1)", "DO(0.25)", "DO(0.4)", "DO(0.5)"), "DO(0.3)"),
     ),
     "learning_rate": _question(
         "Learning rate 0.02 or 0.05?",
