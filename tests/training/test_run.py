@@ -1,5 +1,9 @@
 """Training again: a finished run is loaded, a stopped or diverged one keeps what it had."""
 
+import csv
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -8,8 +12,14 @@ import pytest
 import soundfile
 from tiny_training import Counter, raising, tiny_model, tiny_record, train_tiny
 
-from sample_models import rnn_model
+from sample_models import final_model, rnn_model
+from train_utils import train_model
 from vuilab.corpus.manifest import MANIFESTS, read_manifest, resolve_manifest, write_manifest
+from vuilab.data.generator import BatchGenerator
+from vuilab.data.options import DataOptions
+from vuilab.features import FeatureSettings
+from vuilab.files import repository
+from vuilab.models.ctc import mean_loss
 from vuilab.runs.history import load_history
 from vuilab.runs.record import read_record, write_json
 from vuilab.runs.weights import load_model
@@ -131,6 +141,91 @@ def test_keras_callbacks_work(corpus):
     assert tiny_record()["status"] == "finished" and tiny_record()["epochs"] == 2
     history = train_tiny(epochs=4, callbacks=[slower], force=True)
     np.testing.assert_allclose(history["learning_rate"], [0.02, 0.02, 0.01, 0.005], rtol=1e-5)
+
+
+LOAD = """
+import sys
+import keras, numpy as np
+import sample_models
+model = keras.models.load_model(sys.argv[1])
+batch = dict(np.load("batch.npz"))
+losses = model.predict_on_batch(batch)["ctc"]
+assert np.allclose(losses, np.load("losses.npy"), rtol=1e-5), losses
+acoustic = keras.Model(model.input["the_input"], keras.layers.Softmax()(model.get_layer("ctc").input[0]))
+assert np.allclose(acoustic.predict_on_batch(batch["the_input"]), np.load("probabilities.npy"), atol=1e-5)
+steps, nothing = int(model.optimizer.iterations), np.zeros(len(losses))
+model.fit(batch, {"ctc": nothing}, batch_size=2, verbose=0)
+assert int(model.optimizer.iterations) == steps + len(losses) // 2  # with the optimiser of before
+"""
+
+
+@pytest.mark.contract
+def test_a_whole_model_saved_by_keras_is_loaded_by_keras(corpus):
+    class Watch(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            inputs, _ = generator.assemble("validation", np.arange(2))
+            np.savez("batch.npz", **inputs)
+            np.save("losses.npy", self.model.predict_on_batch(inputs)["ctc"])
+            np.save("probabilities.npy", model.predict_on_batch(inputs["the_input"]))
+
+    model = final_model(input_dim=13, filters=4, units=3, recur_layers=3, dilations=(1,), print_summary=False)
+    generator = BatchGenerator(FeatureSettings("mfcc"), DataOptions(4))
+    generator.phonemes = True
+    for part in ("train", "validation"):
+        generator.load(part, MANIFESTS[part])
+    generator.fit_train()
+    saver = keras.callbacks.ModelCheckpoint("whole-{epoch}.keras", save_weights_only=False)
+    train_model(model, "n.pickle", "n.h5", generator=generator, epochs=1, verbose=0, callbacks=[saver, Watch()])
+    path = os.pathsep.join([str(repository()), os.environ.get("PYTHONPATH", "")])
+    subprocess.run([sys.executable, "-c", LOAD, "whole-1.keras"], env=os.environ | {"PYTHONPATH": path}, check=True)
+
+
+def test_every_callback_of_keras_works(corpus, tmp_path):
+    seen = []
+    file, logs = tmp_path / "log.csv", tmp_path / "logs"
+    given = [
+        keras.callbacks.ModelCheckpoint("whole.keras", monitor="val_cer", mode="min", save_best_only=True),
+        keras.callbacks.ModelCheckpoint("part.weights.h5", save_weights_only=True, save_freq=2),
+        keras.callbacks.CSVLogger(file),
+        keras.callbacks.ReduceLROnPlateau(patience=1),
+        keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate),
+        keras.callbacks.EarlyStopping(patience=5, restore_best_weights=True),
+        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.BackupAndRestore("backup"),
+        keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+        keras.callbacks.TensorBoard(logs),
+        keras.callbacks.ProgbarLogger(),
+        keras.callbacks.History(),
+        keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append((epoch, logs))),
+    ]
+    history = train_tiny(ema=0.5, callbacks=given)
+    assert [epoch for epoch, _ in seen] == [0, 1] and set(seen[0][1]) == set(KEYS)
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    assert [float(row["val_loss"]) for row in rows] == history["val_loss"]
+    assert Path("part.weights.h5").is_file() and any(logs.rglob("events*")) and not Path("backup").exists()
+    whole = keras.models.load_model("whole.keras")
+    assert whole.optimizer.use_ema and whole.loss is mean_loss
+
+
+def test_validation_is_that_of_the_averages_beside_swapped_weights(corpus):
+    alone = train_tiny(ema=0.9)
+    swap = keras.callbacks.SwapEMAWeights()
+    assert train_tiny(ema=0.9, callbacks=[swap], force=True)["val_loss"] == pytest.approx(alone["val_loss"], rel=1e-5)
+
+
+def test_a_callback_that_stops_within_an_epoch_ends_it_there(corpus):
+    class Stop(Counter):
+        def on_train_batch_end(self, batch, logs=None):
+            super().on_train_batch_end(batch)
+            self.model.stop_training = True
+
+        def on_test_end(self, logs=None):
+            self.tested = logs
+
+    callback = Stop()
+    history = train_tiny(callbacks=[callback])
+    assert (callback.steps, callback.epochs, len(history["loss"])) == (1, 1, 1)
+    assert callback.tested["val_cer"] == history["val_cer"][0] and tiny_record()["status"] == "finished"
 
 
 def test_interrupted_run_keeps_history_and_weights(corpus, capsys):

@@ -54,22 +54,36 @@ def ctc_loss(logits, labels, num_output_frames, label_length):
 
 
 @keras.saving.register_keras_serializable(package="vui")
-class CTCLoss(layers.Layer):
-    """The loss as a layer: [logits, labels, input_length, label_length] -> loss (batch,).
+class OutputFrames(layers.Layer):
+    """Feature frames (batch,) -> output frames (batch,).
 
     Args:
-        acoustic: the model from features to softmax; it tells how many frames it puts out.
+        acoustic: the model from features to softmax, or its configuration.
     """
 
-    def __init__(self, acoustic: keras.Model, **kwargs):
+    def __init__(self, acoustic: keras.Model | dict, **kwargs):
         super().__init__(**kwargs)
-        self.num_output_frames = getattr(acoustic, "output_length", None) or (lambda n: output_length(acoustic, n))
+        if isinstance(acoustic, dict):
+            acoustic = keras.saving.deserialize_keras_object(acoustic)
+        self._acoustic = lambda: acoustic  # as an attribute it would be a layer of this one, with its weights
+
+    def call(self, input_length):
+        """Return how many frames the acoustic model puts out."""
+        own = getattr(self._acoustic(), "output_length", None)
+        return own(input_length) if own else output_length(self._acoustic(), input_length)
+
+    def get_config(self):
+        """Return what the layer is made of."""
+        return {**super().get_config(), "acoustic": keras.saving.serialize_keras_object(self._acoustic())}
+
+
+@keras.saving.register_keras_serializable(package="vui")
+class CTCLoss(layers.Layer):
+    """The loss as a layer: [logits, labels, num_output_frames, label_length] -> loss (batch,)."""
 
     def call(self, inputs):
         """Return the loss of each utterance."""
-        logits, labels, input_length, label_length = inputs
-        num_output_frames = self.num_output_frames(ops.cast(input_length, "int32"))
-        return ctc_loss(logits, labels, num_output_frames, label_length)
+        return ctc_loss(*inputs)
 
     def compute_output_shape(self, input_shape):
         """Return (batch,)."""
@@ -115,8 +129,9 @@ def add_ctc_loss(input_to_softmax: keras.Model) -> keras.Model:
     the_labels = keras.Input(shape=(None,), dtype="int32", name="the_labels")
     input_length = keras.Input(shape=(), dtype="int32", name="input_length")
     label_length = keras.Input(shape=(), dtype="int32", name="label_length")
-    targets = [the_labels, input_length, label_length]
-    loss = CTCLoss(input_to_softmax, name="ctc")([logits, *targets])
+    num_output_frames = OutputFrames(input_to_softmax, name="output_frames")(input_length)
+    targets = [the_labels, num_output_frames, label_length]
+    loss = CTCLoss(name="ctc")([logits, *targets])
     inputs = {
         "the_input": input_to_softmax.inputs[0],
         "the_labels": the_labels,
@@ -127,10 +142,10 @@ def add_ctc_loss(input_to_softmax: keras.Model) -> keras.Model:
     if needs_phonemes(input_to_softmax):
         inputs["the_phonemes"] = keras.Input(shape=(None,), dtype="int32", name="the_phonemes")
         inputs["phoneme_length"] = keras.Input(shape=(), dtype="int32", name="phoneme_length")
-        sounds = [inputs["the_phonemes"], input_length, inputs["phoneme_length"]]
+        sounds = [inputs["the_phonemes"], num_output_frames, inputs["phoneme_length"]]
         heads += [(layer, sounds) for layer in heads_of(input_to_softmax, PHONEMES)]
     if heads:
-        losses = [CTCLoss(input_to_softmax, name=f"ctc_{head.name}")([head.output, *aims]) for head, aims in heads]
+        losses = [CTCLoss(name=f"ctc_{head.name}")([head.output, *aims]) for head, aims in heads]
         loss = (1 - INTERMEDIATE_SHARE) * loss + INTERMEDIATE_SHARE / len(heads) * sum(losses)
     return keras.Model(inputs=inputs, outputs={"ctc": loss}, name=f"{input_to_softmax.name}_ctc")
 
@@ -140,6 +155,7 @@ def needs_phonemes(input_to_softmax: keras.Model) -> bool:
     return bool(heads_of(input_to_softmax, PHONEMES))
 
 
+@keras.saving.register_keras_serializable(package="vui")
 def mean_loss(_, utterance_losses):
     """Return the training model's output as it is; Keras averages it over the batch."""
     return utterance_losses

@@ -86,7 +86,9 @@ def train(run: Run, callbacks: list[keras.callbacks.Callback], resume: bool) -> 
 
     Afterwards `run.progress` says how it ended.
     """
-    progress, every = run.progress, keras.callbacks.CallbackList(callbacks, model=run.trainer)
+    progress, steps = run.progress, len(run.task.generator.plan("train", 0))
+    known = {"epochs": run.options.epochs, "steps": steps, "verbose": run.options.verbose}
+    every = keras.callbacks.CallbackList(callbacks, model=run.trainer, **known)
     run.trainer.stop_training = False
     every.on_train_begin()
     if resume:
@@ -100,7 +102,7 @@ def train(run: Run, callbacks: list[keras.callbacks.Callback], resume: bool) -> 
             _train_epoch(run, callbacks, every)
             if progress.status == "interrupted":
                 break
-            logs = _close_epoch(run)
+            logs = _close_epoch(run, every)
             left = (time.perf_counter() - started) / (progress.epoch - first) * (run.options.epochs - progress.epoch)
             mark = " *" if progress.epoch == progress.best_epoch + 1 else "  "
             line = f"epoch {progress.epoch:3d}/{run.options.epochs}  {run.task.describe(logs)}{mark} {logs['seconds']:5.1f} s"
@@ -148,6 +150,8 @@ def _train_epoch(run: Run, callbacks: list[keras.callbacks.Callback], every: ker
                 "usually helps."
             )
             return
+        if run.trainer.stop_training:  # by a callback: the epoch ends here
+            return
         if run.stop_requested and progress.step < len(plan):
             progress.status = "interrupted"
             _save(run, callbacks)
@@ -176,14 +180,17 @@ def _batches_ahead(
             yield plan[step], batch
 
 
-def _close_epoch(run: Run) -> dict[str, float]:
+def _close_epoch(run: Run, every: keras.callbacks.CallbackList) -> dict[str, float]:
     """Validate, write the history, and move on to the next epoch; return what the epoch gave."""
     progress = run.progress
     started = time.perf_counter()
     if is_chief():  # the record of a run whose files are replaced now
         run.task.history_path.with_suffix(".json").unlink(missing_ok=True)
     with averaged_weights(run.trainer):
-        logs = {"loss": progress.total / progress.count, **_validate(run)}
+        every.on_test_begin()
+        scores = _validate(run)
+        every.on_test_end(scores)
+    logs = {"loss": progress.total / progress.count, **scores}
     logs["learning_rate"] = float(keras.ops.convert_to_numpy(run.trainer.optimizer.learning_rate))
     logs["seconds"] = progress.seconds + time.perf_counter() - started
     for key, value in logs.items():
