@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from vuilab.cli import main
+from vuilab.cli.decode import _targets
 from vuilab.corpus.manifest import MANIFESTS
 
 
@@ -29,16 +30,61 @@ def test_transcribe_skips_and_lists_what_it_cannot_read(project, weights, clip, 
     Path("text.flac").write_text("no audio")
     soundfile.write("short.flac", [0.0] * 50, 16_000)
     arguments = ["transcribe", "text.flac", clip, "none.wav", "short.flac", "--model", weights]
-    assert main.main([*arguments, "--format", "json"]) == 3
+    assert main.main([*arguments, "--format", "json", "--out", "told"]) == 3
     captured = capsys.readouterr()
-    result = json.loads(captured.out)
-    assert result["version"] == 1
-    assert [item["file"] for item in result["results"]] == [clip]
-    assert [item["file"] for item in result["skipped"]] == ["text.flac", "none.wav", "short.flac"]
+    assert captured.out == f"{clip}: {Path('told', Path(clip).stem)}.json\n"
     assert "Skipped text.flac: Cannot read" in captured.err and "Skipped none.wav: No audio file at" in captured.err
+    assert len(list(Path("told").iterdir())) == 1
     assert main.main(arguments) == 3
     captured = capsys.readouterr()
     assert captured.out.startswith(f"{clip}: ") and captured.err.count("Skipped") == 3
+
+
+@pytest.mark.parametrize("form", ["json", "srt", "vtt", "textgrid"])
+def test_several_files_have_a_file_each_that_holds_what_is_printed_of_one(form, project, weights, clip, capsys):
+    shutil.copy(clip, "one.flac")
+    shutil.copy(clip, "two.flac")
+    command = ["transcribe", "one.flac", "two.flac", "--model", weights, "--format", form]
+    assert main.main(command) == 0
+    suffix = {"textgrid": "TextGrid"}.get(form, form)
+    assert capsys.readouterr().out == f"one.flac: one.{suffix}\ntwo.flac: two.{suffix}\n"
+    for name in ("one", "two"):
+        assert main.main(["transcribe", f"{name}.flac", "--model", weights, "--format", form]) == 0
+        assert Path(f"{name}.{suffix}").read_text() == capsys.readouterr().out
+
+
+def test_files_that_are_there_are_written_over_only_when_told_to(project, weights, clip, capsys):
+    shutil.copy(clip, "one.flac")
+    shutil.copy(clip, "two.flac")
+    Path("one.srt").write_text("mine")
+    command = ["transcribe", "one.flac", "two.flac", "--model", weights, "--format", "srt"]
+    assert main.main(command) == 3
+    assert "Skipped one.flac: one.srt exists. Pass --force" in capsys.readouterr().err
+    assert Path("one.srt").read_text() == "mine" and Path("two.srt").is_file()
+    assert main.main(command) == 1  # both are there
+    assert main.main([*command, "--force"]) == 0 and Path("one.srt").read_text() != "mine"
+    assert main.main(["transcribe", clip, "--model", weights, "--out", "new/folder"]) == 0
+    assert Path("new/folder", Path(clip).stem + ".txt").is_file()
+    Path("file").write_text("")
+    assert main.main(["transcribe", clip, "--model", weights, "--out", "file"]) == 1
+    assert "Cannot write into file" in capsys.readouterr().err
+    assert not list(project.rglob(".partial*"))
+
+
+@pytest.mark.parametrize(
+    ("files", "folder", "expected"),
+    [
+        ("a/x.wav b/y.wav", None, "a/x.srt b/y.srt"),
+        ("a/x.wav a/x.mp3", None, "a/x.wav.srt a/x.mp3.srt"),
+        ("a/x.wav b/x.wav", None, "a/x.srt b/x.srt"),
+        ("a/x.wav b/x.wav c/y.wav", "o", "o/a/x.wav.srt o/b/x.wav.srt o/y.srt"),
+        ("a/x.wav a/x.mp3 x.wav.mp3", "o", "o/a/x.wav.srt o/x.mp3.srt o/x.wav.mp3.srt"),
+        ("a/x.wav ./a/x.wav a/../a/x.wav", "o", "o/x.srt"),
+    ],
+)
+def test_no_two_recordings_share_a_file(files, folder, expected):
+    found = _targets([Path(name) for name in files.split()], folder and Path(folder), "srt")
+    assert [str(target) for target in found.values()] == expected.split()
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

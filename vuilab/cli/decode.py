@@ -1,8 +1,10 @@
 """`vui transcribe`, `vui listen` and `vui align`: speech to text, from files and live, and when each word was said."""
 
 import argparse
+import collections
 import dataclasses
 import json
+import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vuilab.cli.flags import JSON_VERSION, argument, exit_status, fields, from_arguments, weights
 from vuilab.decoding.settings import Decoding
+from vuilab.files import atomic_path, require_writable
 from vuilab.options import option
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 # of the median word; with the released weights texts of other recordings stay under it, true ones over 18 %
 DOUBTFUL = 0.07
 FORMATS = ("text", "json", "srt", "vtt", "textgrid")
-form = argument("--format", choices=FORMATS, default="text", help="of what is printed")
+SUFFIXES = {"text": "txt", "textgrid": "TextGrid"}  # of files; the others are called as their formats
 
 
 def each_file(
@@ -46,30 +49,76 @@ def each_file(
         if show is not None:
             print(show(path, results[-1]), flush=True)
     if show is None:
-        print(json.dumps({"version": JSON_VERSION, **about, "results": results, "skipped": skipped}, indent=1))
+        print(_json(results, skipped, **about))
     for item in skipped:
         print(f"Skipped {item['file']}: {item['reason']}", file=sys.stderr)
     return exit_status(len(results), len(skipped))
 
 
+def _json(results: list[dict[str, Any]], skipped: list[dict[str, str]], **about: Any) -> str:
+    return json.dumps({"version": JSON_VERSION, **about, "results": results, "skipped": skipped}, indent=1)
+
+
 @argument("files", nargs="+", type=Path, metavar="FILE", help="audio of any length")
 @weights
-@form
+@argument(
+    "--format",
+    choices=FORMATS,
+    default="text",
+    help="of what is printed; with several files, of a file beside each one (text: printed with the names)",
+)
+@argument("--out", type=Path, metavar="DIR", help="write a file for each recording into this folder, in every format")
+@argument("--force", action="store_true", help="write over files that are there")
 @fields(Decoding, "decoding")
 def transcribe(arguments: argparse.Namespace) -> int:
-    """Print the text of audio files."""
-    decoding = from_arguments(Decoding, arguments)
+    """Print the text of audio files, or write it into files of their own."""
+    decoding, form, files = from_arguments(Decoding, arguments), arguments.format, arguments.files
+    written = arguments.out is not None or (form != "text" and len(files) > 1)
+    targets = _targets(files, arguments.out, SUFFIXES.get(form, form)) if written else {}
     from vuilab.inference.transcribe import load_recogniser
 
-    recogniser, form = load_recogniser(arguments.model, decoding), arguments.format
-    named = form == "text" and len(arguments.files) > 1
+    recogniser = load_recogniser(arguments.model, decoding)
+
+    def read(path: Path) -> dict[str, Any]:
+        if not written:
+            return _transcript(recogniser, path, form)
+        target = targets[path]
+        require_writable(target.parent)  # before the work
+        if target.exists() and not arguments.force:
+            raise ValueError(f"{target} exists. Pass --force to write over it, or --out DIR for another folder.")
+        result = _transcript(recogniser, path, form)
+        text = _json([{"file": str(path), **result}], []) if form == "json" else result["text"]
+        with atomic_path(target) as partial:
+            partial.write_text(text.rstrip("\n") + "\n", encoding="utf-8", errors="backslashreplace")
+        return result
 
     def show(path: Path, result: dict[str, Any]) -> str:
-        return f"{path}: {result['text']}" if named else result["text"].rstrip("\n")
+        text = targets.get(path, result["text"].rstrip("\n"))
+        return f"{path}: {text}" if written or len(files) > 1 else text
 
-    return each_file(
-        arguments.files, lambda path: _transcript(recogniser, path, form), None if form == "json" else show
-    )
+    return each_file(list(targets) or files, read, show if written or form != "json" else None)
+
+
+def _targets(files: Sequence[Path], folder: Path | None, suffix: str) -> dict[Path, Path]:
+    """Return the file that each recording's text goes into: NAME.suffix beside it, or in a folder.
+
+    Where several would be called the same they keep their own suffix (talk.wav.srt), and after that the folders that tell them
+    apart (monday/talk.wav.srt).
+    """
+    whole = {Path(os.path.normpath(Path.cwd() / path)): path for path in files}
+    common = os.path.commonpath([path.parent for path in whole])
+    names = {path: [path.stem, path.name, os.path.relpath(path, common)] for path in whole}
+    while True:
+        targets = {path: (folder or path.parent) / f"{names[path][0]}.{suffix}" for path in whole}
+        number = collections.Counter(targets.values())
+        twice = [path for path, target in targets.items() if number[target] > 1]
+        if not twice:
+            return {
+                whole[path]: target if folder else whole[path].with_name(target.name)
+                for path, target in targets.items()
+            }
+        for path in twice:
+            names[path] = names[path][1:] or names[path]
 
 
 def _transcript(recogniser: "Recogniser", path: Path, form: str) -> dict[str, Any]:
@@ -152,7 +201,7 @@ def listen(arguments: argparse.Namespace) -> None:
 @argument("audio", type=Path, help="a recording")
 @argument("text", type=Path, metavar="TEXT_FILE", help="what is said in it")
 @weights
-@form
+@argument("--format", choices=FORMATS, default="text", help="of what is printed")
 def align(arguments: argparse.Namespace) -> None:
     """Print when each word of a text was spoken."""
     from vuilab.corpus.manifest import read_transcript
