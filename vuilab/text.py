@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from vuilab.alphabet import char_map, index_map
+from vuilab.alphabet import ENGLISH, classes_of, current
 
 
 def invalid_characters(text: str) -> list[str]:
@@ -18,7 +18,7 @@ def invalid_characters(text: str) -> list[str]:
         >>> invalid_characters("take 2, please")
         [',', '2']
     """
-    return sorted(set(text) - set(char_map))
+    return sorted(set(text) - set(current()))
 
 
 def text_to_int_sequence(text: str) -> list[int]:
@@ -28,7 +28,7 @@ def text_to_int_sequence(text: str) -> list[int]:
         text: lower-case letters, spaces and apostrophes.
 
     Returns:
-        One integer in 0..27 per character.
+        One integer per character, below that of the blank.
 
     Raises:
         ValueError: when the text holds a character outside the alphabet.
@@ -40,10 +40,11 @@ def text_to_int_sequence(text: str) -> list[int]:
     wrong = invalid_characters(text)
     if wrong:
         raise ValueError(
-            f"The text holds characters outside the alphabet (a-z, space, apostrophe): {wrong}. Received: "
+            f"The text holds characters outside the alphabet {current()!r}: {wrong}. Received: "
             f"{text[:80]!r}. Write it in lower case, spell numbers out and drop punctuation."
         )
-    return [char_map[character] for character in text]
+    classes = classes_of(current())
+    return [classes[character] for character in text]
 
 
 def int_sequence_to_text(ints: Iterable[int]) -> str:
@@ -53,7 +54,8 @@ def int_sequence_to_text(ints: Iterable[int]) -> str:
         >>> int_sequence_to_text([10, 28, 21, 0, 20])
         "it's"
     """
-    return "".join(index_map.get(int(index), "") for index in ints)
+    characters = current()
+    return "".join(characters[index] for index in map(int, ints) if 0 <= index < len(characters))
 
 
 # ---------------------------------------------------------------------------------- what is written and what is said
@@ -85,8 +87,9 @@ LONGEST_NUMBER = 15  # digits; longer ones are no numbers that anybody reads
 def normalize(text: str) -> str:
     """Return text in the alphabet: what every transcript and every text of a language model goes through.
 
-    Text of letters, apostrophes and spaces is lower-cased. In any other numbers, symbols and abbreviations become words, accents
-    and punctuation go, quotation marks with them; what cannot be spelt is left out (`unspelt` names it).
+    Text of letters, apostrophes and spaces is lower-cased. In any other numbers, symbols and abbreviations become words (in
+    English), accents that the alphabet lacks and punctuation go, quotation marks with them; what cannot be spelt is left out
+    (`unspelt` names it).
 
     Example:
         >>> normalize("“Noël, don't!” cried Mr. Fox, the 3rd of the 'good-natured' men in 1851.")
@@ -97,7 +100,7 @@ def normalize(text: str) -> str:
     plain = " ".join(text.lower().split())
     if not invalid_characters(plain):
         return plain
-    words = (word.strip("'") for word in re.sub(r"[^a-z' ]+", " ", _spelt(text)).split())
+    words = (word.strip("'") for word in re.sub(f"[^{re.escape(current())}]+", " ", _spelt(text)).split())
     return " ".join(word for word in words if word)
 
 
@@ -111,11 +114,13 @@ def unspelt(text: str) -> list[str]:
     if not invalid_characters(" ".join(text.lower().split())):
         return []
     kinds = {letter: unicodedata.category(letter) for letter in invalid_characters(_spelt(text))}
-    return [letter for letter, kind in kinds.items() if letter in "#[" or (kind[0] in "LNS" and kind != "Sk")]
+    return [letter for letter, kind in kinds.items() if letter in "#[&%@" or (kind[0] in "LNS" and kind != "Sk")]
 
 
 def expand(text: str) -> str:
-    """Spell out symbols and abbreviations; their full stops would end sentences."""
+    """Spell out symbols and abbreviations; their full stops would end sentences. In another alphabet than English they stay."""
+    if current() != ENGLISH:
+        return text
     text = re.sub(AMOUNT, lambda found: f"{found[2]} {CURRENCIES[found[1]][: -1 if found[2] == '1' else None]} ", text)
     for symbol, word in (SYMBOLS | CURRENCIES).items():
         text = text.replace(symbol, f" {word} ")
@@ -126,13 +131,20 @@ def expand(text: str) -> str:
 
 def _spelt(text: str) -> str:
     """Return text in lower case without accents, with words for numbers and symbols; punctuation and what has no word stay."""
-    text = expand(text.translate(PLAIN))
-    text = re.sub(r"(?i)(\d(?:[\d,]*\d)?)(\.\d+)?(?:(st|nd|rd|th)\b)?", _number, text)
+    if current() == ENGLISH:
+        text = expand(text.translate(PLAIN))
+        text = re.sub(r"(?i)(\d(?:[\d,]*\d)?)(\.\d+)?(?:(st|nd|rd|th)\b)?", _number, text)
     text = text.lower().replace("_", "")
     if text.isascii():
         return text
-    text = unicodedata.normalize("NFKD", text.translate(PLAIN))
-    return "".join(letter for letter in text if not unicodedata.combining(letter))
+    text = unicodedata.normalize("NFC", text)
+    return "".join(letter if letter in current() else _folded(letter) for letter in text)
+
+
+def _folded(letter: str) -> str:
+    """Return a letter, or sign, that the alphabet lacks as others that are read alike, without accents."""
+    parts = unicodedata.normalize("NFKD", letter.translate(PLAIN))
+    return "".join(part for part in parts if not unicodedata.combining(part))
 
 
 def _number(match: re.Match) -> str:

@@ -50,4 +50,4 @@ def test_hot_words_are_normalised_and_terms_count_by_their_long_words():
     assert list(found) == ["zurich", "bank", "england", "o'brien", "bo", "li", "nasa"]
     for term in ("東京", " ", "..."):
         with pytest.raises(ValueError, match=f"hot word.*Received: {term!r}"):
-            Decoding(hot_words=(term,))
+            _ = Decoding(hot_words=(term,)).bonuses

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vuilab.alphabet import using
 from vuilab.cli.flags import JSON_VERSION, argument, exit_status, fields, from_arguments, weights
 from vuilab.decoding.settings import Decoding
 from vuilab.files import atomic_path, require_writable
@@ -207,8 +208,10 @@ def align(arguments: argparse.Namespace) -> None:
     from vuilab.corpus.manifest import read_transcript
     from vuilab.inference.transcribe import load_recogniser
 
-    text = read_transcript(arguments.text)
-    alignment = load_recogniser(arguments.model).align(arguments.audio, text)
+    recogniser = load_recogniser(arguments.model)
+    with using(recogniser.alphabet):
+        text = read_transcript(arguments.text)
+    alignment = recogniser.align(arguments.audio, text)
     if statistics.median(word.confidence for word in alignment.words) < DOUBTFUL:
         print(
             f"Warning: {arguments.text} hardly fits {arguments.audio}: half of its words have a confidence under {DOUBTFUL:.0%}. "

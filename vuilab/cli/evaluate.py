@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from vuilab.alphabet import using
 from vuilab.cli import flags
 from vuilab.cli.flags import argument, fields, from_arguments
 from vuilab.decoding.settings import Decoding
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from vuilab.corpus.manifest import Utterance
     from vuilab.decoding.greedy import Posteriors
     from vuilab.decoding.ngram import NGramModel
+    from vuilab.inference.transcribe import Recogniser
     from vuilab.scoring.error_rates import Score
 
 GREEDY, FUSED, SOUNDS = "greedy", "with language model", "phonemes"  # as records name them
@@ -41,20 +43,30 @@ class Measured(NamedTuple):
 @flags.record_flag
 def evaluate(arguments: argparse.Namespace) -> None:
     """Measure word and character error rates of a model on a manifest."""
-    from vuilab.corpus.manifest import read_manifest, summarize
-
-    decoding, tune = from_arguments(Decoding, arguments), arguments.tune
-    summarize(read_manifest(arguments.manifest))  # a missing or broken manifest is said before TensorFlow is loaded
+    from vuilab.corpus.manifest import read_manifest
     from vuilab.decoding.language_model import load_language_model
-    from vuilab.inference.transcribe import load_recogniser, released_language_model, released_weights
-    from vuilab.scoring.predictions import generator_for, predict_posteriors
+
+    decoding = from_arguments(Decoding, arguments)
+    for path, read in ((arguments.manifest, read_manifest), (decoding.lm, load_language_model)):
+        if path is not None and not path.is_file():
+            read(path)  # says so before TensorFlow is loaded
+    from vuilab.inference.transcribe import load_recogniser, released_language_model
 
     if arguments.model is None:
         decoding = decoding.with_tuned(released_language_model())
-    if tune and decoding.lm is None:
+    if arguments.tune and decoding.lm is None:
         raise ValueError("--tune chooses the weights of a language model: pass --lm FILE.")
-    language_model = None if decoding.lm is None else load_language_model(decoding.lm)
     recogniser = load_recogniser(arguments.model)
+    with using(recogniser.alphabet):
+        _evaluate(arguments, decoding, recogniser)
+
+
+def _evaluate(arguments: argparse.Namespace, decoding: Decoding, recogniser: "Recogniser") -> None:
+    from vuilab.decoding.language_model import load_language_model
+    from vuilab.inference.transcribe import released_weights
+    from vuilab.scoring.predictions import generator_for, predict_posteriors
+
+    language_model = None if decoding.lm is None else load_language_model(decoding.lm)
     width, limit = recogniser.settings.num_features, arguments.max_duration
     generator = generator_for(recogniser.metadata, width, arguments.manifest, "test", limit)
     utterances = generator.partitions["test"].utterances
@@ -65,7 +77,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         _refuse_known_sentences(language_model, references, decoding.lm)
     posteriors = predict_posteriors(recogniser.model, generator, "test", phonemes=decoding.phonemes != 0)
     measured = Measured(utterances, references, speakers, posteriors, [found.letters for found in posteriors])
-    texts, more = _read(measured, language_model, decoding, tune)
+    texts, more = _read(measured, language_model, decoding, arguments.tune)
     plain = {"version": flags.JSON_VERSION, "manifest": str(arguments.manifest), "max_duration": limit}
     told = _judge(measured, texts, more, plain, arguments.manifest)
     if arguments.record:

@@ -40,10 +40,10 @@ def main(given: Sequence[str] | None = None, zoo: Callable[[], Mapping[str, Call
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
-    arguments = parse(sys.argv[1:] if given is None else given)
-    arguments.zoo = zoo
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up log is not for users of this command
     try:
+        arguments = parse(sys.argv[1:] if given is None else given)
+        arguments.zoo = zoo
         status = arguments.run(arguments) or 0
         if sys.stdout is not None:  # closed by the shell with >&-
             sys.stdout.flush()

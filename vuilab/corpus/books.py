@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vuilab.alphabet import current
 from vuilab.text import expand, normalize, read_text
 
 SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*$")
@@ -57,5 +58,5 @@ def has_whole_lines(lines: Sequence[str]) -> bool:
 
 def split_sentences(text: str) -> list[str]:
     """Cut text behind full stops, question and exclamation marks that a new sentence follows."""
-    first = r"\w" if text.islower() else "[A-Z]"
+    first = r"\w" if text.islower() else f"[{current()[2:].upper()}]"
     return re.split(rf"(?<=[.!?])[\"'”)\]]*\s+(?=[\"'“(\[]*{first})", text)

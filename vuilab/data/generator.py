@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from vuilab.alphabet import current, using
 from vuilab.audio import read_audio
 from vuilab.corpus.manifest import MANIFESTS, resolve_manifest
 from vuilab.corpus.phonemes import phoneme_targets
@@ -52,6 +53,7 @@ class BatchGenerator:
         self.has_statistics = False  # measured or set
         self.phonemes = False  # batches hold those too, for models that learn them; see `corpus/phonemes.py`
         self.progress = True  # show a bar while features are computed
+        self.alphabet = current()  # in which texts are read
         self.partitions: dict[str, Partition] = {}
         self.left_out: dict[str, int] = {}
         self._iterators: dict[str, Iterator] = {}
@@ -87,7 +89,8 @@ class BatchGenerator:
         """
         _check_partition(partition)
         speeds = self.options.speeds if partition == "train" else (1.0,)
-        part = read_partition(resolve_manifest(desc_file), speeds, self.options.max_duration)
+        with using(self.alphabet):
+            part = read_partition(resolve_manifest(desc_file), speeds, self.options.max_duration)
         self.left_out[partition] = len(part.everything) - len(part.kept)
         if partition == "train" and self.options.splice:
             require_word_times(part)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vuilab.alphabet import index_map
+from vuilab.alphabet import current
 from vuilab.text import int_sequence_to_text
 
 
@@ -48,5 +48,5 @@ def greedy_decode(probabilities: np.ndarray, num_frames: int | None = None) -> s
 
 def class_labels(num_classes: int) -> list[str]:
     """Return a printable label for each class: letters, a visible sign for space, and 'blank'."""
-    names = [index_map.get(index, "") for index in range(num_classes - 1)]
-    return ["␣" if name == " " else name for name in names] + ["blank"]
+    names = current()[: num_classes - 1].replace(" ", "␣")
+    return [*names, *[""] * (num_classes - 1 - len(names)), "blank"]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from vuilab.alphabet import current
 from vuilab.decoding.ngram import (
     BEGIN,
     END,
@@ -96,7 +97,7 @@ def _number_words(
         example = next(word for word in found if set(wrong) & set(word))
         raise ValueError(
             f"The text holds characters outside the alphabet: {wrong[:8]} (in {str(example)!r}). "
-            "Write it in lower case with a-z, apostrophe and space; numbers as words."
+            f"Write it in lower case with the letters {current()[2:]}, apostrophe and space; numbers as words."
         )
     kept = counts >= min_count
     if max_words is not None and kept.sum() > max_words:

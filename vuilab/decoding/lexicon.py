@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vuilab.alphabet import ALPHABET
+from vuilab.alphabet import current
 from vuilab.decoding.ngram import END, NGramModel, NGrams, characters_of, score_word
 from vuilab.decoding.paths import NEVER
 from vuilab.files import compiled
@@ -91,7 +91,7 @@ class Lexicon:
             self.likeliest[node] = max(self.likeliest[node], self.unigrams[number])
         self.ngrams = NO_MODEL if model is None else model.ngrams
         # the number that a model of characters has for each class
-        symbols = np.array([model.word_id(token) for token in characters_of(ALPHABET)] if spelled else [], np.int32)
+        symbols = np.array([model.word_id(token) for token in characters_of(current())] if spelled else [], np.int32)
         ends = (0, 0) if model is None else (model.begin_state, model.word_id(END))
         trie = (bool(spellings) or spelled, children, word_of, same_sound, bonus_of, np.zeros(0), depth_of)
         self.words = self._weighed(Words(*trie, 0.0, 0.0, symbols, *ends), alpha, letter)
@@ -129,7 +129,7 @@ def in_letters(
             raise ValueError(f"A hot word is one word; pass the words of a phrase one by one. Received: {word!r}")
     spellings = {word: text_to_int_sequence(word) for word in (*vocabulary(model), *hot_words)}
     letter = 0.0 if model is None or model.of_characters else alpha * letter_log_prob
-    return Lexicon(model, spellings, len(ALPHABET), alpha, letter, hot_words)
+    return Lexicon(model, spellings, len(current()), alpha, letter, hot_words)
 
 
 def vocabulary(model: NGramModel | None) -> list[str]:

@@ -101,9 +101,6 @@ class Decoding:
     def __post_init__(self) -> None:
         if self.greedy and (self.lm is not None or self.hot_words):
             raise ValueError("--greedy decodes without --lm and --hot-words: leave one of them out.")
-        for term in self.hot_words:
-            if unspelt(term) or not normalize(term):
-                raise ValueError(f"A hot word is spelt with the letters of the alphabet. Received: {term!r}")
 
     def with_tuned(self, found: TunedLanguageModel | None) -> "Decoding":
         """Return the same with the language model that comes with the weights, unless another or greedy decoding is asked for."""
@@ -128,7 +125,13 @@ class Decoding:
         """Hot words with what each adds to the score of a text, in nats.
 
         Of a term of several words those of three letters or fewer count only where it has no others: "of" comes everywhere.
+
+        Raises:
+            ValueError: for a term that cannot be spelt.
         """
+        for term in self.hot_words:
+            if unspelt(term) or not normalize(term):
+                raise ValueError(f"A hot word is spelt with the letters of the alphabet. Received: {term!r}")
         terms = [normalize(term).split() for term in self.hot_words]
         chosen = [word for words in terms for word in [word for word in words if len(word) > 3] or words]
         return dict.fromkeys(chosen, HOT_WORD_BONUS)

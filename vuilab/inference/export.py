@@ -19,7 +19,6 @@ import keras
 import numpy as np
 from keras import layers
 
-from vuilab.alphabet import ALPHABET
 from vuilab.audio import SAMPLE_RATE
 from vuilab.features import LOG_FLOOR, MFCC_WINDOW
 from vuilab.inference import formats
@@ -252,7 +251,7 @@ def _metadata(
             "meaning": "probabilities of the classes at each output frame",
             **times,
         },
-        "alphabet": list(ALPHABET),
+        "alphabet": list(recogniser.alphabet),
         "blank": num_classes - 1,
         "decoding": "take the most probable class of each output frame, merge repeated ones, drop the blank",
         "verified": {"tolerance": TOLERANCE, "largest_difference": differences},

@@ -15,7 +15,6 @@ from typing import TextIO
 import numpy as np
 
 from vuilab.audio import SAMPLE_RATE
-from vuilab.decoding.greedy import greedy_decode
 from vuilab.inference.pieces import Piece, PieceCutter
 from vuilab.inference.transcribe import Recogniser
 from vuilab.models.acoustic import output_length
@@ -73,7 +72,7 @@ class Listener:
         if len(samples) == self.num_done or not self._is_enough(samples):
             return self.shown
         self.num_done = len(samples)
-        return greedy_decode(self.recogniser.probabilities(samples))
+        return dataclasses.replace(self.recogniser, decoder=None).decode(self.recogniser.probabilities(samples))
 
     def _is_enough(self, samples: np.ndarray) -> bool:
         """Whether the model puts out a frame for so few samples."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from vuilab.alphabet import ENGLISH, alphabet_of, using
 from vuilab.audio import SAMPLE_RATE, blocks, duration, read_audio
 from vuilab.decoding.alignment import Alignment, FrameClock, align, frame_clock, shift
 from vuilab.decoding.beam import BeamDecoder
@@ -43,6 +44,11 @@ class Recogniser:
     metadata: dict  # everything else in the weights file
     decoder: BeamDecoder | SoundDecoder | None = None  # a beam search; None: greedy decoding
 
+    @property
+    def alphabet(self) -> str:
+        """The characters that its classes stand for, in order."""
+        return self.metadata.get("alphabet", ENGLISH)
+
     def posteriors(self, samples: np.ndarray) -> Posteriors:
         """Return probabilities of letters, and of phonemes where the model learnt them, of a 16 kHz waveform (num_samples,)."""
         features = self.normalise(self.settings.extract(samples))
@@ -70,9 +76,10 @@ class Recogniser:
 
     def decode(self, letters: np.ndarray, phonemes: np.ndarray | None = None) -> str:
         """Return the text of `Posteriors`: beam search where there is one, else greedy."""
-        if isinstance(self.decoder, SoundDecoder):
-            return self.decoder.decode(letters, phonemes)[0].text
-        return greedy_decode(letters) if self.decoder is None else self.decoder.decode(letters)[0].text
+        with using(self.alphabet):
+            if isinstance(self.decoder, SoundDecoder):
+                return self.decoder.decode(letters, phonemes)[0].text
+            return greedy_decode(letters) if self.decoder is None else self.decoder.decode(letters)[0].text
 
     @property
     def clock(self) -> FrameClock:
@@ -108,9 +115,13 @@ class Recogniser:
 
     def align(self, path: str | Path, text: str) -> Alignment:
         """Find when a known text was spoken; for the errors see `read_audio` and `alignment.align`."""
-        if not is_long(path, LONGEST_WHOLE):
-            return align(self.probabilities(read_audio(path)), text, self.clock)
-        return align(self._of_windows(blocks(path, BLOCK)), text, self.clock)
+        long = is_long(path, LONGEST_WHOLE)
+        letters = self._of_windows(blocks(path, BLOCK)) if long else self.probabilities(read_audio(path))
+        return self._times(letters, text)
+
+    def _times(self, letters: np.ndarray, text: str) -> Alignment:
+        with using(self.alphabet):
+            return align(letters, text, self.clock)
 
     def _of_windows(self, chunks: Iterable[np.ndarray]) -> np.ndarray:
         """Return class probabilities of long sound, from windows of which the ends are left out."""
@@ -132,7 +143,7 @@ class Recogniser:
             posteriors = self.posteriors(samples)
             text = self.decode(*posteriors)
             if text:
-                alignment = align(posteriors.letters, text, self.clock) if times else nothing
+                alignment = self._times(posteriors.letters, text) if times else nothing
                 yield text, shift(alignment, start)
 
     def _stretches(self, path: str | Path) -> Iterator[tuple[float, np.ndarray]]:
@@ -162,25 +173,34 @@ def load_recogniser(weights: str | Path | None = None, decoding: Decoding | None
     decoding = decoding or Decoding(greedy=True)
     if weights is None:
         decoding = decoding.with_tuned(released_language_model())
-    language_model = None if decoding.lm is None else load_language_model(decoding.lm)
-    model, metadata = load_model(weights if weights is not None else released_weights())
+    path = released_weights() if weights is None else weights
+    model, metadata = load_model(path)
     if metadata.get("task") == "keywords":
         raise ValueError(
             f"{weights} is a classifier of single words, no recogniser. It is for `vui.py keywords evaluate`, `vui.py keywords "
             "export` and `vui.py spot`."
         )
     width = model.input_shape[-1]
-    mean = np.asarray(metadata.get("mean", np.zeros(width)), np.float32)
-    std = np.maximum(np.asarray(metadata.get("std", np.ones(width)), np.float32), STD_FLOOR)
-    decoder: BeamDecoder | SoundDecoder | None = None  # greedy, without language model and hot words
-    if language_model is None:
-        decoder = BeamDecoder(None, decoding.beam, decoding.bonuses) if decoding.hot_words else None
-    elif needs_phonemes(model) and decoding.phonemes != 0 and not language_model.of_characters:
+    try:
+        mean = np.broadcast_to(np.asarray(metadata.get("mean", 0.0), np.float32), width)
+        std = np.maximum(np.broadcast_to(np.asarray(metadata.get("std", 1.0), np.float32), width), STD_FLOOR)
+        alphabet_of(metadata.get("alphabet", ENGLISH))
+        recogniser = Recogniser(model, feature_settings_for(width, metadata), mean, std, metadata)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} says of itself what does not fit its model: {error}") from error
+    with using(recogniser.alphabet):
+        return dataclasses.replace(recogniser, decoder=_decoder(model, decoding))
+
+
+def _decoder(model: keras.Model, decoding: Decoding) -> BeamDecoder | SoundDecoder | None:
+    """Return the search that is asked for; None: greedy, without language model and hot words."""
+    language_model = None if decoding.lm is None else load_language_model(decoding.lm)
+    if language_model is None and not decoding.hot_words:
+        return None
+    if language_model and needs_phonemes(model) and decoding.phonemes != 0 and not language_model.of_characters:
         # phonemes are read as words, which a model of characters lacks
-        decoder = SoundDecoder(language_model, decoding.sounds, decoding.beam, decoding.bonuses)
-    else:
-        decoder = BeamDecoder(language_model, decoding.beam, decoding.bonuses)
-    return Recogniser(model, feature_settings_for(width, metadata), mean, std, metadata, decoder)
+        return SoundDecoder(language_model, decoding.sounds, decoding.beam, decoding.bonuses)
+    return BeamDecoder(language_model, decoding.beam, decoding.bonuses)
 
 
 def released_weights() -> Path:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from vuilab.alphabet import using
 from vuilab.corpus import manifest as corpora
 from vuilab.data.feature_cache import recording_hashes
 from vuilab.decoding.alignment import align
-from vuilab.inference.transcribe import load_recogniser
+from vuilab.inference.transcribe import Recogniser, load_recogniser
 from vuilab.scoring.predictions import generator_for, predict_probabilities
 
 BATCH_SIZE = 8
@@ -63,8 +64,13 @@ def add_word_times(corpus: str | Path, out: str | Path, weights: str | Path | No
     if out.resolve() == corpus.resolve():
         raise ValueError(f"The manifests of {corpus} would be replaced. Choose another --out.")
     manifests = {split: corpus / name for split, name in corpora.MANIFESTS.items() if (corpus / name).is_file()}
-    utterances = {split: corpora.read_manifest(path) for split, path in manifests.items() if split != "train"}
     recogniser = load_recogniser(weights)
+    with using(recogniser.alphabet):
+        return _with_times(corpus, out, manifests, recogniser)
+
+
+def _with_times(corpus: Path, out: Path, manifests: dict[str, Path], recogniser: Recogniser) -> WordTimesReport:
+    utterances = {split: corpora.read_manifest(path) for split, path in manifests.items() if split != "train"}
     model, metadata, clock = recogniser.model, recogniser.metadata, recogniser.clock
     manifest = manifests.get("train", corpus / corpora.MANIFESTS["train"])
     generator = generator_for(metadata, model.input_shape[-1], manifest, "train", minibatch_size=BATCH_SIZE)

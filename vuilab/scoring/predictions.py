@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vuilab.alphabet import current, using
 from vuilab.audio import SAMPLE_RATE, read_audio
 from vuilab.corpus.manifest import MANIFESTS
 from vuilab.data.generator import BatchGenerator
@@ -37,7 +38,8 @@ def feature_settings_for(width: int, metadata: dict | None = None) -> FeatureSet
 
 def predict_texts(model: "keras.Model", generator: BatchGenerator, partition: str) -> list[str]:
     """Transcribe every utterance of a partition greedily, in the order of its manifest; see `predict_posteriors`."""
-    return [greedy_decode(rows) for rows in predict_probabilities(model, generator, partition)]
+    with using(generator.alphabet):
+        return [greedy_decode(rows) for rows in predict_probabilities(model, generator, partition)]
 
 
 def predict_probabilities(model: "keras.Model", generator: BatchGenerator, partition: str) -> list[np.ndarray]:
@@ -79,7 +81,8 @@ def generator_for(
     minibatch_size: int = 20,
 ) -> BatchGenerator:
     """Return a generator that prepares a manifest as a trained model expects it, or without saved statistics as it is."""
-    generator = BatchGenerator(feature_settings_for(width, metadata), DataOptions(minibatch_size, max_duration))
+    with using(metadata.get("alphabet", current())):
+        generator = BatchGenerator(feature_settings_for(width, metadata), DataOptions(minibatch_size, max_duration))
     generator.load(partition, manifest)
     mean, std = metadata.get("mean", np.zeros(width)), metadata.get("std", np.ones(width))
     generator.set_statistics(np.array(mean), np.array(std))
@@ -117,7 +120,8 @@ def get_predictions(
         raise IndexError(f"The {partition} set has {len(utterances)} utterances. Received: index={index}")
     utterance = utterances[index]
     feature = generator.normalize(generator.featurize(utterance.path))
-    predicted = greedy_decode(np.asarray(input_to_softmax.predict_on_batch(feature[None]))[0])
+    with using(generator.alphabet):
+        predicted = greedy_decode(np.asarray(input_to_softmax.predict_on_batch(feature[None]))[0])
     if play:
         from IPython.display import display
 

@@ -82,8 +82,11 @@ def configuration_of(task: Task, options: TrainingOptions, optimizer: keras.opti
 
 
 def _begin_with(task: Task, path: Path) -> None:
-    """Load the weights to begin with; they must have been trained on the same features."""
-    features, settings = load_weights(task.model, path).get("features"), task.generator.settings
+    """Load the weights to begin with; they must have been trained on the same features and alphabet."""
+    metadata, settings = load_weights(task.model, path), task.generator.settings
+    features, alphabet = metadata.get("features"), getattr(task.generator, "alphabet", None)
+    if metadata.get("alphabet", alphabet) != alphabet:
+        raise ValueError(f"{path} was trained on another alphabet, {metadata['alphabet']!r}. Received: {alphabet!r}")
     if features is not None and type(settings)(**features) != settings:
         raise ValueError(
             f"{path} was trained on other features. Received: {settings}; expected those of the file: {features}"

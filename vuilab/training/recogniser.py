@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from vuilab.alphabet import ALPHABET
+from vuilab.alphabet import ENGLISH, using
 from vuilab.corpus.manifest import MANIFESTS, summarize
 from vuilab.data.feature_cache import cache_bytes, is_cached
 from vuilab.data.generator import BatchGenerator
@@ -47,6 +47,11 @@ class Recognition(Task):
                 f"The model takes {width} features per frame and {settings.kind} features have {settings.num_features}. Build "
                 f"the model with input_dim={settings.num_features}, or choose other features."
             )
+        classes, needed = self.model.output_shape[-1], len(self.generator.alphabet) + 1
+        if classes < needed:
+            raise ValueError(
+                f"The model has {classes} classes; the alphabet and the blank are {needed}. Build it with output_dim={needed}."
+            )
         self.generator = self.generator.copy()
         for partition in ("train", "validation"):
             if partition not in self.generator.partitions:
@@ -63,6 +68,7 @@ class Recognition(Task):
             "features": self.generator.settings.relevant(),
             **{name: file_hash(self.generator.partitions[name].manifest) for name in ("train", "validation")},
             **self.generator.options.relevant(),
+            **({} if self.generator.alphabet == ENGLISH else {"alphabet": self.generator.alphabet}),
         }
 
     def contents(self) -> dict[str, str | None]:
@@ -108,7 +114,8 @@ class Recognition(Task):
             losses[indices] = np.asarray(outputs["ctc"])
             lengths = self._output_length(inputs["input_length"])
             for index, row, length in zip(indices, np.asarray(outputs["probabilities"]), lengths, strict=True):
-                texts[index] = greedy_decode(row, int(length)) if np.isfinite(row).all() else ""
+                with using(self.generator.alphabet):
+                    texts[index] = greedy_decode(row, int(length)) if np.isfinite(row).all() else ""
         result = score([u.text for u in utterances], texts, [u.speaker for u in utterances])
         logs = {"val_loss": float(losses.mean()), "val_cer": result.cer.rate, "val_wer": result.wer.rate}
         return logs, result.as_dict()
@@ -123,7 +130,7 @@ class Recognition(Task):
     def metadata(self) -> dict[str, Any]:
         """Return alphabet, features with their statistics, and whose voices were learnt."""
         return {
-            "alphabet": ALPHABET,
+            "alphabet": self.generator.alphabet,
             "features": dataclasses.asdict(self.generator.settings),
             "mean": self.generator.feats_mean.tolist(),
             "std": self.generator.feats_std.tolist(),
