@@ -32,6 +32,8 @@ def train(arguments: argparse.Namespace) -> None:
         found = list(read_sentences(path, arguments.sentences_per_line))
         print(f"{path}: {len(found):,} sentences, {sum(len(one.split()) for one in found):,} words")
         sentences += found
+    if not sentences:
+        raise ValueError(f"There is no text in {' '.join(map(str, arguments.texts))} to make a language model from.")
     counts = arguments.prune, arguments.min_count, arguments.max_words
     model = train_ngram(sentences, arguments.order, *counts, arguments.characters)
     save_language_model(model, arguments.out)

@@ -182,7 +182,7 @@ def read_transcript(path: str | Path) -> str:
 def _parse_line(line: str, folder: Path, where: str) -> Utterance:
     try:
         entry = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON ({error}). Received: {line[:60]!r}") from error
     missing = [name for name in ("key", "duration", "text") if not isinstance(entry, dict) or name not in entry]
     if missing:

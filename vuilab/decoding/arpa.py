@@ -27,6 +27,8 @@ from vuilab.decoding.ngram import (
 )
 from vuilab.text import normalize, unspelt
 
+LARGEST_RATIO = 1100  # of the size of a text to that of the gzipped one
+
 
 class _Lines:
     """The lines of a file, counted, so that an error can say where it is."""
@@ -34,7 +36,8 @@ class _Lines:
     def __init__(self, path: Path):
         self.path, self.number = path, 0
         self.heading = ""  # the line that ended a section: the next one's heading, or \\end\\
-        opener = gzip.open if path.suffix == ".gz" else open
+        opener, ratio = (gzip.open, LARGEST_RATIO) if path.suffix == ".gz" else (open, 1)
+        self.most_characters = path.stat().st_size * ratio
         self.file = opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="\n")
 
     def __iter__(self) -> Iterator[str]:
@@ -87,6 +90,8 @@ def _read_header(lines: _Lines) -> list[int]:
 def _read_section(lines: _Lines, n: int, counts: list[int], vocabulary: dict[str, int]) -> tuple:
     """Read the n-grams of one order: (word numbers (count, n), log_prob, backoff), natural logarithms."""
     number, highest = counts[n - 1], n == len(counts)
+    if number * 2 * (n + 1) > lines.most_characters:
+        lines.fail(f"the header promises {number} {n}-grams, more than so small a file can hold")
     words = np.empty((number, n), np.int32)
     weights, row = np.zeros((number, 2), np.float64), 0
     if n == 1:

@@ -126,7 +126,7 @@ def read_record(path: str | Path) -> dict:
     """
     try:
         record = json.loads(Path(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no run record ({error}). Train the model again to make one.") from error
     if not isinstance(record, dict) or "name" not in record:
         raise ValueError(f"{path} is no run record: it has no 'name'. Expected one that train_model wrote.")

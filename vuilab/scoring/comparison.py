@@ -202,12 +202,24 @@ def table(runs: Sequence[RunResult]) -> list[tuple[str, ...]]:
     """Return heading and one row of texts per run; CER and WER with their interval where it is known.
 
     The column of the language model is there when a run was evaluated with one (`vui.py evaluate --lm FILE --record`).
+
+    Raises:
+        ValueError: naming the run whose files are damaged.
     """
     rows = [COLUMNS, *map(_row, runs)]
     return rows if any(row[FUSED] for row in rows[1:]) else [row[:FUSED] + row[FUSED + 1 :] for row in rows]
 
 
 def _row(run: RunResult) -> tuple[str, ...]:
+    try:
+        return _cells(run)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"The record or the history of {run.name} is damaged ({type(error).__name__}: {error}). Train it again, or move both."
+        ) from error
+
+
+def _cells(run: RunResult) -> tuple[str, ...]:
     fused = (run.record or {}).get("evaluation", {}).get("language_model", {}).get("wer")
     return (
         run.name,
