@@ -164,6 +164,16 @@ def test_listen_hears_a_file_in_the_microphones_place(project, weights, clip, ca
     assert capsys.readouterr() == ("", "No speech was heard.\n")
 
 
+def test_listen_decodes_a_file_in_which_nobody_seems_to_speak_and_says_so(project, weights, capsys):
+    soundfile.write("noise.wav", 0.01 * np.random.default_rng(0).standard_normal(16_000 * 2), 16_000)
+    soundfile.write("quiet.wav", np.zeros(16_000 * 2), 16_000)
+    for name, notes in (("noise.wav", 1), ("quiet.wav", 0)):
+        assert main.main(["listen", "--from", name, "--fast", "--model", weights]) == 0
+        told = capsys.readouterr()
+        assert "No speech was heard." in told.err and told.err.count("nobody seems to speak") == notes
+        assert bool(told.out.strip()) == bool(notes)
+
+
 def test_listen_says_what_is_missing_before_a_model_is_loaded(project, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     for arguments, message in [

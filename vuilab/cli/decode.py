@@ -195,8 +195,11 @@ def listen(arguments: argparse.Namespace) -> None:
     recogniser = load_recogniser(arguments.model, decoding)
     if sound.file is None:
         print("Listening. Ctrl-C ends.", file=sys.stderr)
-    if not live.listen(recogniser, chunks):
-        print("No speech was heard.", file=sys.stderr)
+    if live.listen(recogniser, chunks):
+        return
+    print("No speech was heard.", file=sys.stderr)
+    if sound.file is not None and sound.seconds is None and (text := recogniser.transcribe(sound.file)):
+        print(text)
 
 
 @argument("audio", type=Path, help="a recording")
