@@ -19,7 +19,7 @@ import soundfile
 from tiny_training import tiny_model
 
 from vuilab.alphabet import ENGLISH
-from vuilab.audio import read_audio
+from vuilab.audio import blocks, check, read_audio
 from vuilab.cli.main import main
 from vuilab.corpus.index import index_tree, load_speaker_table
 from vuilab.corpus.manifest import read_manifest, read_transcript
@@ -210,6 +210,9 @@ def read_mangled(kind: str, data: bytes, folder: Path) -> None:
         path.write_bytes(data)
         samples = read_audio(path)
         assert np.isfinite(samples).all()
+        assert all(np.isfinite(block).all() for block in blocks(path, 0.1))
+        with contextlib.suppress(ValueError):
+            check(path)
         return
     if kind in TEXTS:
         _, name, read = TEXTS[kind]

@@ -205,9 +205,9 @@ def _apart(utterance: Utterance) -> str:
 def _draw(groups: set[str]) -> set[str]:
     if len(groups) < 2:
         raise ValueError(
-            f"Validation needs another speaker than training, and there is only {sorted(groups)}. Name it"
-            " with --valid-speakers (all its recordings then go to validation), or use --test to index"
-            " everything for testing."
+            f"Validation needs another speaker than training, or another sentence where speakers are unknown, and there is only "
+            f"{[group.strip() for group in groups]}. Name a speaker with --valid-speakers (all its recordings then go to "
+            "validation), or use --test to index everything for testing."
         )
     return set(random.Random(SPLIT_SEED).sample(sorted(groups), max(1, round(len(groups) / 10))))
 
