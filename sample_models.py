@@ -20,9 +20,9 @@ from keras import layers
 
 from vuilab.alphabet import NUM_CLASSES
 from vuilab.models.acoustic import AcousticModel, acoustic_model, build_by_name, recurrent
-from vuilab.models.acoustic import cnn_output_length as cnn_output_length  # for notebooks, as the next one
-from vuilab.models.acoustic import output_length as output_length
+from vuilab.models.acoustic import output_length as output_length  # for notebooks, as the next one
 from vuilab.models.ctc import add_ctc_loss as add_ctc_loss  # registers the loss, for `keras.models.load_model`
+from vuilab.models.frames import cnn_output_length as cnn_output_length
 from vuilab.models.residual_birnn import residual_birnn_model
 from vuilab.models.wavenet import wavenet_model
 

@@ -16,7 +16,7 @@ from vuilab.cli.main import main
 from vuilab.corpus.books import sentences_of
 from vuilab.corpus.manifest import MANIFESTS, read_manifest
 from vuilab.files import repository
-from vuilab.runs.weights import read_metadata
+from vuilab.runs.weights_file import read_metadata
 from vuilab.text import normalize, unspelt
 
 

@@ -5,9 +5,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 
-from vuilab.audio import VoiceBand, blocks, check, read_audio
+from vuilab.audio import HIGH_PASS, VoiceBand, blocks, check, read_audio
 
 
 @pytest.mark.parametrize("suffix", ["flac", "wav", "ogg", "mp3"])
@@ -266,6 +267,16 @@ def test_gates_hear_voices_and_neither_offset_nor_hum(frequency, least, most):
         np.concatenate([filtered(part) for part in np.split(wave, [32_000, 32_007, 40_000])]), whole
     )
     assert len(VoiceBand()(wave[:0])) == 0
+
+
+def test_the_filter_of_gates_is_scipy_s_and_begins_as_if_the_offset_had_always_been_there():
+    order, edge = scipy.signal.ellipord(75, 60, 0.5, 60, fs=16_000)
+    sections = scipy.signal.ellip(order, 0.5, 60, edge, "highpass", output="sos", fs=16_000)
+    np.testing.assert_allclose(HIGH_PASS, sections, rtol=1e-12)
+    wave = (0.3 + np.random.default_rng(0).normal(0, 0.1, 16_000)).astype(np.float32)
+    state = scipy.signal.sosfilt_zi(sections) * wave.mean(dtype=np.float64)
+    filtered, _ = scipy.signal.sosfilt(sections, wave.astype(np.float64), zi=state)
+    np.testing.assert_allclose(VoiceBand()(wave), filtered, atol=1e-6)
 
 
 def test_an_mp3_may_lack_what_encoders_add_and_no_more(tmp_path):

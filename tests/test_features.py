@@ -10,7 +10,7 @@ import scipy.fft
 import scipy.signal
 import soundfile
 
-from vuilab.features import FeatureSettings, logmel, mfcc, spectrogram, spectrogram_from_file
+from vuilab.features import FeatureSettings, hann_window, logmel, mel_filters, mfcc, spectrogram, spectrogram_from_file
 
 
 @pytest.fixture
@@ -32,6 +32,15 @@ def test_the_spectrogram_is_the_log_of_scipy_s_density(noise):
         noise.astype(np.float64), fs=16_000, window="hann", nperseg=320, noverlap=160, detrend=False, scaling="density"
     )
     np.testing.assert_allclose(spectrogram(noise), np.log(density.T + 1e-14), rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("num_mels", "frame_length", "max_freq"), [(80, 320, 8000), (64, 512, 8000), (40, 480, 3500), (5, 320, 900)]
+)
+def test_mel_filters_and_windows_are_those_of_librosa_and_scipy(num_mels, frame_length, max_freq):
+    expected = librosa.filters.mel(sr=16_000, n_fft=frame_length, n_mels=num_mels, fmax=max_freq)
+    np.testing.assert_allclose(mel_filters(num_mels, frame_length, max_freq), expected, atol=1e-6)
+    np.testing.assert_allclose(hann_window(frame_length), scipy.signal.get_window("hann", frame_length), atol=1e-12)
 
 
 def test_one_frame_of_the_spectrogram_follows_the_formula(noise):

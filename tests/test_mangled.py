@@ -28,7 +28,8 @@ from vuilab.inference.transcribe import load_recogniser
 from vuilab.runs.checkpoint import peek, save_checkpoint
 from vuilab.runs.history import load_history, save_history
 from vuilab.runs.record import read_record
-from vuilab.runs.weights import METADATA_KEY, architecture, save_weights
+from vuilab.runs.weights import architecture, save_weights
+from vuilab.runs.weights_file import METADATA_KEY
 
 FILES = int(os.environ.get("MANGLED_FILES", "2000"))
 SECONDS = 20  # of processor time for one file, at most

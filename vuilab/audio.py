@@ -9,20 +9,20 @@ import functools
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from vuilab.audio_file import AudioFile, NotAudioError, note
+from vuilab.files import compiled
 
 SAMPLE_RATE = 16_000  # Hz; every file is brought to this rate when it is read
 UNKNOWN_LENGTH = 2**48  # libsndfile gives the largest integer as the length of a file that does not know its own
 MOST_AT_ONCE = 2**22  # values that are read at a time
 LARGEST = 1e6  # a sample above is no sound, and its square no number
 LOSS = 6.0  # dB by which the mean of the channels may be quieter than the loudest of them
-RUMBLE, VOICE = 60.0, 75.0  # Hz: what gates do not hear, and from where they hear everything
 
 # ------------------------------------------------------------------------------------------ what is missing
 
@@ -274,6 +274,17 @@ def blocks(path: str | Path, seconds: float) -> Iterator[np.ndarray]:
 # ------------------------------------------------------------------------------------------------- for gates
 
 
+# sections of second order (b0, b1, b2, 1, a1, a2) of the filter of `VoiceBand`, as `scipy.signal.ellip` gives them
+HIGH_PASS = np.array(
+    [
+        (0.9348155826220368, -0.9348155826220368, 0.0, 1.0, -0.9166754754705804, 0.0),
+        (1.0, -1.9998348084377917, 1.0000000000000002, 1.0, -1.960367919001816, 0.9625519204257718),
+        (1.0, -1.9995716779520565, 0.9999999999999998, 1.0, -1.9903554164968567, 0.9914296864749601),
+        (1.0, -1.9994333632306618, 0.9999999999999997, 1.0, -1.9973350687674492, 0.9981922695390699),
+    ]
+)
+
+
 class VoiceBand:
     """Takes offset, rumble and mains hum out of sound in chunks, before somebody asks whether anybody speaks.
 
@@ -281,30 +292,44 @@ class VoiceBand:
     """
 
     def __init__(self) -> None:
-        import scipy.signal  # here, since it takes long
-
-        self.filter = scipy.signal.sosfilt
-        self.sections = _high_pass()
         self.state: np.ndarray | None = None
 
     def __call__(self, samples: np.ndarray) -> np.ndarray:
         """Return the next samples (num_samples,) at 16 kHz, filtered; those before are remembered."""
         if len(samples) == 0:
             return samples
-        if self.state is None:
-            import scipy.signal
+        if self.state is None:  # as if the offset had always been there: no step at the beginning
+            self.state = _settled(samples.mean(dtype=np.float64))
+        return _filter()(HIGH_PASS, samples.astype(np.float64), self.state).astype(np.float32)
 
-            self.state = scipy.signal.sosfilt_zi(self.sections) * samples.mean(
-                dtype=np.float64
-            )  # no step at the beginning
-        filtered, self.state = self.filter(self.sections, samples.astype(np.float64), zi=self.state)
-        return filtered.astype(np.float32)
+
+def _settled(level: float) -> np.ndarray:
+    """Return the state (num_sections, 2) in which the filter is after a long time at one level."""
+    state = np.empty((len(HIGH_PASS), 2))
+    for kept, (b0, b1, b2, _, a1, a2) in zip(state, HIGH_PASS, strict=True):
+        out = level * (b0 + b1 + b2) / (1 + a1 + a2)
+        kept[1] = b2 * level - a2 * out
+        kept[0] = b1 * level - a1 * out + kept[1]
+        level = out
+    return state
 
 
 @functools.cache
-def _high_pass() -> np.ndarray:
-    """Return the filter of `VoiceBand` as sections of second order."""
-    import scipy.signal
+def _filter() -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    """Return what filters samples in place, section by section (direct form II transposed), and keeps the state."""
 
-    order, edge = scipy.signal.ellipord(VOICE, RUMBLE, 0.5, 60, fs=SAMPLE_RATE)
-    return scipy.signal.ellip(order, 0.5, 60, edge, "highpass", output="sos", fs=SAMPLE_RATE)
+    @compiled()
+    def run(sections, samples, state):
+        for number in range(len(sections)):
+            b0, b1, b2, _, a1, a2 = sections[number]
+            first, second = state[number]
+            for index in range(len(samples)):
+                sample = samples[index]
+                out = b0 * sample + first
+                first = b1 * sample - a1 * out + second
+                second = b2 * sample - a2 * out
+                samples[index] = out
+            state[number, 0], state[number, 1] = first, second
+        return samples
+
+    return run

@@ -23,6 +23,7 @@ from vuilab.decoding.alignment import (
 )
 from vuilab.decoding.greedy import collapse
 from vuilab.features import FeatureSettings
+from vuilab.models.acoustic import time_changes
 
 CLOCK = FrameClock(step=0.02, offset=0.01)
 
@@ -158,7 +159,7 @@ def test_errors_of_boundaries_are_positive_where_the_alignment_is_late():
 def test_the_clock_follows_from_the_layers(make, step, offset):
     the_input = keras.Input((None, 13), name="the_input")
     model = acoustic_model(the_input, layers.Dense(29)(make(the_input)), "m", print_summary=False)
-    clock = frame_clock(model, FeatureSettings("spectrogram"))
+    clock = frame_clock(time_changes(model), FeatureSettings("spectrogram"))
     assert (clock.step, clock.offset) == pytest.approx((step, offset))
 
 
@@ -168,7 +169,7 @@ def test_the_clock_finds_an_impulse():
     conv = layers.Conv1D(1, 7, strides=2, padding="valid", use_bias=False, name="conv")
     model = acoustic_model(the_input, conv(the_input), "m", print_summary=False)
     conv.set_weights([np.eye(7, 1, -3)[:, :, None]])
-    clock = frame_clock(model, FeatureSettings("spectrogram"))
+    clock = frame_clock(time_changes(model), FeatureSettings("spectrogram"))
     features = np.zeros((1, 41, 1), np.float32)
     features[0, 21] = 1  # at 21 * 10 ms + half a window
     answer = int(np.argmax(keras.ops.convert_to_numpy(conv(features))[0, :, 0]))

@@ -17,7 +17,8 @@ from vuilab.keywords.options import ClipAugmentation, ClipOptions, KeywordOption
 from vuilab.keywords.training import KeywordTask, train_keywords
 from vuilab.runs.history import load_history
 from vuilab.runs.record import RESULTS, read_record
-from vuilab.runs.weights import load_model, read_metadata
+from vuilab.runs.weights import load_model
+from vuilab.runs.weights_file import read_metadata
 from vuilab.training.fit import fit
 from vuilab.training.options import TrainingOptions
 

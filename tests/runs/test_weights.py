@@ -13,7 +13,8 @@ import pytest
 from sample_models import cnn_rnn_model, deep_rnn_model, rnn_model, simple_rnn_model
 from vuilab.files import repository
 from vuilab.runs.record import _hash, has_fingerprint
-from vuilab.runs.weights import METADATA_KEY, load_model, load_weights, read_metadata, save_weights
+from vuilab.runs.weights import load_model, load_weights, save_weights
+from vuilab.runs.weights_file import METADATA_KEY, read_metadata
 
 SUFFIXES = [".h5", ".weights.h5", ".keras"]
 METADATA = {"features": {"kind": "mfcc", "mfcc_dim": 5}, "mean": [0.5] * 5, "train_speakers": ["a"], "text": "é ␣"}

@@ -16,7 +16,8 @@ from vuilab.data.options import DataOptions
 from vuilab.features import FeatureSettings
 from vuilab.models.ctc import add_ctc_loss
 from vuilab.runs.history import load_history
-from vuilab.runs.weights import load_model, read_metadata
+from vuilab.runs.weights import load_model
+from vuilab.runs.weights_file import read_metadata
 from vuilab.training import recogniser
 
 pytestmark = pytest.mark.usefixtures("without_compiling")

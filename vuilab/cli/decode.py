@@ -78,7 +78,7 @@ def transcribe(arguments: argparse.Namespace) -> int:
     targets = _targets(files, arguments.out, SUFFIXES.get(form, form)) if written else {}
     from vuilab.inference.transcribe import load_recogniser
 
-    recogniser = load_recogniser(arguments.model, decoding)
+    recogniser = load_recogniser(arguments.model, decoding, plain=True)
 
     def read(path: Path) -> dict[str, Any]:
         if not written:
@@ -192,7 +192,7 @@ def listen(arguments: argparse.Namespace) -> None:
     from vuilab.inference import listen as live
     from vuilab.inference.transcribe import load_recogniser
 
-    recogniser = load_recogniser(arguments.model, decoding)
+    recogniser = load_recogniser(arguments.model, decoding, plain=True)
     if sound.file is None:
         print("Listening. Ctrl-C ends.", file=sys.stderr)
     if live.listen(recogniser, chunks):
@@ -211,7 +211,7 @@ def align(arguments: argparse.Namespace) -> None:
     from vuilab.corpus.manifest import read_transcript
     from vuilab.inference.transcribe import load_recogniser
 
-    recogniser = load_recogniser(arguments.model)
+    recogniser = load_recogniser(arguments.model, plain=True)
     with using(recogniser.alphabet):
         text = read_transcript(arguments.text)
     alignment = recogniser.align(arguments.audio, text)

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
-import scipy.signal
 
 from vuilab.audio import SAMPLE_RATE
 from vuilab.text import invalid_characters
@@ -232,6 +231,8 @@ def speak(
     # Shifting the formants plays the speech faster, so that it has to be spoken slower to last as long.
     parameters = {_RATE: round(rate / formant_shift), _VOLUME: 100, _PITCH: pitch, _RANGE: pitch_range}
     samples, espeak_rate, events = _run_espeak(text, name, parameters)
+    import scipy.signal  # here, since pronunciations need none of it
+
     ratio = Fraction(SAMPLE_RATE / (espeak_rate * formant_shift)).limit_denominator(500)
     audio = scipy.signal.resample_poly(samples / 32768.0, ratio.numerator, ratio.denominator).astype(np.float32)
     loud = np.flatnonzero(np.abs(audio) > _SILENCE * np.abs(audio).max(initial=1e-9))

@@ -8,18 +8,16 @@ middle between its last frame and the next character's first one.
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-import keras
 import numpy as np
-from keras import layers
 
 from vuilab.alphabet import ALPHABET
 from vuilab.audio import SAMPLE_RATE
 from vuilab.decoding.paths import NEVER, require_finite
 from vuilab.features import MFCC_WINDOW, FeatureSettings
 from vuilab.files import compiled
-from vuilab.models.acoustic import layers_that_change_length
+from vuilab.models.frames import TimeChange
 from vuilab.text import text_to_int_sequence
 
 SPACE = ALPHABET.index(" ")
@@ -60,29 +58,22 @@ class FrameClock:
         return self.offset + self.step * frame
 
 
-def frame_clock(model: keras.Model, settings: FeatureSettings) -> FrameClock:
-    """Derive when each output frame of an acoustic model happens, from its convolutions and the features."""
+def frame_clock(changes: Iterable[TimeChange], settings: FeatureSettings) -> FrameClock:
+    """Derive when each output frame of an acoustic model happens, from what its layers do to the time axis and the features.
+
+    Raises:
+        ValueError: for a layer behind which times are not known.
+    """
     stride, centre = 1.0, 0.0  # of output frames, in feature frames
-    for layer in layers_that_change_length(model):
-        if isinstance(layer, (layers.ZeroPadding1D, layers.Cropping1D)):
-            before = layer.padding[0] if isinstance(layer, layers.ZeroPadding1D) else -layer.cropping[0]
-            centre -= before * stride
-            continue
-        kernel, step, dilation, padding = _geometry(layer)
-        centre += stride * {"valid": (kernel - 1) * dilation / 2, "same": (step - 1) / 2, "causal": 0.0}[padding]
-        stride *= step
+    for change in changes:
+        if change.repeats != 1:
+            raise ValueError(f"Times are not known behind the layer {change.layer!r}, which repeats frames.")
+        reach = {"valid": (change.window - 1) * change.dilation / 2, "same": (change.stride - 1) / 2, "causal": 0.0}
+        centre += stride * (reach[change.padding] - change.before)
+        stride *= change.stride
     frame = 1 / settings.frames_per_second
     window = {"raw": 1 / SAMPLE_RATE, "mfcc": MFCC_WINDOW}.get(settings.kind, settings.window / 1000)
     return FrameClock(stride * frame, centre * frame + window / 2)
-
-
-def _geometry(layer: keras.Layer) -> tuple[int, int, int, str]:
-    """Return (kernel, stride, dilation, padding) of a layer that changes the time axis."""
-    if isinstance(layer, (layers.MaxPooling1D, layers.AveragePooling1D)):
-        return layer.pool_size[0], layer.strides[0], 1, layer.padding
-    if hasattr(layer, "kernel_size"):
-        return layer.kernel_size[0], layer.strides[0], layer.dilation_rate[0], layer.padding
-    raise ValueError(f"Times are not known behind the layer {layer.name!r} ({type(layer).__name__}).")
 
 
 def align(probabilities: np.ndarray, text: str, clock: FrameClock) -> Alignment:

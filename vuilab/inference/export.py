@@ -25,7 +25,7 @@ from vuilab.inference import formats
 from vuilab.inference.transcribe import Recogniser
 from vuilab.models.acoustic import output_length
 from vuilab.runs.record import write_json
-from vuilab.runs.weights import WEIGHT_SUFFIXES
+from vuilab.runs.weights_file import WEIGHT_SUFFIXES
 
 VERSION = 1  # of the JSON file
 SUFFIXES = {"savedmodel": ".savedmodel", "litert": ".tflite", "onnx": ".onnx"}

@@ -17,7 +17,6 @@ import numpy as np
 from vuilab.audio import SAMPLE_RATE
 from vuilab.inference.pieces import Piece, PieceCutter
 from vuilab.inference.transcribe import Recogniser
-from vuilab.models.acoustic import output_length
 
 PARTIAL = 0.5  # seconds: a growing piece is decoded at multiples of this, as backends compile each new length
 
@@ -76,7 +75,7 @@ class Listener:
 
     def _is_enough(self, samples: np.ndarray) -> bool:
         """Whether the model puts out a frame for so few samples."""
-        return output_length(self.recogniser.model, len(self.recogniser.settings.extract(samples))) >= 1
+        return self.recogniser.output_length(len(self.recogniser.settings.extract(samples))) >= 1
 
 
 class LiveLine:

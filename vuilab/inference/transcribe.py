@@ -4,8 +4,8 @@ import dataclasses
 import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
 from vuilab.alphabet import ENGLISH, alphabet_of, using
@@ -19,12 +19,14 @@ from vuilab.decoding.sounds import SoundDecoder
 from vuilab.features import FeatureSettings
 from vuilab.files import progress_bar, released_folder
 from vuilab.inference.pieces import BLOCK, LONGEST, Piece, is_long, speech_or_all
-from vuilab.models.acoustic import output_length, with_phonemes
-from vuilab.models.ctc import needs_phonemes
-from vuilab.models.length_aware import is_length_aware
+from vuilab.models.frames import TimeChange, frames_out
+from vuilab.models.plain import PlainNetwork
 from vuilab.runs.record import read_record
-from vuilab.runs.weights import load_model
+from vuilab.runs.weights_file import read_metadata
 from vuilab.scoring.predictions import feature_settings_for
+
+if TYPE_CHECKING:
+    import keras
 
 STD_FLOOR = 1e-3
 PADDED_TO = 160  # frames: utterances for models that know their length are padded to a multiple of this
@@ -33,11 +35,42 @@ NEAR_END = 4.0  # seconds of a window whose sound a network hears without what i
 SHORTEST_CHECKED = 0.4  # seconds; shorter files are transcribed without asking whether anybody speaks
 
 
+class KerasNetwork:
+    """A Keras model, asked as a recogniser asks a `PlainNetwork`."""
+
+    def __init__(self, model: "keras.Model"):
+        from vuilab.models.acoustic import heads_of, time_changes
+        from vuilab.models.frames import PHONEMES
+        from vuilab.models.length_aware import is_length_aware
+
+        self.model, self.name, self.width = model, model.name, model.input_shape[-1]
+        self.changes: list[TimeChange] = time_changes(model)
+        self.knows_ends = is_length_aware(model)
+        self.phoneme_head = next((layer.name for layer in reversed(heads_of(model, PHONEMES))), None)
+
+    @functools.cached_property
+    def _both(self) -> "keras.Model":
+        from vuilab.models.acoustic import with_phonemes
+
+        return with_phonemes(self.model)
+
+    def posteriors(self, features: np.ndarray, phonemes: bool) -> list[np.ndarray]:
+        """See `PlainNetwork.posteriors`."""
+        num_frames = len(features)
+        if self.knows_ends:  # zeros behind the end change nothing, and few lengths mean few compilations
+            features = np.pad(features, ((0, -num_frames % PADDED_TO), (0, 0)))
+        both = phonemes and self.phoneme_head
+        outputs = (self._both if both else self.model).predict_on_batch(features[None])
+        return [
+            np.asarray(part)[0, : frames_out(self.changes, num_frames)] for part in (outputs if both else [outputs])
+        ]
+
+
 @dataclasses.dataclass(frozen=True)
 class Recogniser:
     """A model with the features and statistics that it was trained with."""
 
-    model: keras.Model  # features to softmax
+    model: "keras.Model | PlainNetwork"  # features to softmax
     settings: FeatureSettings
     mean: np.ndarray  # (num_features,), subtracted
     std: np.ndarray  # (num_features,), divided by
@@ -52,23 +85,22 @@ class Recogniser:
     def posteriors(self, samples: np.ndarray) -> Posteriors:
         """Return probabilities of letters, and of phonemes where the model learnt them, of a 16 kHz waveform (num_samples,)."""
         features = self.normalise(self.settings.extract(samples))
-        num_output_frames = output_length(self.model, len(features))
-        if num_output_frames < 1:
+        if self.output_length(len(features)) < 1:
             raise ValueError(f"{len(samples)} samples are too few for one output frame of {self.model.name}.")
-        if is_length_aware(self.model):  # zeros behind the end change nothing, and few lengths mean few compilations
-            features = np.pad(features, ((0, -len(features) % PADDED_TO), (0, 0)))
-        outputs = (self._both or self.model).predict_on_batch(features[None])
-        parts = outputs if self._both else [outputs]
-        return Posteriors(*(np.asarray(part)[0, :num_output_frames] for part in parts))
+        return Posteriors(*self.network.posteriors(features, isinstance(self.decoder, SoundDecoder)))
+
+    @functools.cached_property
+    def network(self) -> KerasNetwork | PlainNetwork:
+        """What computes the probabilities."""
+        return self.model if isinstance(self.model, PlainNetwork) else KerasNetwork(self.model)
+
+    def output_length(self, num_frames: int) -> int:
+        """Return how many frames come out for this many feature frames."""
+        return frames_out(self.network.changes, num_frames)
 
     def probabilities(self, samples: np.ndarray) -> np.ndarray:
         """Return class probabilities (num_output_frames, num_classes) of a 16 kHz waveform (num_samples,)."""
         return self.posteriors(samples).letters
-
-    @functools.cached_property
-    def _both(self) -> keras.Model | None:
-        """The model with phonemes beside letters, where the decoder reads those."""
-        return with_phonemes(self.model) if isinstance(self.decoder, SoundDecoder) else None
 
     def normalise(self, features: np.ndarray) -> np.ndarray:
         """Return features (num_frames, num_features) as the model was trained with them, float32."""
@@ -84,7 +116,7 @@ class Recogniser:
     @property
     def clock(self) -> FrameClock:
         """When each output frame happens."""
-        return frame_clock(self.model, self.settings)
+        return frame_clock(self.network.changes, self.settings)
 
     def transcribe(self, path: str | Path) -> str:
         """Return the text of an audio file of any length, empty when nobody speaks; for the errors see `transcribe_words`."""
@@ -159,12 +191,15 @@ class Recogniser:
                 progress.update(round(piece.start + len(piece.samples) / SAMPLE_RATE) - progress.n)
 
 
-def load_recogniser(weights: str | Path | None = None, decoding: Decoding | None = None) -> Recogniser:
+def load_recogniser(
+    weights: str | Path | None = None, decoding: Decoding | None = None, plain: bool = False
+) -> Recogniser:
     """Load a weights file that `train_model` wrote, or the released weights.
 
     Args:
         weights: path; None: the released weights of this project.
         decoding: with the released weights it begins with the language model that goes with them. None: greedy.
+        plain: run the network in NumPy where it can be (`models/plain.py`), which starts without a deep-learning backend.
 
     Raises:
         FileNotFoundError: when there are no weights, or no such language model; the message says how to make them.
@@ -174,13 +209,14 @@ def load_recogniser(weights: str | Path | None = None, decoding: Decoding | None
     if weights is None:
         decoding = decoding.with_tuned(released_language_model())
     path = released_weights() if weights is None else weights
-    model, metadata = load_model(path)
+    metadata = read_metadata(path)
+    model = (_plain_network(Path(path), metadata) if plain else None) or _keras_model(path)
     if metadata.get("task") == "keywords":
         raise ValueError(
             f"{weights} is a classifier of single words, no recogniser. It is for `vui.py keywords evaluate`, `vui.py keywords "
             "export` and `vui.py spot`."
         )
-    width = model.input_shape[-1]
+    width = model.width if isinstance(model, PlainNetwork) else model.input_shape[-1]
     try:
         mean = np.broadcast_to(np.asarray(metadata.get("mean", 0.0), np.float32), width)
         std = np.maximum(np.broadcast_to(np.asarray(metadata.get("std", 1.0), np.float32), width), STD_FLOOR)
@@ -189,15 +225,31 @@ def load_recogniser(weights: str | Path | None = None, decoding: Decoding | None
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} says of itself what does not fit its model: {error}") from error
     with using(recogniser.alphabet):
-        return dataclasses.replace(recogniser, decoder=_decoder(model, decoding))
+        return dataclasses.replace(recogniser, decoder=_decoder(recogniser.network.phoneme_head is not None, decoding))
 
 
-def _decoder(model: keras.Model, decoding: Decoding) -> BeamDecoder | SoundDecoder | None:
+def _keras_model(path: str | Path) -> "keras.Model":
+    from vuilab.runs.weights import load_model
+
+    return load_model(path)[0]
+
+
+def _plain_network(path: Path, metadata: dict) -> PlainNetwork | None:
+    """Return the network in NumPy, tried on a second of nothing; None where Keras has to run it, or to say what is wrong."""
+    try:
+        network = PlainNetwork.load(path, metadata)
+        network.posteriors(np.zeros((100, network.width), np.float32), phonemes=True)
+    except Exception:  # a damaged file can raise almost anything
+        return None
+    return network
+
+
+def _decoder(reads_phonemes: bool, decoding: Decoding) -> BeamDecoder | SoundDecoder | None:
     """Return the search that is asked for; None: greedy, without language model and hot words."""
     language_model = None if decoding.lm is None else load_language_model(decoding.lm)
     if language_model is None and not decoding.hot_words:
         return None
-    if language_model and needs_phonemes(model) and decoding.phonemes != 0 and not language_model.of_characters:
+    if language_model and reads_phonemes and decoding.phonemes != 0 and not language_model.of_characters:
         # phonemes are read as words, which a model of characters lacks
         return SoundDecoder(language_model, decoding.sounds, decoding.beam, decoding.bonuses)
     return BeamDecoder(language_model, decoding.beam, decoding.bonuses)

@@ -18,7 +18,6 @@ What a classifier sees of a clip, computed for whole batches at once:
 
 import concurrent.futures
 import dataclasses
-import functools
 import hashlib
 import json
 import os
@@ -31,7 +30,7 @@ import numpy as np
 from vuilab.audio import SAMPLE_RATE, read_audio
 from vuilab.augment import NOISES
 from vuilab.contents import hash_of_all, hashes_of, last_change
-from vuilab.features import LOG_FLOOR
+from vuilab.features import LOG_FLOOR, hann_window, mel_filters
 from vuilab.files import atomic_path, progress_bar
 from vuilab.keywords.corpus import CLIP_SAMPLES, SHARES, ZERO, Clip, Dataset, index_folder
 
@@ -270,21 +269,15 @@ def power_frames(waveforms: np.ndarray, window: int, step: int, fft_length: int)
     import scipy.fft
 
     frames = np.lib.stride_tricks.sliding_window_view(waveforms, window, axis=1)[:, ::step]
-    spectra = scipy.fft.rfft(frames * _hann(window).astype(np.float32), fft_length, axis=-1)
+    spectra = scipy.fft.rfft(frames * hann_window(window).astype(np.float32), fft_length, axis=-1)
     return spectra.real**2 + spectra.imag**2
-
-
-def _hann(window: int) -> np.ndarray:
-    import scipy.signal  # here, since it takes long and options need none of it
-
-    return scipy.signal.get_window("hann", window)
 
 
 def log_mel(waveforms: np.ndarray, window: int, step: int, fft_length: int, num_mels: int) -> np.ndarray:
     """Return the natural logarithm of mel band energies: (num_clips, num_frames, num_mels)."""
     power = power_frames(waveforms, window, step, fft_length) / window
     rows = power.reshape(-1, power.shape[-1])  # one large product instead of one for each clip
-    return np.log((rows @ _mel_filters(num_mels, fft_length).T).reshape(*power.shape[:2], num_mels) + ENERGY_FLOOR)
+    return np.log((rows @ mel_filters(num_mels, fft_length).T).reshape(*power.shape[:2], num_mels) + ENERGY_FLOOR)
 
 
 def cepstra(log_energies: np.ndarray, num_coefficients: int) -> np.ndarray:
@@ -313,7 +306,7 @@ def _spectrogram(waveforms: np.ndarray) -> np.ndarray:
     window, step = HALF_RATE // 50, HALF_RATE // 100  # 20 ms, 10 ms
     power = power_frames(half_rate(waveforms), window, step, window)
     power[..., 1:-1] *= 2  # one-sided
-    density = power / (HALF_RATE * np.sum(_hann(window) ** 2))
+    density = power / (HALF_RATE * np.sum(hann_window(window) ** 2))
     return np.log(density + LOG_FLOOR)[..., None]  # (num_clips, 99, 81, 1)
 
 
@@ -322,13 +315,6 @@ def half_rate(waveforms: np.ndarray) -> np.ndarray:
     import soxr
 
     return np.ascontiguousarray(soxr.resample(np.ascontiguousarray(waveforms.T), SAMPLE_RATE, HALF_RATE).T)
-
-
-@functools.cache
-def _mel_filters(num_mels: int, fft_length: int) -> np.ndarray:
-    import librosa
-
-    return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=fft_length, n_mels=num_mels).astype(np.float32)
 
 
 _EXTRACTORS = {

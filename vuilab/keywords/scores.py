@@ -166,7 +166,8 @@ def load_classifier(path: str | Path) -> Classifier:
         ValueError: when it is none of this project's keyword classifiers.
     """
     from vuilab.keywords import models as keyword_models  # noqa: F401  (registers its layers)
-    from vuilab.runs.weights import load_model, read_metadata
+    from vuilab.runs.weights import load_model
+    from vuilab.runs.weights_file import read_metadata
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"No weights at {path}. Train a classifier first: python vui.py keywords train DIR")

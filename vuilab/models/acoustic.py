@@ -9,83 +9,49 @@ import logging
 from collections.abc import Callable, Mapping
 
 import keras
-import numpy as np
 from keras import layers
 
 from vuilab.features import FeatureSettings
+from vuilab.models.frames import PHONEMES, TimeChange, frames_out, time_change
 from vuilab.models.recurrent import GRU, SimpleRNN
 
 # TensorFlow counts the first calls of each new model as "retracing" and warns; a laboratory builds many models.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 CELLS = {"gru": GRU, "lstm": layers.LSTM, "simple_rnn": SimpleRNN}
-# names of layers that put out logits on the way, of letters and of phonemes, begin so; see `ctc.add_ctc_loss`
-INTERMEDIATE, PHONEMES = "intermediate_", "phonemes_"
 # layers whose change of the number of frames is known
-CONVOLUTIONS = (layers.Conv1D, layers.SeparableConv1D, layers.DepthwiseConv1D)
-POOLS = (layers.MaxPooling1D, layers.AveragePooling1D)
-CHANGE_LENGTH = (*CONVOLUTIONS, *POOLS, layers.ZeroPadding1D, layers.Cropping1D, layers.UpSampling1D)
+CHANGE_LENGTH = (
+    *(layers.Conv1D, layers.SeparableConv1D, layers.DepthwiseConv1D, layers.MaxPooling1D, layers.AveragePooling1D),
+    *(layers.ZeroPadding1D, layers.Cropping1D, layers.UpSampling1D),
+)
 PROBE_FRAMES = 997  # a length that no layer keeps by chance
-
-
-def cnn_output_length(input_length, filter_size: int, border_mode: str, stride: int, dilation: int = 1):
-    """Return how many frames a one-dimensional convolution or pooling puts out.
-
-    Args:
-        input_length: input frames, an integer or an integer array.
-        filter_size: width of the kernel or pool.
-        border_mode: 'valid', 'same' or 'causal'.
-        stride: step of the kernel.
-        dilation: spacing of the kernel's taps.
-
-    Returns:
-        Output frames, of the same type as `input_length`; 0 where the input is shorter than the kernel.
-
-    Raises:
-        ValueError: for another border mode.
-
-    Example:
-        >>> cnn_output_length(381, 11, "valid", 2)
-        186
-    """
-    if input_length is None:
-        return None
-    if border_mode not in ("valid", "same", "causal"):
-        raise ValueError(f"border_mode must be 'valid', 'same' or 'causal'. Received: border_mode={border_mode!r}")
-    reach = (filter_size - 1) * dilation + 1
-    length = input_length - reach + 1 if border_mode == "valid" else input_length
-    output = (length + stride - 1) // stride
-    if isinstance(output, (int, np.integer, np.ndarray)):
-        return type(input_length)(max(output, 0)) if np.ndim(output) == 0 else np.maximum(output, 0)
-    return keras.ops.maximum(output, 0)  # inside the training model
 
 
 def output_length(model: keras.Model, input_length):
     """Return the output frames of a functional model for feature frames (integer or array), derived from its layers.
 
-    Walks from the output back to the input and lets each convolution, pooling, padding or cropping change the length. Of
-    other layers it makes sure that they keep it.
-
     Raises:
         ValueError: when a layer changes the time axis in a way that is not known.
     """
-    for layer in layers_that_change_length(model):
-        if isinstance(layer, layers.ZeroPadding1D):
-            input_length = input_length + sum(layer.padding)
-        elif isinstance(layer, layers.Cropping1D):
-            input_length = input_length - sum(layer.cropping)
-        elif isinstance(layer, layers.UpSampling1D):
-            input_length = input_length * layer.size
-        elif isinstance(layer, POOLS):
-            input_length = cnn_output_length(input_length, layer.pool_size[0], layer.padding, layer.strides[0])
-        else:
-            kernel, stride, dilation = layer.kernel_size[0], layer.strides[0], layer.dilation_rate[0]
-            input_length = cnn_output_length(input_length, kernel, layer.padding, stride, dilation)
-    return input_length
+    return frames_out(time_changes(model), input_length)
+
+
+def time_changes(model: keras.Model) -> list[TimeChange]:
+    """Return what the layers of a functional model do to the time axis, from the input to the output.
+
+    Walks from the output back to the input. Of layers whose change is not known it makes sure that they keep the frames.
+
+    Raises:
+        ValueError: when one does not.
+    """
+    return [
+        time_change(next(kind.__name__ for kind in CHANGE_LENGTH if isinstance(layer, kind)), layer.get_config())
+        for layer in layers_that_change_length(model)
+    ]
 
 
 def layers_that_change_length(model: keras.Model) -> list[keras.Layer]:
-    """Return the layers that change the number of frames, from the input to the output; see `output_length`."""
+    """Return the layers that change the number of frames, from the input to the output; see `time_changes`."""
     chain, tensor = [], model.outputs[0]
     while tensor is not model.inputs[0]:
         layer, node_index, _ = tensor._keras_history

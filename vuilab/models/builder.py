@@ -19,8 +19,8 @@ from keras import layers
 
 from vuilab.alphabet import NUM_CLASSES
 from vuilab.models.acoustic import AcousticModel, acoustic_model, recurrent
+from vuilab.models.frames import BORDER_MODES
 
-BORDER_MODES = ("valid", "same", "causal")
 TOKEN = r"(?:relu|BN|DO\([0-9.e-]+\))"
 BLOCK = rf"{TOKEN}(?: {TOKEN})*"  # of a run name
 FEATURE_TOKENS = {"spectrogram": "Spec", "mfcc": "MFCC", "logmel": "LogMel", "raw": "Raw"}

@@ -8,7 +8,8 @@ number of frames and characters of each utterance, so that padding costs nothing
 import keras
 from keras import layers, ops
 
-from vuilab.models.acoustic import INTERMEDIATE, PHONEMES, heads_of, output_length
+from vuilab.models.acoustic import heads_of, output_length
+from vuilab.models.frames import INTERMEDIATE, PHONEMES
 
 INTERMEDIATE_SHARE = 0.3  # of the loss, for all of them together
 MAX_GAP = 80.0  # nats that a class may lie under the best one of its frame, on TensorFlow

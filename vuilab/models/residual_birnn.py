@@ -13,7 +13,8 @@ from keras import layers
 from vuilab.alphabet import NUM_CLASSES
 from vuilab.corpus.phonemes import NUM_PHONEME_CLASSES
 from vuilab.features import FeatureSettings
-from vuilab.models.acoustic import INTERMEDIATE, PHONEMES, AcousticModel, acoustic_model
+from vuilab.models.acoustic import AcousticModel, acoustic_model
+from vuilab.models.frames import INTERMEDIATE, PHONEMES
 from vuilab.models.length_aware import (
     MaskedBatchNormalization,
     PaddingMask,

@@ -18,7 +18,8 @@ from vuilab.decoding.greedy import class_labels, greedy_decode
 from vuilab.features import FeatureSettings
 from vuilab.figures import plot_image
 from vuilab.inference.transcribe import Recogniser
-from vuilab.models.acoustic import INTERMEDIATE, heads_of
+from vuilab.models.acoustic import heads_of
+from vuilab.models.frames import INTERMEDIATE
 from vuilab.scoring.error_rates import edit_counts
 
 LIMITS = (-2.5, 2.5)  # standard deviations: the darkest and the brightest colour of features

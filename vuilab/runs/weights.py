@@ -16,9 +16,8 @@ from vuilab.models import (
     acoustic,  # noqa: F401  (registers the model class that weights files name)
     length_aware,  # noqa: F401  (registers layers)
 )
+from vuilab.runs.weights_file import METADATA_KEY, check_suffix, read_metadata
 
-METADATA_KEY = "vui_metadata"
-WEIGHT_SUFFIXES = (".weights.h5", ".h5", ".keras")
 RUNS_CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "JaxLayer", "TFSMLayer")  # of Keras, but not to be trusted
 
 
@@ -32,7 +31,7 @@ def save_weights(model: keras.Model, path: str | Path, metadata: dict | None = N
         ValueError: for another suffix.
     """
     path = Path(path)
-    _check_suffix(path)
+    check_suffix(path)
     text = json.dumps({**(metadata or {}), "architecture": architecture(model)})
     with atomic_path(path) as partial:
         if path.suffix == ".keras":
@@ -64,34 +63,6 @@ def _write_layerwise(model: keras.Model, path: Path) -> None:
             group.attrs["weight_names"] = [name.encode() for name in names]
             for name, weight in zip(names, weights, strict=True):
                 group.create_dataset(name, data=keras.ops.convert_to_numpy(weight))
-
-
-def read_metadata(path: str | Path) -> dict:
-    """Read the metadata of a weights file, among them 'architecture', 'features', 'mean' and 'std'.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when it is no weights file of this project.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No weights at {path}. Train a model first: python vui.py train MODEL")
-    _check_suffix(path)
-    try:
-        if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                metadata = json.loads(archive.read(f"{METADATA_KEY}.json"))
-        else:
-            with h5py.File(path, "r") as file:
-                metadata = json.loads(file[METADATA_KEY][()])
-        if not isinstance(metadata, dict):
-            raise TypeError(f"its metadata are a {type(metadata).__name__}")
-        return metadata
-    except Exception as error:  # a damaged archive can raise almost anything
-        raise ValueError(
-            f"{path} is not a weights file of this project ({error}). Expected one that train_model wrote; train the "
-            "model again, or load plain Keras weights with model.load_weights."
-        ) from error
 
 
 def load_weights(model: keras.Model, path: str | Path) -> dict:
@@ -155,8 +126,3 @@ def _refuse_foreign_classes(config: Any, path: str | Path) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _check_suffix(path: Path) -> None:
-    if not path.name.endswith(WEIGHT_SUFFIXES):
-        raise ValueError(f"A weights file ends in one of {WEIGHT_SUFFIXES}. Received: {path.name!r}")

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from vuilab.runs.record import results_path
-from vuilab.runs.weights import WEIGHT_SUFFIXES
+from vuilab.runs.weights_file import WEIGHT_SUFFIXES
 from vuilab.training.options import TrainingOptions
 
 Say = Callable[[str], None]
