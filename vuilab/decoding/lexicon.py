@@ -6,6 +6,7 @@ chooses among them as they end.
 """
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -141,21 +142,27 @@ def vocabulary(model: NGramModel | None) -> list[str]:
 
 def _trie(
     spellings: Mapping[str, Sequence[int]], num_symbols: int
-) -> tuple[np.ndarray, np.ndarray, list[int], np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return (children (num_nodes, num_symbols), parent of each node, node of each word, depth of each node)."""
-    children: list[list[int]] = [[-1] * num_symbols]
-    parents, depths, nodes = [0], [0], []
-    for symbols in spellings.values():
+    lengths = np.array([len(symbols) for symbols in spellings.values()], np.int64)
+    symbols = np.fromiter(itertools.chain.from_iterable(spellings.values()), np.int64, lengths.sum())
+    return _grown(symbols, lengths, num_symbols)
+
+
+@compiled()
+def _grown(symbols, lengths, num_symbols):
+    children = np.full((len(symbols) + 1, num_symbols), -1, np.int32)
+    parents, depths = np.zeros(len(symbols) + 1, np.int32), np.zeros(len(symbols) + 1, np.int32)
+    nodes, count, place = np.zeros(len(lengths), np.int32), 1, 0
+    for word in range(len(lengths)):
         node = 0
-        for symbol in symbols:
-            if children[node][symbol] < 0:
-                children[node][symbol] = len(children)
-                children.append([-1] * num_symbols)
-                parents.append(node)
-                depths.append(depths[node] + 1)
-            node = children[node][symbol]
-        nodes.append(node)
-    return np.array(children, np.int32), np.array(parents, np.int32), nodes, np.array(depths, np.int32)
+        for symbol in symbols[place : place + lengths[word]]:
+            if children[node, symbol] < 0:
+                children[node, symbol], parents[count], depths[count] = count, node, depths[node] + 1
+                count += 1
+            node = children[node, symbol]
+        nodes[word], place = node, place + lengths[word]
+    return children[:count].copy(), parents[:count].copy(), nodes, depths[:count].copy()
 
 
 @compiled()
