@@ -172,7 +172,7 @@ def test_listen_decodes_a_file_in_which_nobody_seems_to_speak_and_says_so(projec
         assert main.main(["listen", "--from", name, "--fast", "--model", weights]) == 0
         told = capsys.readouterr()
         assert "No speech was heard." in told.err and told.err.count("nobody seems to speak") == notes
-        assert bool(told.out.strip()) == bool(notes)
+        assert notes or not told.out  # the model may give no letter for noise
 
 
 def test_short_recordings_are_transcribed_without_a_backend(project, weights, clip):

@@ -31,7 +31,7 @@ class Loud:
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VUI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(scores, "load_classifier", lambda path: Loud())
+    monkeypatch.setattr(scores, "load_classifier", lambda path, **_: Loud())
     samples = np.full(4 * RATE, 0.001)
     samples[2 * RATE : 5 * RATE // 2] = 0.4
     soundfile.write("long.wav", samples, RATE)

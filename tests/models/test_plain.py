@@ -6,7 +6,9 @@ import pytest
 from keras import layers
 
 import sample_models
+from vuilab.cli.keywords import released_or
 from vuilab.inference.transcribe import load_recogniser, released_weights
+from vuilab.keywords.scores import load_classifier
 from vuilab.models.acoustic import acoustic_model, with_phonemes
 from vuilab.models.plain import PlainNetwork, UnknownLayerError
 from vuilab.runs.weights import load_model, save_weights
@@ -102,6 +104,14 @@ def test_what_is_not_known_is_left_to_keras(part, tmp_path):
         plain(model, tmp_path)
     recogniser = load_recogniser(tmp_path / "model.h5", plain=True)
     assert isinstance(recogniser.model, keras.Model)
+
+
+def test_the_released_keyword_classifier_hears_the_same():
+    path = released_or(None)
+    ours, theirs = load_classifier(path, plain=True), load_classifier(path)
+    assert isinstance(ours.model, PlainNetwork)
+    waveforms = np.random.default_rng(0).normal(0, 0.1, (3, 16_000)).astype(np.float32)
+    np.testing.assert_allclose(ours.probabilities(waveforms), theirs.probabilities(waveforms), atol=1e-4)
 
 
 def test_a_layer_of_somebody_else_with_a_known_name_is_left_to_keras(tmp_path):

@@ -71,7 +71,7 @@ def _classifier(model: Path | None) -> "Classifier":
     from vuilab.keywords.scores import load_classifier
     from vuilab.keywords.spotting import label_warning, spotted_words
 
-    classifier = load_classifier(path)
+    classifier = load_classifier(path, plain=True)
     spotted_words(classifier.labels)
     if label_warning(classifier.labels):
         print(f"Warning: {label_warning(classifier.labels)}", file=sys.stderr)

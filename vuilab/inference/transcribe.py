@@ -210,7 +210,7 @@ def load_recogniser(
         decoding = decoding.with_tuned(released_language_model())
     path = released_weights() if weights is None else weights
     metadata = read_metadata(path)
-    model = (_plain_network(Path(path), metadata) if plain else None) or _keras_model(path)
+    model = (PlainNetwork.load_if_known(Path(path), metadata) if plain else None) or _keras_model(path)
     if metadata.get("task") == "keywords":
         raise ValueError(
             f"{weights} is a classifier of single words, no recogniser. It is for `vui.py keywords evaluate`, `vui.py keywords "
@@ -232,16 +232,6 @@ def _keras_model(path: str | Path) -> "keras.Model":
     from vuilab.runs.weights import load_model
 
     return load_model(path)[0]
-
-
-def _plain_network(path: Path, metadata: dict) -> PlainNetwork | None:
-    """Return the network in NumPy, tried on a second of nothing; None where Keras has to run it, or to say what is wrong."""
-    try:
-        network = PlainNetwork.load(path, metadata)
-        network.posteriors(np.zeros((100, network.width), np.float32), phonemes=True)
-    except Exception:  # a damaged file can raise almost anything
-        return None
-    return network
 
 
 def _decoder(reads_phonemes: bool, decoding: Decoding) -> BeamDecoder | SoundDecoder | None:

@@ -7,14 +7,15 @@ import dataclasses
 import timeit
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.stats
 
 from vuilab.augment import NOISES, mix_at_snr
 from vuilab.keywords.clips import KeywordFeatures, LabelledAudio, load_part
 from vuilab.keywords.corpus import CLIP_SAMPLES, Clip, Dataset
+from vuilab.models.plain import PlainNetwork
+from vuilab.runs.weights_file import read_metadata
 
 if TYPE_CHECKING:
     import keras
@@ -40,6 +41,8 @@ class Proportion:
         """Lower and upper limit."""
         if not self.num_cases:
             return float("nan"), float("nan")
+        import scipy.stats  # here, since it takes longer than spotting in a short recording
+
         found = scipy.stats.binomtest(self.num_hits, self.num_cases).proportion_ci(0.95, "wilson")
         return float(found.low), float(found.high)
 
@@ -121,7 +124,7 @@ class KeywordScore:
 class Classifier:
     """A trained network with all that it takes to apply it to waveforms."""
 
-    model: "keras.Model"
+    model: Any  # a keras.Model, or a PlainNetwork that answers as one
     metadata: dict
     labels: tuple[str, ...]
     settings: KeywordFeatures
@@ -129,7 +132,7 @@ class Classifier:
     std: np.ndarray
 
     @classmethod
-    def of(cls, model: "keras.Model", metadata: dict) -> "Classifier":
+    def of(cls, model: "keras.Model | PlainNetwork | None", metadata: dict) -> "Classifier":
         """Return the classifier of a model and the metadata of its weights.
 
         Raises:
@@ -158,20 +161,26 @@ class Classifier:
         return found
 
 
-def load_classifier(path: str | Path) -> Classifier:
+def load_classifier(path: str | Path, plain: bool = False) -> Classifier:
     """Load a weights file of `train_keywords`; it needs nothing else.
+
+    Args:
+        path: of the file.
+        plain: run the network in NumPy where it can be, without a deep-learning backend.
 
     Raises:
         FileNotFoundError: when there is no such file.
         ValueError: when it is none of this project's keyword classifiers.
     """
-    from vuilab.keywords import models as keyword_models  # noqa: F401  (registers its layers)
-    from vuilab.runs.weights import load_model
-    from vuilab.runs.weights_file import read_metadata
-
     if not Path(path).is_file():
         raise FileNotFoundError(f"No weights at {path}. Train a classifier first: python vui.py keywords train DIR")
-    Classifier.of(None, {**read_metadata(path), "mean": 0, "std": 0})  # a recogniser is refused before it is built
+    metadata = read_metadata(path)
+    Classifier.of(None, {**metadata, "mean": 0, "std": 0})  # a recogniser is refused before it is built
+    if plain and (network := PlainNetwork.load_if_known(Path(path), metadata)):
+        return Classifier.of(network, metadata)
+    from vuilab.keywords import models as keyword_models  # noqa: F401  (registers its layers)
+    from vuilab.runs.weights import load_model
+
     return Classifier.of(*load_model(path))
 
 

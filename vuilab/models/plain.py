@@ -15,6 +15,7 @@ import numpy as np
 from vuilab.models.frames import PHONEMES, TimeChange, time_change
 
 Layer = Callable[..., np.ndarray]
+TRIED = 100  # frames
 SMALLEST_DEVIATION = 1e-3  # of `length_aware.UtteranceNormalization`
 KEEPS = (
     "Dropout",
@@ -26,7 +27,7 @@ KEEPS = (
 
 
 class UnknownLayerError(ValueError):
-    """A network has a layer, or a setting of one, that is not known here; Keras knows it."""
+    """A network has a layer, or a setting of one, that only Keras knows."""
 
 
 class PlainNetwork:
@@ -70,6 +71,16 @@ class PlainNetwork:
             }
         return cls(metadata["architecture"], weights)
 
+    @classmethod
+    def load_if_known(cls, path: Path, metadata: dict[str, Any]) -> "PlainNetwork | None":
+        """Read a file and try it on zeros; None where Keras has to run it, or to say what is wrong with it."""
+        try:
+            network = cls.load(path, metadata)
+            network.run(np.zeros((1, *(size or TRIED for size in network.shape)), np.float32))
+        except Exception:  # a damaged file can raise almost anything
+            return None
+        return network
+
     @property
     def width(self) -> int:
         """Features of a frame."""
@@ -94,6 +105,10 @@ class PlainNetwork:
     def phoneme_head(self) -> str | None:
         """The last layer that guesses phonemes."""
         return next((name for name in reversed(self.parts) if name.startswith(PHONEMES)), None)
+
+    def predict_on_batch(self, features: np.ndarray) -> np.ndarray:
+        """Return what the network makes of features (batch, *shape), under Keras' name."""
+        return self.run(features)[0]
 
     def posteriors(self, features: np.ndarray, phonemes: bool) -> list[np.ndarray]:
         """Return probabilities (num_output_frames, num_classes) of features (num_frames, width): of letters, then of phonemes."""
@@ -150,8 +165,8 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 def softmax(x: np.ndarray) -> np.ndarray:
     """Return probabilities over the last axis."""
-    powers = np.exp(x - x.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    x = np.exp(x - x.max(axis=-1, keepdims=True))
+    return x / x.sum(axis=-1, keepdims=True)
 
 
 ACTIVATIONS: dict[str, Callable] = {
@@ -221,11 +236,10 @@ def _batch_norm(config: dict[str, Any], weights: list[np.ndarray]) -> Layer:
     scale = scale / np.sqrt(variance + config["epsilon"])
     shift = shift - mean * scale
 
-    def run(x: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    def run(x: np.ndarray, mask: np.ndarray | float = 1.0) -> np.ndarray:
         if config["axis"] not in (-1, x.ndim - 1):
             raise UnknownLayerError(f"{config['name']} normalises axis {config['axis']}")
-        out = x * scale + shift
-        return out if mask is None else out * mask
+        return (x * scale + shift) * mask
 
     return run
 
@@ -359,16 +373,12 @@ def _zero_padding(config: dict[str, Any], _: list[np.ndarray]) -> Layer:
     return lambda x: np.pad(x, ((0, 0), (change.before, change.after), (0, 0)))
 
 
-def _concatenate(config: dict[str, Any], _: list[np.ndarray]) -> Layer:
-    return lambda *parts: np.concatenate(parts, axis=config["axis"])
-
-
 LAYERS: dict[str, Callable[[dict[str, Any], list[np.ndarray]], Layer]] = {
     "Activation": lambda config, _: _activation(config),
     "ReLU": lambda config, _: ACTIVATIONS["relu"],
     "Add": lambda *_: lambda *parts: sum(parts[1:], parts[0]),
     "Multiply": lambda *_: lambda *parts: np.prod(parts, axis=0),
-    "Concatenate": _concatenate,
+    "Concatenate": lambda config, _: lambda *parts: np.concatenate(parts, axis=config["axis"]),
     "Conv1D": _conv,
     "SeparableConv1D": _separable,
     "DepthwiseConv1D": _separable,
