@@ -1,7 +1,6 @@
 """Networks in NumPy: a weights file is read and run without a deep-learning backend, whose import takes longer than a sentence.
 
-Of a functional model the layers of `LAYERS` are known; the results are those of Keras up to rounding. Arrays are float32 with the
-batch first, as in Keras.
+The results are those of Keras up to rounding. Arrays are float32 with the batch first, as in Keras.
 """
 
 import json
